@@ -1,0 +1,1 @@
+"""The bus: events, log, publisher, tail, follow, executions. Knows nothing of HTTP."""
