@@ -1,0 +1,94 @@
+"""Fixtures for the whole suite: servers, key prefixes, and the proof that no process is left behind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import cast
+from uuid import uuid4
+
+import pytest
+
+from tests.leftovers import MARK_VARIABLE, end_leftovers
+from tests.servers import RunningServer, ServerKind, ServerUnavailableError, spawn_server
+
+ServerOfKind = Callable[[ServerKind], RunningServer]
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    # Every process a test starts inherits this, however it detaches itself from us.
+    os.environ[MARK_VARIABLE] = uuid4().hex
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    leftovers = end_leftovers(os.environ[MARK_VARIABLE])
+    if leftovers:
+        reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None:
+            reporter.write_line("")
+            for leftover in leftovers:
+                reporter.write_line(f"ERROR: a test left a process behind: {leftover}", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def prefix() -> str:
+    """A key prefix of the test's own, so that tests share a server and never a key."""
+    return f"t{uuid4().hex[:8]}"
+
+
+@pytest.fixture(scope="session")
+def server_of_kind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerOfKind]:
+    """The suite's shared server of a kind, started when first asked for."""
+    running: dict[ServerKind, RunningServer] = {}
+    with ExitStack() as stack:
+
+        def shared(kind: ServerKind) -> RunningServer:
+            if kind not in running:
+                directory = tmp_path_factory.mktemp(kind)
+                running[kind] = stack.enter_context(_spawn_or_skip(kind, directory))
+            return running[kind]
+
+        yield shared
+
+
+@pytest.fixture(params=["valkey", "redis"])
+def redis_server(request: pytest.FixtureRequest, server_of_kind: ServerOfKind) -> RunningServer:
+    """The shared server of each kind in turn. Keep to your `prefix`; never flush, stop or reconfigure it."""
+    return server_of_kind(cast("ServerKind", request.param))
+
+
+@pytest.fixture
+def each_server_url(redis_server: RunningServer) -> str:
+    return redis_server.url
+
+
+@pytest.fixture(scope="session")
+def server_url(server_of_kind: ServerOfKind) -> str:
+    """The shared Valkey. Keep to your `prefix`; never flush, stop or reconfigure it."""
+    return server_of_kind("valkey").url
+
+
+@pytest.fixture
+def fresh_server(tmp_path: Path) -> Iterator[RunningServer]:
+    """A Valkey of the test's own, to flush, kill, pause or reconfigure. With AOF, so `restart` keeps data."""
+    directory = tmp_path / "fresh-server"
+    directory.mkdir()
+    with spawn_server("valkey", directory=directory, appendonly=True) as server:
+        yield server
+
+
+def _spawn_or_skip(kind: ServerKind, directory: Path) -> RunningServer:
+    try:
+        return spawn_server(kind, directory=directory)
+    except ServerUnavailableError as error:
+        if os.environ.get("TAILRACE_CI_REQUIRE") == "1":
+            pytest.fail(f"CI requires every server: {error}")
+        pytest.skip(str(error))
