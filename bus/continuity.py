@@ -1,0 +1,103 @@
+"""The proof that nothing lies between two entries. Pure.
+
+An entry's id is ``<ms>-<n>`` and n counts 1, 2, 3, …, so any reader can tell from two ids whether something
+is missing between them. Entries that strangers wrote with ``XADD *`` have an n of 0, or, when they fell into the
+same millisecond as ours, one that our numbering will use again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bus.cursor import START, Cursor
+from bus.entry import Gap, GapReason
+
+
+@dataclass(slots=True)
+class Numbering:
+    """Where a reader stands: the last id it saw, and the number the next entry of ours must follow.
+
+    ``number`` is None while unknown: after a stranger's entry, and after a gap, whose loss has been told.
+    """
+
+    cursor: Cursor
+    number: int | None
+
+    @classmethod
+    def after(cls, cursor: Cursor) -> Numbering:
+        """Stand after a cursor that was proved to be in the log, or at the start."""
+        return cls(cursor, cursor.n if cursor.n or cursor == START else None)
+
+    def hole_before(self, cursor: Cursor) -> bool:
+        """Step on to the next entry read; True when the numbering jumped."""
+        n, number = cursor.n, self.number
+        self.cursor = cursor
+        if n == 0:
+            return False
+        if number is None or n == number + 1:
+            self.number = n
+            return False
+        if n <= number:
+            # A stranger's entry that fell into our last millisecond; our numbering goes on.
+            return False
+        self.number = n
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """What a log holds: its first and last id (None when empty), and how many were ever added and are left."""
+
+    earliest: Cursor | None
+    latest: Cursor | None
+    length: int
+    entries_added: int
+
+
+def is_proved(requested: Cursor, first: Cursor | None) -> bool | None:
+    """Judge the first entry at or after a cursor: True for no gap, None when the extent must tell.
+
+    ``first`` is what ``XRANGE log <requested> + COUNT …`` gave first.
+    """
+    if first is None:
+        return None
+    if requested == START:
+        return True if first.n == 1 else None
+    return True if first == requested else None
+
+
+def gap_at(requested: Cursor, first: Cursor | None, extent: Extent, *, known_entries: int) -> Gap | None:
+    """Decide a resume that the ids alone did not prove.
+
+    ``known_entries`` is how many entries the execution's state says were appended (0 when there is no state).
+    Rules: from the start, a log of strangers only is whole when as many are left as were added; a trimmed cursor
+    is no loss when the log now begins with its successor; everything else is a gap.
+    """
+    if extent.earliest is None or extent.latest is None:
+        lost = known_entries > 0 or requested != START or extent.entries_added > 0
+        reason: GapReason = "expired" if known_entries else "flushed"
+        return Gap(requested, None, None, reason) if lost else None
+    if requested == START:
+        whole = extent.earliest.n == 1 or extent.entries_added == extent.length
+        return None if whole else Gap(requested, extent.earliest, extent.latest, "trimmed")
+    if first is None:
+        return Gap(requested, extent.earliest, extent.latest, "rewound")
+    begins_here = extent.earliest == first
+    if begins_here and requested.n and first.n == requested.n + 1:
+        return None
+    if not begins_here:
+        # Older entries are still there, so the cursor was not trimmed: it was never in this log, or deleted.
+        reason = "hole" if first.n > requested.n + 1 else "rewound"
+    else:
+        reason = "trimmed" if first.n > requested.n + 1 or first.n == 0 else "flushed"
+    return Gap(requested, extent.earliest, extent.latest, reason)
+
+
+def resume_point(gap: Gap) -> Cursor:
+    """Where reading goes on after a gap: what the log still has after the cursor, and never what was seen before.
+
+    A cursor beyond the last entry goes on from that last entry; an empty log is read from its start.
+    """
+    if gap.latest is None:
+        return START
+    return min(gap.requested, gap.latest)

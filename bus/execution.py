@@ -1,0 +1,182 @@
+"""A run, as whoever runs it sees it: lease, heartbeat, fence and ending around any piece of code."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from types import TracebackType
+from typing import Any, Final, Self
+
+from bus.cursor import Cursor
+from bus.errors import BusUnavailableError, ExecutionClosedError, LeaseLostError
+from bus.event import CANCELLED, COMPLETED, FAILED, STARTED, TERMINAL_TYPES
+from bus.lease import Lease, Leases
+from bus.log import Log
+from bus.publisher import Publisher
+
+logger = logging.getLogger(__name__)
+
+# How long an ending may take when the code around it was cancelled and wants to be gone.
+ENDING_SECONDS: Final = 10.0
+
+
+class Execution:
+    """Appends ``execution.started`` on entering and the right terminal event on leaving.
+
+    Leaving normally completes it with ``result``; an exception fails it with its sentence; cancellation cancels it.
+    A lost lease cancels the body, which then sees LeaseLostError: somebody else runs it now and will end it.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        leases: Leases,
+        execution_id: str,
+        *,
+        owner: str,
+        pipeline: str | None,
+        publisher: dict[str, Any],
+    ) -> None:
+        self.id = execution_id
+        self.result: Any = None
+        self.pipeline = pipeline
+        self._log = log
+        self._leases = leases
+        self._owner = owner
+        self._publisher_options = publisher
+        self._publisher: Publisher | None = None
+        self._lease: Lease | None = None
+        self._heartbeat: asyncio.Task[None] | None = None
+        self._body: asyncio.Task[Any] | None = None
+        self._lost = False
+        self._ended = False
+
+    @property
+    def publisher(self) -> Publisher:
+        if self._publisher is None:
+            raise RuntimeError("the execution has not been entered: use 'async with'")
+        return self._publisher
+
+    @property
+    def attempt(self) -> int:
+        """1 for the first who ran it, rising with every take-over."""
+        return self._lease.attempt if self._lease is not None else 0
+
+    async def emit(
+        self,
+        event_type: str,
+        data: Any = None,
+        *,
+        step: str | None = None,
+        meta: dict[str, Any] | None = None,
+    ) -> None:
+        """Buffer one event, off the critical path. See Publisher.emit."""
+        if event_type in TERMINAL_TYPES:
+            self._ended = True
+        await self.publisher.emit(event_type, data, step=step, meta=meta)
+
+    async def append(self, event_type: str, data: Any = None, *, step: str | None = None) -> Cursor:
+        """Emit one event and wait until it is in the log."""
+        if event_type in TERMINAL_TYPES:
+            self._ended = True
+        return await self.publisher.append(event_type, data, step=step)
+
+    async def complete(self, result: Any = None) -> Cursor:
+        """End it now, well."""
+        return await self.append(COMPLETED, {"result": result})
+
+    async def fail(self, reason: str, message: str, **details: Any) -> Cursor:
+        """End it now, badly; ``reason`` is a word for programs, ``message`` a sentence for people."""
+        return await self.append(FAILED, {"reason": reason, "message": message, **details})
+
+    async def __aenter__(self) -> Self:
+        self._lease = await self._leases.take(self.id, self._owner)
+        self._publisher = Publisher(
+            self._log,
+            self.id,
+            # One producer an attempt: numbers of a predecessor never meet ours.
+            producer=f"{self._owner}.{self._lease.fence}",
+            fence=self._lease.fence,
+            **self._publisher_options,
+        )
+        self._body = asyncio.current_task()
+        self._heartbeat = asyncio.create_task(self._beat(self._lease), name=f"heartbeat:{self.id}")
+        data: dict[str, Any] = {"attempt": self._lease.attempt, "owner": self._owner}
+        if self.pipeline is not None:
+            data["pipeline"] = self.pipeline
+        try:
+            await self.append(STARTED, data)
+        except BaseException:
+            await self._leave()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        try:
+            if self._lost:
+                if self._body is not None and isinstance(error, asyncio.CancelledError):
+                    self._body.uncancel()
+                raise LeaseLostError(self.id) from error
+            # The ending is owed even when the body's task is being cancelled.
+            await asyncio.shield(asyncio.ensure_future(self._end(error)))
+        finally:
+            await self._leave()
+        return False
+
+    async def _end(self, error: BaseException | None) -> None:
+        try:
+            async with asyncio.timeout(ENDING_SECONDS if error is not None else None):
+                if self._ended:
+                    await self.publisher.aclose()
+                elif error is None:
+                    await self.publisher.append(COMPLETED, {"result": self.result})
+                elif isinstance(error, (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit)):
+                    await self.publisher.append(CANCELLED, {"reason": "cancelled", "message": "the program stopped it"})
+                else:
+                    await self.publisher.append(FAILED, _failure(error))
+        except (BusUnavailableError, ExecutionClosedError, TimeoutError) as refusal:
+            if error is None:
+                raise
+            # The body's own error is what the caller must see; a healer tells the viewers when the lease runs out.
+            logger.exception("execution %s: its ending could not be appended: %s", self.id, refusal)  # noqa: TRY401 - the sentence, not only the trace
+
+    async def _leave(self) -> None:
+        if self._heartbeat is not None:
+            self._heartbeat.cancel()
+            await asyncio.wait([self._heartbeat])
+        await self.publisher.abandon()
+        if self._lease is not None and not self._lost:
+            try:
+                await self._leases.release(self._lease)
+            except (BusUnavailableError, LeaseLostError) as error:
+                logger.debug("execution %s: lease not released: %s", self.id, error)
+
+    async def _beat(self, lease: Lease) -> None:
+        while True:
+            await asyncio.sleep(self._leases.lease_seconds / 3)
+            try:
+                await self._leases.renew(lease)
+            except ExecutionClosedError:
+                return
+            except LeaseLostError:
+                self._lost = True
+                self._log.counters.add("leases_lost")
+                logger.error("execution %s: lease lost; stopping", self.id)  # noqa: TRY400 - no trace helps
+                if self._body is not None:
+                    self._body.cancel()
+                return
+            except BusUnavailableError as error:
+                self._log.counters.add("lease_renew_retries")
+                logger.warning("execution %s: lease not renewed: %s", self.id, error)
+
+
+def _failure(error: BaseException) -> dict[str, Any]:
+    """The reason in data: a word for programs, a sentence for people, never a traceback."""
+    reason = getattr(error, "code", None)
+    return {
+        "reason": reason if isinstance(reason, str) else "exception",
+        "message": str(error) or type(error).__name__,
+        "exception": type(error).__name__,
+    }

@@ -1,0 +1,171 @@
+"""One connection to Redis, made by redis-py and spoken by us.
+
+redis-py knows how to get there (URL, TLS, AUTH, Sentinel, database, RESP3). Once connected, its transport is handed
+to this protocol: commands are pipelined in the order they are sent, written once a turn of the loop, and their
+replies are read straight from hiredis. No reply is ever tied to the task that asked for it: a cancelled request
+leaves its reply to be read and thrown away, so the connection cannot get out of step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+import hiredis
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import RedisError
+
+from bus.errors import BusUnavailableError, LinkLostError, ReplyError
+
+Push = Callable[[list[Any]], None]
+# Makes a connection object of redis-py that is not connected yet.
+Dial = Callable[[], AbstractConnection]
+
+PING_AFTER_SECONDS: Final = 2.0
+SILENT_AFTER_SECONDS: Final = 5.0
+
+
+def _ignore_push(_: list[Any]) -> None:
+    pass
+
+
+class Link(asyncio.Protocol):
+    """A pipelined connection. Ends once, for a reason; ``lost`` then holds it.
+
+    A peer that falls silent while replies are due, or does not answer a PING, is given up after
+    ``SILENT_AFTER_SECONDS``: a half-open socket is found in seconds.
+    """
+
+    def __init__(self, connection: AbstractConnection, on_push: Push) -> None:
+        loop = asyncio.get_running_loop()
+        self._loop = loop
+        self._on_push = on_push
+        # Kept alive: its stream writer would close the transport when collected.
+        self._connection = connection
+        self._transport = cast("asyncio.Transport", connection._writer.transport)  # type: ignore[union-attr]  # noqa: SLF001 - the hand-over
+        self._reader = hiredis.Reader(protocolError=LinkLostError, replyError=ReplyError)
+        self._waiting: deque[asyncio.Future[Any]] = deque()
+        self._outgoing: list[bytes] = []
+        self._last_heard = loop.time()
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self.lost: asyncio.Future[LinkLostError] = loop.create_future()
+        self._transport.set_protocol(self)
+        self._watchdog = loop.call_later(1.0, self._watch)
+
+    @classmethod
+    async def open(cls, dial: Dial, on_push: Push = _ignore_push, *, timeout_seconds: float = 5.0) -> Link:
+        """Connect. Raises BusUnavailableError with the reason."""
+        connection = dial()
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await connection.connect()  # type: ignore[no-untyped-call]
+        except TimeoutError:
+            await connection.disconnect(nowait=True)
+            raise BusUnavailableError(f"no answer from Redis within {timeout_seconds:g} s") from None
+        except (RedisError, OSError) as error:
+            await connection.disconnect(nowait=True)
+            raise BusUnavailableError(str(error) or type(error).__name__) from error
+        return cls(connection, on_push)
+
+    def send(self, *command: bytes | str | float) -> asyncio.Future[Any]:
+        """Queue one command; the future gets its raw reply, ReplyError or LinkLostError."""
+        future: asyncio.Future[Any] = self._loop.create_future()
+        if self.lost.done():
+            future.set_exception(LinkLostError(str(self.lost.result())))
+            return future
+        if not self._outgoing:
+            self._loop.call_soon(self._flush)
+        if not self._waiting:
+            self._last_heard = self._loop.time()
+        self._outgoing.append(hiredis.pack_command(command))  # type: ignore[arg-type]
+        self._waiting.append(future)
+        return future
+
+    async def drain(self) -> None:
+        """Wait until the transport takes more."""
+        await self._writable.wait()
+
+    @property
+    def pending(self) -> int:
+        return len(self._waiting)
+
+    def close(self, reason: str = "closed by us") -> None:
+        self._end(LinkLostError(reason))
+
+    # asyncio.Protocol
+
+    def data_received(self, data: bytes) -> None:
+        self._last_heard = self._loop.time()
+        reader = self._reader
+        try:
+            reader.feed(data)
+            reply = reader.gets()
+            while reply is not False:
+                self._take(reply)
+                reply = reader.gets()
+        except LinkLostError as error:
+            self._end(error)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end(LinkLostError(f"connection to Redis lost: {exc or 'closed by the server'}"))
+
+    def eof_received(self) -> None:
+        pass
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
+    def _take(self, reply: Any) -> None:
+        if isinstance(reply, hiredis.PushNotification):
+            self._on_push(reply)
+            return
+        if not self._waiting:
+            raise LinkLostError("Redis answered more than it was asked")
+        future = self._waiting.popleft()
+        if future.done():
+            return
+        if isinstance(reply, ReplyError):
+            future.set_exception(reply)
+        else:
+            future.set_result(reply)
+
+    def _flush(self) -> None:
+        if self._outgoing and not self.lost.done():
+            self._transport.write(b"".join(self._outgoing))
+        self._outgoing.clear()
+
+    def _watch(self) -> None:
+        if self.lost.done():
+            return
+        silent_seconds = self._loop.time() - self._last_heard
+        if self._waiting and silent_seconds > SILENT_AFTER_SECONDS:
+            self._end(LinkLostError(f"Redis has not answered for {silent_seconds:.1f} s"))
+            return
+        if not self._waiting and silent_seconds > PING_AFTER_SECONDS:
+            self.send(b"PING").add_done_callback(_retrieve)
+        self._watchdog = self._loop.call_later(1.0, self._watch)
+
+    def _end(self, reason: LinkLostError) -> None:
+        if self.lost.done():
+            return
+        self.lost.set_result(reason)
+        self._watchdog.cancel()
+        self._writable.set()
+        self._transport.abort()
+        self._connection._close()  # type: ignore[no-untyped-call]  # noqa: SLF001 - it must not warn of a transport that is ours
+        self._outgoing.clear()
+        while self._waiting:
+            future = self._waiting.popleft()
+            if not future.done():
+                future.set_exception(LinkLostError(str(reason)))
+
+
+def _retrieve(future: asyncio.Future[Any]) -> None:
+    if not future.cancelled():
+        future.exception()

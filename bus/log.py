@@ -1,0 +1,230 @@
+"""The log of an execution: the only truth. Everything else is a cache of it, or a hint that it changed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from bus.codec import drop
+from bus.continuity import Extent, Numbering, gap_at, is_proved, resume_point
+from bus.counters import Counters
+from bus.cursor import START, Cursor, from_id
+from bus.entry import Entry, Gap
+from bus.errors import ExecutionClosedError, FenceStaleError, LogExhaustedError, ReplyError
+from bus.event import MAX_EVENT_BYTES, TERMINAL_TYPES
+from bus.keys import Keys
+from bus.line import Commands
+from bus.reading import Page, RawEntry, read_proved
+from bus.retention import Retention
+from bus.script import Script
+from bus.state import STATE_FIELDS, State, parse_state
+
+PAGE_ENTRIES: Final = 512
+_TERMINAL_BYTES: Final = frozenset(name.encode() for name in TERMINAL_TYPES)
+# What a later append needs to know of an execution is 10 arguments and a width per event; Redis allows a million.
+MAX_BATCH_EVENTS: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """Ids of a batch are ``ms`` with consecutive numbers up to ``n``; ``written`` of them were new."""
+
+    ms: int
+    n: int
+    written: int
+
+    @property
+    def last(self) -> Cursor:
+        return Cursor(self.ms, self.n)
+
+
+class Log:
+    """Appends to and reads from the logs of all executions."""
+
+    def __init__(
+        self,
+        commands: Commands,
+        keys: Keys,
+        *,
+        counters: Counters,
+        retention: Retention,
+        max_event_bytes: int = MAX_EVENT_BYTES,
+    ) -> None:
+        self.keys = keys
+        self.counters = counters
+        self.max_event_bytes = max_event_bytes
+        self._commands = commands
+        self._retention = retention
+        self._append = Script.load("append")
+
+    async def append(
+        self,
+        execution_id: str,
+        events: Sequence[Sequence[bytes]],
+        *,
+        producer: str = "",
+        seq: int = 0,
+        fence: int | None = None,
+    ) -> Appended:
+        """Append a batch in one step, exactly once for a (producer, seq).
+
+        ``events`` are fields as codec.encode lays them out; ``seq`` is the number of the first of them within its
+        producer, rising by one an event. Only the last may be terminal.
+
+        Raises ExecutionClosedError, FenceStaleError, LogExhaustedError; and BusUnavailableError, after which the
+        same call may be made again as long as it has a producer.
+        """
+        if not events or len(events) > MAX_BATCH_EVENTS:
+            raise ValueError(f"a batch has 1 to {MAX_BATCH_EVENTS} events, this one {len(events)}")
+        arguments: list[bytes | str | int] = []
+        for event in events:
+            arguments.append(len(event))
+            arguments.extend(event)
+        if any(event[1] in _TERMINAL_BYTES for event in events[:-1]):
+            raise ValueError("a terminal event can only be the last of a batch")
+        kept = self._retention
+        try:
+            ms, n, written = await self._append.run(
+                self._commands,
+                self.keys.of_execution(execution_id),
+                producer,
+                seq,
+                "" if fence is None else fence,
+                kept.max_entries,
+                kept.max_bytes,
+                kept.live_seconds,
+                kept.ended_seconds,
+                kept.ended_state_seconds,
+                len(events),
+                *arguments,
+            )
+        except ReplyError as error:
+            raise _refusal(error, execution_id, fence) from None
+        self.counters.add("appended_events", written)
+        if written < len(events):
+            self.counters.add("append_duplicates", len(events) - written)
+        return Appended(int(ms), int(n), int(written))
+
+    async def read(self, execution_id: str, position: Numbering, count: int = PAGE_ENTRIES) -> Page:
+        """Read what follows a position, with the proof that nothing is missing, or the gap.
+
+        The read includes the cursor itself: its presence proves continuity at no extra cost, and only where it is
+        absent is the log asked what it still holds.
+        """
+        after = position.cursor
+        raw = await self._range(execution_id, after, count + 1)
+        first = from_id(raw[0][0]) if raw else None
+        gap: Gap | None = None
+        if is_proved(after, first) is None:
+            extent, known = await asyncio.gather(self.extent(execution_id), self._known_entries(execution_id))
+            told = after == START and position.number is None
+            gap = None if told else gap_at(after, first, extent, known_entries=known)
+        elif first == after:
+            raw = raw[1:]
+        more = len(raw) >= count
+        raw = raw[:count]
+        if gap is not None:
+            self.counters.add("gaps")
+            position = Numbering(resume_point(gap), None)
+        items, position = read_proved(position, raw, self.max_event_bytes)
+        ended = False
+        if gap is not None:
+            items.insert(0, gap)
+        if any(isinstance(item, Entry) and item.is_terminal for item in items):
+            items, ended = await self._settle_endings(execution_id, items)
+        elif not raw:
+            ended, more = await self._nothing_new(execution_id, position.cursor)
+        return Page(items, position, more and not ended, ended)
+
+    async def extent(self, execution_id: str) -> Extent:
+        try:
+            info = _pairs(await self._commands.command("XINFO", "STREAM", self.keys.log(execution_id)))
+        except ReplyError as error:
+            if "no such key" not in str(error):
+                raise
+            return Extent(None, None, 0, 0)
+        first, last = info[b"first-entry"], info[b"last-entry"]
+        return Extent(
+            earliest=from_id(first[0]) if first else None,
+            latest=from_id(last[0]) if last else None,
+            length=int(info[b"length"]),
+            entries_added=int(info.get(b"entries-added", info[b"length"])),
+        )
+
+    async def latest(self, execution_id: str) -> Cursor:
+        """Snapshot the head once; START while there is no log."""
+        raw = await self._commands.command("XREVRANGE", self.keys.log(execution_id), "+", "-", "COUNT", 1)
+        return from_id(raw[0][0]) if raw else START
+
+    async def state(self, execution_id: str) -> State | None:
+        """The durable state; None when there is none (a log may exist all the same, written by strangers)."""
+        values = await self._commands.command("HMGET", self.keys.meta(execution_id), *STATE_FIELDS)
+        if all(value is None for value in values):
+            return None
+        return parse_state(execution_id, values)
+
+    async def exists(self, execution_id: str) -> bool:
+        """Whether there is a log or a state."""
+        return bool(await self._commands.command("EXISTS", self.keys.log(execution_id), self.keys.meta(execution_id)))
+
+    async def _range(self, execution_id: str, start: Cursor, count: int) -> list[RawEntry]:
+        entries: list[RawEntry] = await self._commands.command(
+            "XRANGE", self.keys.log(execution_id), "-" if start == START else str(start), "+", "COUNT", count
+        )
+        return entries
+
+    async def _known_entries(self, execution_id: str) -> int:
+        state = await self.state(execution_id)
+        return state.entries if state is not None else 0
+
+    async def _nothing_new(self, execution_id: str, cursor: Cursor) -> tuple[bool, bool]:
+        """Whether the execution has ended, and if not so, whether its ending came in since we read."""
+        state = await self.state(execution_id)
+        if state is None or state.terminal is None:
+            return False, False
+        if cursor >= state.terminal:
+            return True, False
+        latest = await self.latest(execution_id)
+        came_in = latest > cursor
+        return not came_in, came_in
+
+    async def _settle_endings(self, execution_id: str, items: list[Entry | Gap]) -> tuple[list[Entry | Gap], bool]:
+        """Only the entry that closed the log is its ending; a stranger's claim is shown as dropped."""
+        state = await self.state(execution_id)
+        terminal = state.terminal if state is not None else None
+        settled: list[Entry | Gap] = []
+        for item in items:
+            if isinstance(item, Entry) and item.is_terminal:
+                if item.cursor == terminal:
+                    return [*settled, item], True
+                self.counters.add("dropped_entries")
+                settled.append(drop(item, "not_the_ending"))
+            else:
+                settled.append(item)
+        return settled, False
+
+
+def _pairs(reply: Any) -> dict[bytes, Any]:
+    # RESP3 answers with a map, RESP2 with a flat list.
+    if isinstance(reply, dict):
+        return reply
+    return dict(zip(reply[::2], reply[1::2], strict=True))
+
+
+def _refusal(error: ReplyError, execution_id: str, fence: int | None) -> Exception:
+    word, _, detail = str(error).partition(" ")
+    match word:
+        case "CLOSED":
+            return ExecutionClosedError(execution_id, detail)
+        case "FENCED":
+            return FenceStaleError(execution_id, fence or 0, int(detail))
+        case "EXHAUSTED":
+            return LogExhaustedError(
+                f"execution {execution_id}: a foreign entry {detail} leaves no id for the next; delete it with XDEL"
+            )
+        case "PRODUCERS":
+            return LogExhaustedError(f"execution {execution_id} has had {detail} producers, the most there can be")
+        case _:
+            return error

@@ -1,0 +1,116 @@
+"""What a publisher holds until the log has it: bounded, in order, adjacent tokens merged. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Final
+
+from bus.codec import encode
+from bus.event import TOKEN, Event
+
+# A merged token stays well below an event's limit, and a viewer sees text in digestible pieces.
+MAX_MERGED_CHARS: Final = 4096
+# Lengths of field names, separators and ids: what an entry takes beside its data.
+_OVERHEAD_BYTES: Final = 96
+
+
+@dataclass(slots=True)
+class Pending:
+    """One event of the outbox; ``texts`` holds the pieces of a token that may still grow."""
+
+    fields: list[bytes]
+    size_bytes: int
+    step: str | None = None
+    ts: str = ""
+    texts: list[str] | None = None
+    chars: int = 0
+
+
+@dataclass(slots=True)
+class Outbox:
+    """Counts what is waiting; ``full`` says that producers have to wait.
+
+    Taking gives the oldest, at most ``batch_events`` and ``batch_bytes`` of them; what was taken stays counted until
+    ``confirm``, because it is not in the log yet.
+    """
+
+    max_events: int
+    max_bytes: int
+    batch_events: int = 512
+    batch_bytes: int = 1024 * 1024
+    limit_bytes: int = 256 * 1024
+    waiting: deque[Pending] = field(default_factory=deque)
+    size_bytes: int = 0
+    held_events: int = 0
+    only_tokens: bool = True
+
+    @property
+    def full(self) -> bool:
+        return self.held_events >= self.max_events or self.size_bytes >= self.max_bytes
+
+    def add(self, event: Event, ts: str) -> bool:
+        """Take an event; True when it was merged into the token before it. Raises InvalidEventError."""
+        text = _token_text(event)
+        if text is not None and self._merge(event, text):
+            return True
+        fields = encode(event, ts=ts, limit_bytes=self.limit_bytes)
+        size = _OVERHEAD_BYTES + sum(map(len, fields))
+        pending = Pending(fields, size)
+        if text is not None:
+            pending.step, pending.ts, pending.texts, pending.chars = (
+                event.step,
+                event.ts or ts,
+                [text],
+                len(text),
+            )
+        else:
+            self.only_tokens = False
+        self.waiting.append(pending)
+        self.held_events += 1
+        self.size_bytes += size
+        return False
+
+    def take(self) -> list[Pending]:
+        batch: list[Pending] = []
+        size = 0
+        while self.waiting and len(batch) < self.batch_events:
+            size += self.waiting[0].size_bytes
+            if batch and size > self.batch_bytes:
+                break
+            batch.append(self._sealed(self.waiting.popleft()))
+        if not self.waiting:
+            self.only_tokens = True
+        return batch
+
+    def confirm(self, batch: list[Pending]) -> None:
+        self.held_events -= len(batch)
+        self.size_bytes -= sum(pending.size_bytes for pending in batch)
+
+    def _merge(self, event: Event, text: str) -> bool:
+        last = self.waiting[-1] if self.waiting else None
+        if last is None or last.texts is None or last.step != event.step:
+            return False
+        if last.chars + len(text) > MAX_MERGED_CHARS:
+            return False
+        last.texts.append(text)
+        last.chars += len(text)
+        # Four bytes are the most that a character takes in UTF-8.
+        last.size_bytes += 4 * len(text)
+        self.size_bytes += 4 * len(text)
+        return True
+
+    def _sealed(self, pending: Pending) -> Pending:
+        if pending.texts is not None and len(pending.texts) > 1:
+            merged = Event(TOKEN, {"text": "".join(pending.texts)}, step=pending.step, ts=pending.ts)
+            pending.fields = encode(merged, ts=pending.ts, limit_bytes=self.limit_bytes)
+        pending.texts = None
+        return pending
+
+
+def _token_text(event: Event) -> str | None:
+    """The text of a token that may merge: it says nothing but text."""
+    if event.type != TOKEN or event.meta or not isinstance(event.data, dict) or len(event.data) != 1:
+        return None
+    text = event.data.get("text")
+    return text if isinstance(text, str) and len(text) < MAX_MERGED_CHARS else None

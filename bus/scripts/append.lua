@@ -1,0 +1,156 @@
+-- Append a batch of one producer's events to an execution's log: number, deduplicate, fence, trim, close and
+-- refresh the time to live in one step, so that no crash leaves a key without a TTL or a closed log open.
+--
+-- KEYS  1 log  2 meta  3 control  4 checkpoints (the last two only share the TTL)
+-- ARGV  1 producer ('' for none)   2 sequence number of the first event   3 fence ('' for none)
+--       4 most entries  5 most bytes  6 TTL while live, seconds  7 TTL of the log once ended  8 TTL of the state once ended
+--       9 how many events; then for each: how many strings follow, and these: field, value, field, value, …
+--         with the type first
+-- Reply {ms, n of the last entry written, how many of the batch were written now}
+-- Errors  CLOSED <terminal id> · FENCED <current fence> · SEQUENCE <last> · EXHAUSTED <last id> · PRODUCERS <limit>
+local STATUS = {
+  ['execution.queued'] = 'queued', ['execution.started'] = 'running', ['execution.resumed'] = 'running',
+  ['execution.retrying'] = 'running', ['execution.paused'] = 'paused',
+  ['execution.cancel_requested'] = 'cancelling',
+}
+local TERMINAL = {
+  ['execution.completed'] = 'completed', ['execution.failed'] = 'failed',
+  ['execution.cancelled'] = 'cancelled', ['execution.timed_out'] = 'timed_out',
+}
+local MAX_PRODUCERS = 1024
+local log, meta = KEYS[1], KEYS[2]
+local producer, count = ARGV[1], tonumber(ARGV[9])
+local slot = 'p:' .. producer
+local state = redis.call('HMGET', meta, 'n', 'ms', 'terminal', 'fence', 'unchecked', 'producers', 'created', slot)
+
+-- A batch whose reply was lost comes again: what is there already is dropped, even if the log has closed since.
+local skip = 0
+if producer ~= '' then
+  local first = tonumber(ARGV[2])
+  if state[8] then
+    local seq, ms, n = string.match(state[8], '^(%d+):(%d+)-(%d+)$')
+    local last = tonumber(seq)
+    if first + count - 1 <= last then
+      return {ms, tonumber(n), 0}
+    end
+    skip = math.max(0, last - first + 1)
+  end
+end
+
+if state[3] then
+  return redis.error_reply('CLOSED ' .. state[3])
+end
+if ARGV[3] ~= '' and state[4] and tonumber(ARGV[3]) < tonumber(state[4]) then
+  return redis.error_reply('FENCED ' .. state[4])
+end
+local producers = tonumber(state[6] or 0)
+if producer ~= '' and not state[8] then
+  producers = producers + 1
+  if producers > MAX_PRODUCERS then
+    return redis.error_reply('PRODUCERS ' .. MAX_PRODUCERS)
+  end
+end
+
+local time = redis.call('TIME')
+local ms = math.max(tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000), tonumber(state[2] or 0))
+local n = tonumber(state[1] or 0)
+if not state[1] then
+  -- No state, or it was evicted: the numbering goes on from what the log shows.
+  local tail = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
+  if tail then n = tonumber(string.match(tail[1], '-(%d+)$')) end
+end
+local at, bytes, status, terminal = 10, tonumber(state[5] or 0), nil, nil
+local id
+for index = 1, count do
+  local width = tonumber(ARGV[at])
+  if index > skip then
+    n = n + 1
+    id = string.format('%.0f-%.0f', ms, n)
+    -- Trimming once a batch is enough: the bound is approximate anyway.
+    local reply
+    if index == count then
+      reply = redis.pcall('XADD', log, 'MAXLEN', '~', ARGV[4], id, unpack(ARGV, at + 1, at + width))
+    else
+      reply = redis.pcall('XADD', log, id, unpack(ARGV, at + 1, at + width))
+    end
+    if type(reply) == 'table' and reply.err then
+      if index > skip + 1 or not string.find(reply.err, 'equal or smaller', 1, true) then
+        return reply
+      end
+      -- A stranger's entry stands at or above our id: go on in the first millisecond that has room for our number.
+      local last
+      local info = redis.call('XINFO', 'STREAM', log)
+      for i = 1, #info, 2 do
+        if info[i] == 'last-generated-id' then last = info[i + 1] end
+      end
+      local last_ms, last_n = string.match(last, '^(%d+)-(%d+)$')
+      -- Lua's numbers are exact up to 2^53 only; an id up there was not written by any clock.
+      if #last_ms > 15 then
+        return redis.error_reply('EXHAUSTED ' .. last)
+      end
+      ms = tonumber(last_ms)
+      if #last_n > 15 or tonumber(last_n) >= n then ms = ms + 1 end
+      id = string.format('%.0f-%.0f', ms, n)
+      if index == count then
+        redis.call('XADD', log, 'MAXLEN', '~', ARGV[4], id, unpack(ARGV, at + 1, at + width))
+      else
+        redis.call('XADD', log, id, unpack(ARGV, at + 1, at + width))
+      end
+    end
+    local event_type = ARGV[at + 2]
+    if string.sub(event_type, 1, 10) == 'execution.' then
+      status = STATUS[event_type] or status
+      terminal = TERMINAL[event_type]
+    end
+    for i = at + 1, at + width do bytes = bytes + #ARGV[i] end
+  end
+  at = at + width + 1
+end
+
+local ms_text = string.format('%.0f', ms)
+local changes = {'n', n, 'ms', ms_text}
+local function set(field, value)
+  changes[#changes + 1] = field
+  changes[#changes + 1] = value
+end
+if producer ~= '' then
+  set(slot, string.format('%.0f:%s', tonumber(ARGV[2]) + count - 1, id))
+  set('producers', producers)
+end
+if not state[7] then set('created', ms_text) end
+if status == 'running' then redis.call('HSETNX', meta, 'started', ms_text) end
+
+-- The bound in bytes is kept by the memory the log really takes, strangers' entries included; looking is dear, so
+-- it is done once for every sixteenth of the bound that was appended.
+local most_bytes = tonumber(ARGV[5])
+if bytes * 16 > most_bytes then
+  bytes = 0
+  for _ = 1, 8 do
+    local used = redis.call('MEMORY', 'USAGE', log, 'SAMPLES', 0)
+    if used <= most_bytes then break end
+    local length = redis.call('XLEN', log)
+    if length <= 1 then break end
+    redis.call('XTRIM', log, 'MAXLEN', math.max(1, math.floor(length * most_bytes / used * 0.9)))
+  end
+end
+set('unchecked', bytes)
+
+if terminal then
+  set('status', terminal)
+  set('terminal', id)
+  set('ended', ms_text)
+elseif status then
+  set('status', status)
+end
+redis.call('HSET', meta, unpack(changes))
+if terminal then
+  redis.call('HDEL', meta, 'owner', 'lease_until')
+  redis.call('EXPIRE', log, ARGV[7])
+  redis.call('EXPIRE', meta, ARGV[8])
+  redis.call('EXPIRE', KEYS[3], ARGV[7])
+  redis.call('EXPIRE', KEYS[4], ARGV[8])
+else
+  redis.call('EXPIRE', log, ARGV[6])
+  redis.call('EXPIRE', meta, ARGV[6])
+end
+return {ms_text, n, count - skip}

@@ -1,0 +1,41 @@
+-- Take, renew or release the lease of an execution. Fencing decides who may write, not time: each taking raises the
+-- fence, and append.lua refuses whoever comes with an older one.
+--
+-- KEYS  1 log  2 meta  3 control  4 checkpoints
+-- ARGV  1 'take' | 'renew' | 'release'   2 owner   3 lease, milliseconds   4 fence ('' when taking)   5 live TTL, seconds
+-- Reply take: {fence, attempt}; renew and release: 1
+-- Errors  CLOSED <terminal id> · HELD <owner> · LOST <current fence>
+local action, owner = ARGV[1], ARGV[2]
+local meta = KEYS[2]
+local state = redis.call('HMGET', meta, 'terminal', 'owner', 'lease_until', 'fence')
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+
+if action == 'release' then
+  if state[4] ~= ARGV[4] then return redis.error_reply('LOST ' .. (state[4] or 0)) end
+  redis.call('HDEL', meta, 'owner', 'lease_until')
+  return 1
+end
+if state[1] then return redis.error_reply('CLOSED ' .. state[1]) end
+
+local reply
+if action == 'take' then
+  if state[2] and state[2] ~= owner and tonumber(state[3] or 0) > now then
+    return redis.error_reply('HELD ' .. state[2])
+  end
+  reply = {redis.call('HINCRBY', meta, 'fence', 1), redis.call('HINCRBY', meta, 'attempt', 1)}
+  redis.call('HSETNX', meta, 'created', string.format('%.0f', now))
+else
+  if state[4] ~= ARGV[4] or state[2] ~= owner then
+    return redis.error_reply('LOST ' .. (state[4] or 0))
+  end
+  reply = 1
+end
+redis.call('HSET', meta, 'owner', owner, 'lease_until', string.format('%.0f', now + tonumber(ARGV[3])))
+-- A quiet execution (a question waiting for a person) must not expire. Touching a watched key wakes its readers, so
+-- the TTL is set anew only when half of it has passed.
+local ttl = tonumber(ARGV[5])
+for _, key in ipairs(KEYS) do
+  if redis.call('TTL', key) * 2 < ttl then redis.call('EXPIRE', key, ttl) end
+end
+return reply

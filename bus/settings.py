@@ -1,0 +1,39 @@
+"""The bus's part of the environment: every ``TAILRACE_*`` variable it knows, read in one place."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from bus.event import MAX_EVENT_BYTES
+from bus.lease import LEASE_SECONDS
+from bus.retention import Retention
+
+_DEFAULT = Retention()
+
+
+class BusSettings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="TAILRACE_", extra="ignore")
+
+    redis_url: str = Field("redis://127.0.0.1:6379/0", description="redis://, rediss://, unix:// or embedded://[path]")
+    prefix: str = Field("tr", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="prefix of every key")
+    tail: Literal["auto", "tracking", "blocking"] = Field("auto", description="how streams are watched")
+    max_event_bytes: int = Field(MAX_EVENT_BYTES, ge=256, le=16 * 1024 * 1024)
+    lease_seconds: float = Field(LEASE_SECONDS, ge=0.5, le=3600)
+    max_entries: int = Field(_DEFAULT.max_entries, ge=1)
+    max_log_bytes: int = Field(_DEFAULT.max_bytes, ge=64 * 1024)
+    live_seconds: int = Field(_DEFAULT.live_seconds, ge=1)
+    ended_seconds: int = Field(_DEFAULT.ended_seconds, ge=1)
+    ended_state_seconds: int = Field(_DEFAULT.ended_state_seconds, ge=1)
+
+    @property
+    def retention(self) -> Retention:
+        return Retention(
+            max_entries=self.max_entries,
+            max_bytes=self.max_log_bytes,
+            live_seconds=self.live_seconds,
+            ended_seconds=self.ended_seconds,
+            ended_state_seconds=self.ended_state_seconds,
+        )

@@ -1,0 +1,143 @@
+"""One reader's live view of one log: exactly what follows its cursor, gaps told, one ending.
+
+There is one fast way and one careful way. Batches that the Tail delivers and that continue the numbering without
+question are passed on as they are. Everything else (a reconnect, a flush, a jump in the numbering, an entry that claims
+to end the execution, a change with nothing new, silence) takes the careful way: suspend the watch, read on from the
+cursor with proof, resume.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from bus.continuity import Numbering
+from bus.entry import Entry, Gap
+from bus.errors import BusClosedError, BusUnavailableError, ReplyError
+from bus.log import Log
+from bus.reading import RawEntry, read_plain
+from bus.retry import Backoff
+from bus.tail.watch import Tail, Watch
+
+logger = logging.getLogger(__name__)
+
+# Without traffic for so long, the log is asked whether all is as it seems: ended, vanished, overtaken.
+STALE_SECONDS: Final = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Callbacks:
+    """``items`` gets entries and gaps in order; ``ended`` is called once, after the last of them.
+
+    ``failed`` is called once instead of ``ended`` when this log can never be read (its key is not a stream).
+    """
+
+    items: Callable[[Sequence[Entry | Gap]], None]
+    ended: Callable[[], None]
+    failed: Callable[[Exception], None]
+
+
+class Subscription:
+    def __init__(
+        self,
+        log: Log,
+        tail: Tail,
+        execution_id: str,
+        position: Numbering,
+        callbacks: Callbacks,
+        *,
+        stale_seconds: float = STALE_SECONDS,
+    ) -> None:
+        """Follow from a proved position on. Must be made inside a running loop."""
+        self._log = log
+        self._execution_id = execution_id
+        self._position = position
+        self._callbacks = callbacks
+        self._stale_seconds = stale_seconds
+        self._loop = asyncio.get_running_loop()
+        self._last_news = self._loop.time()
+        self._proof: asyncio.Task[None] | None = None
+        self._closed = False
+        self._watch: Watch = tail.watch(log.keys.log(execution_id), position.cursor, self)
+        self._stale_timer = self._loop.call_later(stale_seconds * (0.8 + 0.4 * random.random()), self._check_stale)
+
+    @property
+    def position(self) -> Numbering:
+        return self._position
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._watch.close()
+        self._stale_timer.cancel()
+        if self._proof is not None:
+            self._proof.cancel()
+
+    # bus.tail.watch.Listener
+
+    def deliver(self, entries: Sequence[RawEntry]) -> None:
+        if self._closed or self._proof is not None:
+            return
+        items = read_plain(self._position, entries, self._log.max_event_bytes) if entries else None
+        if items is None:
+            self._prove()
+        else:
+            self._last_news = self._loop.time()
+            self._callbacks.items(items)
+
+    def disturbed(self, reason: str) -> None:
+        del reason  # told once by the Tail, for all
+        self._prove()
+
+    def _check_stale(self) -> None:
+        if self._closed:
+            return
+        quiet_seconds = self._loop.time() - self._last_news
+        if quiet_seconds >= self._stale_seconds:
+            self._prove()
+            quiet_seconds = 0.0
+        self._stale_timer = self._loop.call_later(self._stale_seconds - quiet_seconds, self._check_stale)
+
+    def _prove(self) -> None:
+        self._watch.suspend()
+        if self._proof is None and not self._closed:
+            self._proof = self._loop.create_task(self._read_on(), name=f"proof:{self._execution_id}")
+
+    async def _read_on(self) -> None:
+        backoff, attempt = Backoff(), 0
+        while not self._closed:
+            try:
+                page = await self._log.read(self._execution_id, self._position)
+            except BusClosedError:
+                return
+            except ReplyError as error:
+                if error.code in {"WRONGTYPE", "NOPERM"}:
+                    self._proof = None
+                    self.close()
+                    self._callbacks.failed(error)
+                    return
+                attempt += 1
+            except BusUnavailableError:
+                attempt += 1
+            else:
+                attempt = 0
+                self._position = page.position
+                if page.items:
+                    self._last_news = self._loop.time()
+                    self._callbacks.items(page.items)
+                if page.ended:
+                    self._proof = None
+                    self.close()
+                    self._callbacks.ended()
+                    return
+                if not page.more:
+                    self._proof = None
+                    self._watch.resume(self._position.cursor)
+                    return
+                continue
+            await asyncio.sleep(backoff.delay_seconds(attempt, random.random))

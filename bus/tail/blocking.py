@@ -1,0 +1,179 @@
+"""Blocking XREAD in groups: the fallback where CLIENT TRACKING is refused.
+
+Each wake-up costs Redis and us O(streams listed), so a group is small; a group is one connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from bus.counters import Counters
+from bus.cursor import Cursor
+from bus.errors import BusClosedError, BusUnavailableError, LinkLostError, ReplyError
+from bus.line import Commands
+from bus.tail.replies import streams_of
+from bus.tail.watch import Listener
+
+logger = logging.getLogger(__name__)
+
+GROUP_KEYS: Final = 64
+BLOCK_MS: Final = 1000
+# Where nobody can wake a blocked connection, a new watch waits for the next round.
+DEAF_BLOCK_MS: Final = 100
+COUNT: Final = 128
+
+OpenCommands = Callable[[], Awaitable[Commands]]
+
+
+class BlockingWatch:
+    __slots__ = ("_group", "active", "cursor", "key", "listener")
+
+    def __init__(self, group: _Group, key: bytes, cursor: bytes, listener: Listener) -> None:
+        self._group = group
+        self.key = key
+        self.cursor = cursor
+        self.listener = listener
+        self.active = True
+
+    def suspend(self) -> None:
+        self.active = False
+
+    def resume(self, cursor: Cursor) -> None:
+        self.cursor = cursor.encode()
+        self.active = True
+        self._group.nudge()
+
+    def close(self) -> None:
+        self.active = False
+        self._group.remove(self)
+
+
+class _Group:
+    """Up to 64 streams, one connection, one task."""
+
+    def __init__(self, open_commands: OpenCommands, shared: Commands, counters: Counters) -> None:
+        self._open_commands = open_commands
+        self._shared = shared
+        self._counters = counters
+        self._changed = asyncio.Event()
+        self._client_id: int | None = None
+        self._blocked = False
+        self._nudges: set[asyncio.Task[None]] = set()
+        self.watches: dict[bytes, BlockingWatch] = {}
+        self.task = asyncio.create_task(self._run(), name="tail:group")
+
+    def add(self, watch: BlockingWatch) -> None:
+        self.watches[watch.key] = watch
+        self.nudge()
+
+    def remove(self, watch: BlockingWatch) -> None:
+        if self.watches.get(watch.key) is watch:
+            del self.watches[watch.key]
+
+    def nudge(self) -> None:
+        """Make the group read again with what it watches now."""
+        self._changed.set()
+        if self._blocked and self._client_id is not None:
+            task = asyncio.create_task(self._unblock(self._client_id))
+            self._nudges.add(task)
+            task.add_done_callback(self._nudges.discard)
+
+    async def _unblock(self, client_id: int) -> None:
+        try:
+            await self._shared.command("CLIENT", "UNBLOCK", client_id)
+        except BusUnavailableError as error:
+            # It is read again in at most BLOCK_MS all the same.
+            logger.debug("tail: could not wake a group: %s", error)
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                commands = await self._open_commands()
+            except BusUnavailableError as error:
+                logger.warning("tail: a group cannot connect: %s", error)
+                await asyncio.sleep(1.0)
+                continue
+            try:
+                await self._read(commands)
+            except BusClosedError:
+                return
+            except (BusUnavailableError, OSError) as error:
+                self._counters.add("tail_reconnects")
+                logger.warning("tail: a group lost its connection: %s", error)
+                await asyncio.sleep(0.05)
+            finally:
+                await commands.aclose()
+            self._disturb("reconnected")
+
+    async def _read(self, commands: Commands) -> None:
+        try:
+            self._client_id = int(await commands.command("CLIENT", "ID"))
+        except ReplyError:
+            self._client_id = None
+        block_ms = DEAF_BLOCK_MS if self._client_id is None else BLOCK_MS
+        while True:
+            self._changed.clear()
+            turn = {key: watch for key, watch in self.watches.items() if watch.active}
+            if not turn:
+                await self._changed.wait()
+                continue
+            cursors = [watch.cursor for watch in turn.values()]
+            self._blocked = True
+            try:
+                reply = await commands.command("XREAD", "COUNT", COUNT, "BLOCK", block_ms, "STREAMS", *turn, *cursors)
+            except LinkLostError:
+                raise
+            except ReplyError as error:
+                if error.code not in {"WRONGTYPE", "NOPERM"}:
+                    raise
+                self._disturb(str(error))
+                await asyncio.sleep(DEAF_BLOCK_MS / 1000)
+                continue
+            finally:
+                self._blocked = False
+            for key, entries in streams_of(reply).items():
+                watch = turn[key]
+                if watch.active and entries:
+                    watch.cursor = entries[-1][0]
+                    watch.listener.deliver(entries)
+
+    def _disturb(self, reason: str) -> None:
+        for watch in list(self.watches.values()):
+            watch.active = False
+            watch.listener.disturbed(reason)
+
+
+class BlockingTail:
+    """Watches any number of streams, 64 a connection."""
+
+    mode = "blocking"
+
+    def __init__(self, open_commands: OpenCommands, shared: Commands, *, counters: Counters) -> None:
+        self._open_commands = open_commands
+        self._shared = shared
+        self._counters = counters
+        self._groups: list[_Group] = []
+
+    async def start(self) -> None:
+        """Nothing to do before the first watch."""
+
+    def watch(self, key: str, cursor: Cursor, listener: Listener) -> BlockingWatch:
+        raw = key.encode()
+        group = next((g for g in self._groups if len(g.watches) < GROUP_KEYS and raw not in g.watches), None)
+        if group is None:
+            group = _Group(self._open_commands, self._shared, self._counters)
+            self._groups.append(group)
+        watch = BlockingWatch(group, raw, cursor.encode(), listener)
+        group.add(watch)
+        return watch
+
+    async def aclose(self) -> None:
+        tasks = [group.task for group in self._groups]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        self._groups.clear()

@@ -1,0 +1,227 @@
+"""CLIENT TRACKING as epoll for streams.
+
+Reading a stream with tracking on asks Redis for one invalidation message when its key next changes, whoever changes
+it. The key is then ready; the next turn reads all ready keys with one XREAD, which arms them again. Messages coalesce
+while we are busy, so batches grow with load by themselves.
+
+Rule: https://redis.io/docs/latest/develop/reference/client-side-caching/ (default mode, RESP3 push).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any, Final
+
+from bus.counters import Counters
+from bus.cursor import Cursor
+from bus.errors import LinkLostError, ReplyError
+from bus.line import Line
+from bus.link import Dial, Link
+from bus.reading import RawEntry
+from bus.tail.replies import streams_of
+from bus.tail.watch import Listener
+
+logger = logging.getLogger(__name__)
+
+# One turn reads at most this many streams, and at most this many entries of them all: a turn stays a few
+# milliseconds, so that nobody waits long behind a backlog.
+TURN_KEYS: Final = 256
+TURN_ENTRIES: Final = 4096
+TURN_BYTES: Final = 4 * 1024 * 1024
+MIN_COUNT: Final = 4
+MAX_COUNT: Final = 512
+
+
+class TrackingWatch:
+    __slots__ = ("_tail", "active", "cursor", "key", "listener")
+
+    def __init__(self, tail: TrackingTail, key: bytes, cursor: bytes, listener: Listener) -> None:
+        self._tail = tail
+        self.key = key
+        self.cursor = cursor
+        self.listener = listener
+        self.active = True
+
+    def suspend(self) -> None:
+        self.active = False
+
+    def resume(self, cursor: Cursor) -> None:
+        self.cursor = cursor.encode()
+        self.active = True
+        self._tail.make_ready(self)
+
+    def close(self) -> None:
+        self.active = False
+        self._tail.forget(self)
+
+
+class TrackingTail:
+    """Watches any number of streams over one connection."""
+
+    mode = "tracking"
+
+    def __init__(self, dial: Dial, *, counters: Counters) -> None:
+        self._counters = counters
+        self._watches: dict[bytes, list[TrackingWatch]] = {}
+        # Ordered: who became ready first is read first, who had more than its share goes to the end.
+        self._ready: dict[TrackingWatch, None] = {}
+        self._in_flight = False
+        self._scheduled = False
+        self._link: Link | None = None
+        self._entries_a_turn = TURN_ENTRIES
+        self._line = Line(dial, counters=counters, name="tail", on_connect=self._connected, on_push=self._pushed)
+        self._started = False
+        self._closed = False
+
+    async def start(self) -> None:
+        """Connect and switch tracking on. Raises BusUnavailableError, ReplyError where tracking is refused."""
+        await self._line.connect()
+        await self._line.command("CLIENT", "TRACKING", "ON")
+        self._started = True
+
+    async def aclose(self) -> None:
+        self._closed = True
+        await self._line.aclose()
+        self._watches.clear()
+        self._ready.clear()
+
+    def watch(self, key: str, cursor: Cursor, listener: Listener) -> TrackingWatch:
+        watch = TrackingWatch(self, key.encode(), cursor.encode(), listener)
+        self._watches.setdefault(watch.key, []).append(watch)
+        self.make_ready(watch)
+        return watch
+
+    def forget(self, watch: TrackingWatch) -> None:
+        self._ready.pop(watch, None)
+        siblings = self._watches.get(watch.key)
+        if siblings is not None and watch in siblings:
+            siblings.remove(watch)
+            if not siblings:
+                # Redis may still send one invalidation for it; nobody is ready then, and it is not read again.
+                del self._watches[watch.key]
+
+    def make_ready(self, watch: TrackingWatch) -> None:
+        self._ready[watch] = None
+        if not self._scheduled and not self._in_flight:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._read_turn)
+
+    def _connected(self, link: Link) -> None:
+        self._link = link
+        self._in_flight = False
+        if self._started:
+            link.send("CLIENT", "TRACKING", "ON").add_done_callback(self._tracking_answered)
+            self._disturb_all("reconnected")
+
+    def _tracking_answered(self, future: asyncio.Future[Any]) -> None:
+        error = None if future.cancelled() else future.exception()
+        if isinstance(error, ReplyError) and self._link is not None:
+            # A proxy or another server than before: without tracking this connection would never hear anything.
+            logger.error("tail: CLIENT TRACKING refused: %s", error)
+            self._counters.add("tail_tracking_refused")
+            self._link.close(f"CLIENT TRACKING refused: {error}")
+
+    def _disturb_all(self, reason: str) -> None:
+        self._ready.clear()
+        for watch in [watch for siblings in self._watches.values() for watch in siblings]:
+            self._disturb(watch, reason)
+
+    def _disturb(self, watch: TrackingWatch, reason: str) -> None:
+        watch.active = False
+        try:
+            watch.listener.disturbed(reason)
+        except Exception:
+            logger.exception("tail: a listener of %r failed", watch.key)
+
+    def _pushed(self, push: list[Any]) -> None:
+        if push[0] != b"invalidate":
+            return
+        if push[1] is None:
+            # FLUSHALL or FLUSHDB: no key is named.
+            self._counters.add("tail_flushes")
+            self._disturb_all("flushed")
+            return
+        for key in push[1]:
+            for watch in self._watches.get(key, ()):
+                self._ready[watch] = None
+        if self._ready and not self._in_flight and not self._scheduled:
+            # Not at once: further messages of the same packet still join this turn.
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._read_turn)
+
+    def _read_turn(self) -> None:
+        self._scheduled = False
+        link = self._link
+        if self._in_flight or link is None or link.lost.done() or self._closed:
+            return
+        turn: dict[bytes, TrackingWatch] = {}
+        for watch in list(self._ready):
+            if not watch.active:
+                del self._ready[watch]
+            elif watch.key not in turn:
+                # A second watch of the same key has its own cursor and waits for the next turn.
+                del self._ready[watch]
+                turn[watch.key] = watch
+                if len(turn) == TURN_KEYS:
+                    break
+        if not turn:
+            return
+        self._in_flight = True
+        count = self._count(len(turn))
+        cursors = [watch.cursor for watch in turn.values()]
+        future = link.send("XREAD", "COUNT", count, "STREAMS", *turn, *cursors)
+        future.add_done_callback(lambda done: self._answered(link, turn, count, done))
+
+    def _count(self, keys: int) -> int:
+        return max(MIN_COUNT, min(MAX_COUNT, self._entries_a_turn // keys))
+
+    def _answered(self, link: Link, turn: dict[bytes, TrackingWatch], count: int, future: asyncio.Future[Any]) -> None:
+        if link is not self._link:
+            return
+        self._in_flight = False
+        error = None if future.cancelled() else future.exception()
+        if error is None:
+            self._dispatch(turn, streams_of(future.result()), count)
+        elif isinstance(error, ReplyError):
+            self._refused(link, turn, error)
+        elif not isinstance(error, LinkLostError):
+            logger.error("tail: unexpected %r", error)
+        if self._ready:
+            self._read_turn()
+
+    def _dispatch(self, turn: dict[bytes, TrackingWatch], streams: dict[bytes, list[RawEntry]], count: int) -> None:
+        size = 0
+        for key, watch in turn.items():
+            entries = streams.get(key, ())
+            if not watch.active:
+                continue
+            if entries:
+                watch.cursor = entries[-1][0]
+                if len(entries) >= count:
+                    self._ready[watch] = None
+                size += sum(len(value) for _, fields in entries if fields for value in fields)
+            self._deliver(watch, entries)
+        # Bounded in bytes too: a backlog of large events is read in smaller bites.
+        if size > TURN_BYTES:
+            self._entries_a_turn = max(MIN_COUNT, self._entries_a_turn // 2)
+        elif self._entries_a_turn < TURN_ENTRIES:
+            self._entries_a_turn = min(TURN_ENTRIES, self._entries_a_turn * 2)
+
+    def _deliver(self, watch: TrackingWatch, entries: Sequence[RawEntry]) -> None:
+        try:
+            watch.listener.deliver(entries)
+        except Exception:
+            logger.exception("tail: a listener of %r failed", watch.key)
+            self._counters.add("tail_listener_errors")
+            self._disturb(watch, "listener failed")
+
+    def _refused(self, link: Link, turn: dict[bytes, TrackingWatch], error: ReplyError) -> None:
+        if error.code in {"WRONGTYPE", "NOPERM"}:
+            # One key that is no stream must not stop the others: those who watch find out which it is.
+            for watch in turn.values():
+                self._disturb(watch, str(error))
+            return
+        self._counters.add("tail_refusals")
+        link.close(f"XREAD refused: {error}")

@@ -1,0 +1,44 @@
+"""What a Tail promises to those who watch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from bus.cursor import Cursor
+from bus.reading import RawEntry
+
+
+class Listener(Protocol):
+    """Called by the Tail, never concurrently; must not block and must not raise."""
+
+    def deliver(self, entries: Sequence[RawEntry]) -> None:
+        """Take what follows the watch's cursor, in order. Empty: the stream changed, but has nothing new here."""
+
+    def disturbed(self, reason: str) -> None:
+        """Learn that continuity is not known any more (reconnected, flushed, failed): prove, then ``resume``.
+
+        Nothing is delivered until then.
+        """
+
+
+class Watch(Protocol):
+    """A stream that is being watched from a cursor on."""
+
+    def suspend(self) -> None:
+        """Deliver nothing until ``resume``."""
+
+    def resume(self, cursor: Cursor) -> None:
+        """Deliver what follows this cursor."""
+
+    def close(self) -> None: ...
+
+
+class Tail(Protocol):
+    mode: str
+
+    async def start(self) -> None: ...
+
+    def watch(self, key: str, cursor: Cursor, listener: Listener) -> Watch: ...
+
+    async def aclose(self) -> None: ...
