@@ -1,0 +1,76 @@
+"""What can be wrong with a command before it runs, and after it should have ended.
+
+* `CommandError`
+    * `CommandInvalidError`: no program named, or an argument that no program can be given
+    * `CommandCwdError`: the directory to run in is missing or closed
+    * `CommandNotFoundError`: no such program
+    * `CommandNotExecutableError`: a file, but not one to run
+    * `CommandNotStartedError`: the system refused, for want of memory or processes
+    * `CommandNotEndedError`: it is still there after SIGKILL
+
+Each message is one sentence that a person understands; `code` is stable, for programs. A command that runs and
+fails is no error here: that is in its `Exit`.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class CommandError(Exception):
+    code: ClassVar[str] = "command_error"
+
+
+class CommandInvalidError(CommandError):
+    code = "command_invalid"
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"The command cannot be run because {field} {reason}.")
+        self.field = field
+
+
+class CommandCwdError(CommandError):
+    code = "command_cwd"
+
+    def __init__(self, cwd: str, reason: str) -> None:
+        super().__init__(f"The directory to run in, {cwd!r}, {reason}: check cwd.")
+        self.cwd = cwd
+
+
+class CommandNotFoundError(CommandError):
+    code = "command_not_found"
+
+    def __init__(self, program: str) -> None:
+        where = "at that path" if "/" in program else "on the worker's PATH"
+        super().__init__(
+            f"The program {program!r} was not found {where}: check its name, or install it where the worker runs."
+        )
+        self.program = program
+
+
+class CommandNotExecutableError(CommandError):
+    code = "command_not_executable"
+
+    def __init__(self, program: str, reason: str) -> None:
+        super().__init__(f"The program {program!r} cannot be run because {reason}.")
+        self.program = program
+
+
+class CommandNotStartedError(CommandError):
+    code = "command_not_started"
+
+    def __init__(self, program: str, reason: str) -> None:
+        super().__init__(f"The program {program!r} could not be started ({reason}): try again later.")
+        self.program = program
+
+
+class CommandNotEndedError(CommandError):
+    code = "command_not_ended"
+
+    def __init__(self, program: str, pid: int) -> None:
+        super().__init__(
+            f"The program {program!r} (process {pid}) still runs though it was killed: it belongs to another user "
+            "or waits for a device, so end it by hand."
+        )
+        self.program = program
+        self.pid = pid

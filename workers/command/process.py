@@ -1,0 +1,236 @@
+"""A program run without a shell: its lines as they come, its exit, and the end of all that it started.
+
+async with await start(["make", "-j2"], cwd="src") as process:
+async for line in process.lines():
+print(line.stream, line.text)
+exit = await process.wait()
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import chain
+from types import TracebackType
+from typing import IO, Self
+
+from .errors import CommandNotEndedError, CommandNotStartedError
+from .launch import launch
+from .lines import Line, Splitter, Stream
+from .output import Output
+
+GRACE_SECONDS = 5.0
+"""Between SIGTERM and SIGKILL, unless the caller says otherwise."""
+
+DRAIN_SECONDS = 0.5
+"""How long the output may stay open after the program's end, in the hands of what the program left behind."""
+
+_KILL_SECONDS = 5.0
+_KILLED_GROUP_SECONDS = 1.0
+_POLL_SECONDS = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a program ended: by itself with a `code`, or by a `signal`. One of the two is None.
+
+    Both are None if the system kept the answer to itself (SIGCHLD ignored by whoever started the worker).
+    """
+
+    code: int | None
+    signal: int | None
+    duration_seconds: float
+
+
+async def start(
+    argv: Sequence[str],
+    *,
+    cwd: str | None = None,
+    env: Mapping[str, str] | None = None,
+    max_line_bytes: int = 65_536,
+    max_buffered_bytes: int = 262_144,
+    grace_seconds: float = GRACE_SECONDS,
+) -> Process:
+    """Run `argv` in a process group (and session) of its own, with nothing on its standard input.
+
+    `env` is its whole environment; None gives it the worker's own. PYTHONUNBUFFERED=1 is added unless it is set:
+    Python buffers what goes into a pipe, and its lines would come late. `max_line_bytes` is the longest `Line`,
+    `max_buffered_bytes` about what is held of lines that nobody has taken yet, `grace_seconds` what leaving the
+    `async with` block leaves the group to end by itself.
+
+    Raises a `CommandError` if the program cannot be started.
+    """
+    # asyncio's own subprocesses are of no use here. They reap the program at its exit, and its number, which still
+    # names the group to be signalled, may then go to a stranger. And before Python 3.12.4 their wait() hangs for as
+    # long as anybody holds the pipes.
+    splitters: dict[Stream, Splitter] = {
+        "stdout": Splitter("stdout", max_line_bytes),
+        "stderr": Splitter("stderr", max_line_bytes),
+    }
+    popen = launch(argv, cwd=cwd, env=env)
+    output = Output(_pipes(popen), max_buffered_bytes)
+    try:
+        return Process(popen, output, splitters, grace_seconds)
+    except RuntimeError as error:  # no thread to be had
+        os.killpg(popen.pid, signal.SIGKILL)
+        popen.wait()
+        output.close()
+        raise CommandNotStartedError(argv[0], str(error)) from error
+
+
+class Process:
+    """A running program. Use it in an `async with` block: leaving it, however, ends what is left of the group.
+
+    A process that moved to a session of its own (a daemon) is out of reach, as it is for a shell.
+    """
+
+    def __init__(
+        self,
+        popen: subprocess.Popen[bytes],
+        output: Output,
+        splitters: Mapping[Stream, Splitter],
+        grace_seconds: float,
+    ) -> None:
+        self._popen = popen
+        self._output = output
+        self._splitters = splitters
+        self._grace_seconds = grace_seconds
+        self._started_at = time.monotonic()
+        self._loop = asyncio.get_running_loop()
+        self._exit: asyncio.Future[Exit] = self._loop.create_future()
+        self._split: Iterator[Line] = iter(())
+        self._is_group_gone = False
+        self._is_released = False
+        # A daemon: a program that nobody ended must not keep the worker from exiting.
+        threading.Thread(target=self._watch, name=f"command-{popen.pid}", daemon=True).start()
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            await self.stop(self._grace_seconds)
+        finally:
+            self._output.close()
+
+    async def lines(self) -> AsyncIterator[Line]:
+        """The lines of both streams as they come; a stream's own lines are in order. For one consumer.
+
+        Whoever does not take them halts the program when its pipes are full. Ends when both streams have ended, or
+        `DRAIN_SECONDS` after the program's exit: what it wrote is all given out, what others that hold its streams
+        (programs it left in the background) write later is not.
+        """
+        while (line := await self._next()) is not None:
+            yield line
+
+    async def wait(self) -> Exit:
+        """How the program ended, once it has. Take its `lines()` first, or it may halt before."""
+        return await asyncio.shield(self._exit)
+
+    async def stop(self, grace_seconds: float) -> Exit:
+        """End the whole group: SIGTERM, and SIGKILL for what is left of it after `grace_seconds`.
+
+        Returns when nothing is left. If it is cancelled, SIGKILL comes at once. Raises `CommandNotEndedError` if
+        the program is there even after that.
+        """
+        self._signal(signal.SIGTERM)
+        self._signal(signal.SIGCONT)  # a program that is halted would not see the other
+        try:
+            await self._until_gone(grace_seconds, grace_seconds)
+        finally:
+            self._signal(signal.SIGKILL)
+            self._release()
+        await self._until_gone(_KILL_SECONDS, _KILLED_GROUP_SECONDS)
+        if not self._exit.done():
+            raise CommandNotEndedError(str(self._popen.args), self.pid)
+        return self._exit.result()
+
+    async def _next(self) -> Line | None:
+        while True:
+            if (line := next(self._split, None)) is not None:
+                return line
+            if (taken := await self._output.take()) is None:
+                return next(chain.from_iterable(each.close() for each in self._splitters.values()), None)
+            stream, chunk = taken
+            self._split = self._splitters[stream].feed(chunk)
+
+    async def _until_gone(self, seconds: float, group_seconds: float) -> None:
+        """Until the program and the rest of its group have ended, or the time is up."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.wait()
+            self._release()
+            async with asyncio.timeout(group_seconds):
+                while self._signal(0):  # noqa: ASYNC110 - the end of a process group is no event
+                    await asyncio.sleep(_POLL_SECONDS)
+
+    def _signal(self, number: int) -> bool:
+        """Signal the group; False if nobody is left in it, or nobody that may be signalled.
+
+        Its number cannot belong to others: until the program is released its remains keep the number, and then
+        whoever is left in the group does. When nobody is, that is noticed within a poll, and it is never used again.
+        """
+        if self._is_group_gone:
+            return False
+        try:
+            os.killpg(self.pid, number)
+        except ProcessLookupError:
+            self._is_group_gone = True
+        except PermissionError:  # all of them run as another user
+            return False
+        return not self._is_group_gone
+
+    def _watch(self) -> None:
+        code, number = _await_end(self._popen)
+        end = Exit(code, number, time.monotonic() - self._started_at)
+        try:
+            self._loop.call_soon_threadsafe(self._on_end, end)
+        except RuntimeError:  # the loop has been closed: nobody else is left to do it
+            self._popen.wait()
+
+    def _on_end(self, end: Exit) -> None:
+        self._exit.set_result(end)
+        self._loop.call_later(DRAIN_SECONDS, self._output.finish)
+        if self._is_released:
+            self._popen.wait()
+
+    def _release(self) -> None:
+        """Let the system forget the program (reap it), now or when it ends."""
+        self._is_released = True
+        if self._exit.done():
+            self._popen.wait()
+
+
+def _pipes(popen: subprocess.Popen[bytes]) -> dict[IO[bytes], Stream]:
+    streams: tuple[tuple[IO[bytes] | None, Stream], ...] = ((popen.stdout, "stdout"), (popen.stderr, "stderr"))
+    return {pipe: stream for pipe, stream in streams if pipe is not None}
+
+
+def _await_end(popen: subprocess.Popen[bytes]) -> tuple[int | None, int | None]:
+    """(code, signal) when the program has ended; without reaping it, where the system can do that."""
+    if not hasattr(os, "waitid"):  # macOS before Python 3.13
+        code = popen.wait()
+        return (code, None) if code >= 0 else (None, -code)
+    try:
+        end = os.waitid(os.P_PID, popen.pid, os.WEXITED | os.WNOWAIT)
+    except ChildProcessError:
+        return None, None
+    if end is None or end.si_code == os.CLD_EXITED:
+        return (end.si_status if end is not None else None), None
+    return None, end.si_status
