@@ -15,7 +15,7 @@ from bus.address import check_url, dial_of, redacted
 from bus.codec import ts_of
 from bus.counters import Counters
 from bus.cursor import START, Cursor, parse
-from bus.embedded import EmbeddedServer, start_embedded
+from bus.embedded import EmbeddedServer, embedded_path, start_embedded
 from bus.entry import Entry, Gap
 from bus.errors import BusUnavailableError, ReplyError
 from bus.event import check_execution_id, new_execution_id
@@ -156,7 +156,7 @@ async def open_bus(url: str | None = None, *, settings: BusSettings | None = Non
     url = url or settings.redis_url
     server: EmbeddedServer | None = None
     if check_url(url) == "embedded":
-        server = await start_embedded(url.removeprefix("embedded://") or None)
+        server = await start_embedded(embedded_path(url))
         url = server.url
     counters = Counters()
     dial = dial_of(url)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import orjson
 
@@ -13,12 +13,11 @@ from bus.event import TERMINAL_TYPES
 GapReason = Literal["trimmed", "expired", "flushed", "rewound", "hole"]
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One entry, checked: whatever wrote it, ``raw_data`` and ``raw_meta`` are one line of valid JSON.
 
     An entry that could not be shown as it stands has type ``dropped`` and says why in its data, so that
-    every id of the log reaches every reader.
+    every id of the log reaches every reader. A tuple, because a gateway makes fifty thousand a second.
     """
 
     cursor: Cursor

@@ -1,0 +1,96 @@
+"""GET /v1/executions/{id}/events as a live stream: parse, ask the hub, answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from bus.continuity import Numbering
+from bus.cursor import START, Cursor, parse
+from bus.errors import ExecutionUnknownError, InvalidInputError
+from bus.event import check_execution_id, check_step
+from gateway.hub import Filter
+from gateway.hub.filter import MAX_PATTERNS, check_pattern
+from gateway.render import SSE, SSE_UNNAMED, Format
+from gateway.sse import HubResponse
+
+if TYPE_CHECKING:
+    from gateway.context import Gateway
+
+MAX_COALESCE_MS = 1000
+
+
+async def stream(request: Request, gateway: Gateway, execution_id: str) -> Response:
+    """Replay after the client's cursor, then live, until the terminal event.
+
+    204 when the client has had the terminal event: that is what stops an EventSource (WHATWG HTML, 9.2.3).
+    Raises InvalidInputError (400), ExecutionUnknownError (404), BusUnavailableError (503).
+    """
+    check_execution_id(execution_id)
+    cursor = start_cursor(request)
+    rendering = _rendering(request)
+    wanted = _filter(request)
+    coalesce_ms = _coalesce_ms(request)
+    log, hub = gateway.bus.log, gateway.hub
+    state = await log.state(execution_id)
+    if state is None and not await log.exists(execution_id):
+        raise ExecutionUnknownError(execution_id)
+    if state is not None and state.terminal is not None and cursor is not None and cursor >= state.terminal:
+        return Response(status_code=204)
+    topic = await hub.open(execution_id)
+    position = Numbering.after(topic.head if cursor is None else cursor)
+    return HubResponse(
+        hub,
+        topic,
+        position,
+        rendering=rendering,
+        wanted=wanted,
+        coalesce_ms=coalesce_ms,
+        retry_ms=gateway.settings.retry_ms,
+    )
+
+
+def start_cursor(request: Request) -> Cursor | None:
+    """Where to begin; None for the present head.
+
+    Last-Event-ID is what the client has seen, so it wins over ``from``, which stays in the URL when an EventSource
+    reconnects.
+    """
+    header = request.headers.get("last-event-id")
+    if header is not None:
+        return parse(header.strip(), field="Last-Event-ID")
+    given = request.query_params.get("from")
+    if given is None:
+        return START
+    return None if given == "tail" else parse(given, field="from")
+
+
+def _rendering(request: Request) -> Format:
+    given = request.query_params.get("events")
+    if given is None or given == "named":
+        return SSE
+    if given == "message":
+        return SSE_UNNAMED
+    raise InvalidInputError("events", f"{given[:32]!r} is not known; use 'message' for unnamed events, or leave it out")
+
+
+def _filter(request: Request) -> Filter | None:
+    types = request.query_params.get("types")
+    step = request.query_params.get("step")
+    if types is None and step is None:
+        return None
+    patterns = tuple(check_pattern(part) for part in types.split(",")) if types else ()
+    if len(patterns) > MAX_PATTERNS:
+        raise InvalidInputError("types", f"has {len(patterns)} patterns, the limit is {MAX_PATTERNS}")
+    return Filter(patterns, None if step is None else check_step(step))
+
+
+def _coalesce_ms(request: Request) -> int:
+    given = request.query_params.get("coalesce_ms")
+    if given is None:
+        return 0
+    if not (given.isascii() and given.isdigit() and len(given) <= 4 and int(given) <= MAX_COALESCE_MS):  # noqa: PLR2004 - digits of the limit
+        raise InvalidInputError("coalesce_ms", f"{given[:32]!r} is not a number from 0 to {MAX_COALESCE_MS}")
+    return int(given)

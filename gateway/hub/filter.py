@@ -1,0 +1,43 @@
+"""Which entries a viewer wants to see. Pure. Filters never touch the cursor: what is skipped still moves it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from bus.entry import Entry
+from bus.errors import InvalidInputError
+
+MAX_PATTERNS: Final = 32
+_PATTERN: Final = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)*(\.\*)?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """``types`` are exact or end in ``.*``; the terminal event is always shown, since it tells how it ended."""
+
+    types: tuple[str, ...] = ()
+    step: str | None = None
+
+    def wants(self, entry: Entry) -> bool:
+        if entry.is_terminal:
+            return True
+        if self.step is not None and entry.step != self.step:
+            return False
+        return not self.types or _matches(self.types, entry.type)
+
+
+def check_pattern(pattern: str) -> str:
+    """Return a pattern of types when it may be used. Raises InvalidInputError."""
+    if len(pattern) > 128 or not _PATTERN.fullmatch(pattern):  # noqa: PLR2004 - as long as a type may be
+        raise InvalidInputError("types", f"{pattern[:64]!r} is neither a type nor a prefix like 'step.*'")
+    return pattern
+
+
+@lru_cache(maxsize=8192)
+def _matches(patterns: tuple[str, ...], event_type: str) -> bool:
+    return any(
+        event_type.startswith(pattern[:-1]) if pattern.endswith(".*") else event_type == pattern for pattern in patterns
+    )

@@ -1,0 +1,212 @@
+"""All executions that somebody watches through this process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from bus.bus import Bus
+from bus.continuity import Numbering
+from bus.errors import BusClosedError, BusUnavailableError, ReplyError
+from bus.retry import Backoff
+from bus.subscription import Callbacks, Subscription
+from bus.tail.watch import Tail
+from gateway.hub.pages import Pages
+from gateway.hub.topic import Topic
+from gateway.hub.viewer import Viewer
+
+logger = logging.getLogger(__name__)
+
+TICK_SECONDS: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class HubLimits:
+    """Bounds. ``ring_*`` are for one execution, ``rings_bytes`` for all of them together."""
+
+    heartbeat_seconds: float = 10.0
+    slow_timeout_seconds: float = 30.0
+    linger_seconds: float = 5.0
+    ring_entries: int = 1024
+    ring_bytes: int = 1024 * 1024
+    rings_bytes: int = 256 * 1024 * 1024
+    min_ring_bytes: int = 16 * 1024
+
+
+class _Watched:
+    """A topic and what keeps it up to date."""
+
+    __slots__ = ("idle_since", "subscription", "topic")
+
+    def __init__(self, topic: Topic) -> None:
+        self.topic = topic
+        self.subscription: Subscription | None = None
+        self.idle_since: float | None = None
+
+
+class Hub:
+    """Joins viewers to topics; reads pages for them; keeps the time: heartbeats, slow cuts, lingering."""
+
+    def __init__(self, bus: Bus, tail: Tail, limits: HubLimits) -> None:
+        self.limits = limits
+        self.counters = bus.counters
+        self._log = bus.log
+        self._tail = tail
+        self._loop = asyncio.get_running_loop()
+        self._pages = Pages(bus.log)
+        self._watched: dict[str, _Watched] = {}
+        self._opening: dict[str, asyncio.Task[_Watched]] = {}
+        self._replays: set[asyncio.Task[None]] = set()
+        self._ticker = self._loop.create_task(self._tick(), name="hub:tick")
+        self.draining = False
+
+    @property
+    def viewers(self) -> int:
+        return sum(len(watched.topic.viewers) for watched in self._watched.values())
+
+    @property
+    def topics(self) -> int:
+        return len(self._watched)
+
+    @property
+    def tail_mode(self) -> str:
+        return self._tail.mode
+
+    async def open(self, execution_id: str) -> Topic:
+        """Watch an execution from its present head on, once for all its viewers. Raises BusUnavailableError."""
+        watched = self._watched.get(execution_id)
+        if watched is None:
+            opening = self._opening.get(execution_id)
+            if opening is None:
+                opening = self._opening[execution_id] = self._loop.create_task(self._open(execution_id))
+                opening.add_done_callback(lambda _: self._opening.pop(execution_id, None))
+            watched = await asyncio.shield(opening)
+        watched.idle_since = self._loop.time()
+        return watched.topic
+
+    def leave(self, topic: Topic, viewer: Viewer) -> None:
+        topic.leave(viewer)
+        watched = self._watched.get(topic.execution_id)
+        if watched is not None and watched.topic is topic and not topic.viewers:
+            watched.idle_since = self._loop.time()
+
+    async def drain(self, seconds: float) -> None:
+        """Tell every viewer to come back elsewhere, spread over the time given."""
+        self.draining = True
+        topics = [watched.topic for watched in self._watched.values()]
+        viewers = [(topic, viewer) for topic in topics for viewer in topic.viewers]
+        random.shuffle(viewers)
+        start = self._loop.time()
+        for index, (topic, viewer) in enumerate(viewers):
+            due = start + seconds * index / len(viewers)
+            if due > self._loop.time():
+                await asyncio.sleep(due - self._loop.time())
+            topic.send_away(viewer, retry_ms=random.randint(100, 100 + int(seconds * 1000)))
+
+    async def aclose(self) -> None:
+        tasks = [self._ticker, *self._replays, *self._opening.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        await self._pages.aclose()
+        for watched in self._watched.values():
+            if watched.subscription is not None:
+                watched.subscription.close()
+            for viewer in list(watched.topic.viewers):
+                watched.topic.leave(viewer)
+                viewer.sink.cut()
+        self._watched.clear()
+
+    # gateway.hub.topic.Ports
+
+    def read_page(self, topic: Topic, viewer: Viewer) -> None:
+        task = self._loop.create_task(self._replay(topic, viewer))
+        self._replays.add(task)
+        task.add_done_callback(self._replays.discard)
+
+    def later(self, delay_ms: int, call: Callable[[], None]) -> None:
+        self._loop.call_later(delay_ms / 1000, call)
+
+    def now(self) -> float:
+        return self._loop.time()
+
+    def count(self, name: str, amount: int = 1) -> None:
+        self.counters.add(name, amount)
+
+    async def _open(self, execution_id: str) -> _Watched:
+        # The head first: an ending that comes in between is then after the head, and the subscription sees it.
+        head = await self._log.latest(execution_id)
+        state = await self._log.state(execution_id)
+        ended = state is not None and state.terminal is not None
+        topic = Topic(
+            execution_id,
+            state.terminal if ended and state is not None and state.terminal is not None else head,
+            self,
+            max_entries=self.limits.ring_entries,
+            max_bytes=self._ring_bytes(),
+            status=state.status if state is not None else "unknown",
+            ended=ended,
+        )
+        watched = _Watched(topic)
+        self._watched[execution_id] = watched
+        if not ended:
+            watched.subscription = Subscription(
+                self._log,
+                self._tail,
+                execution_id,
+                Numbering.after(head),
+                Callbacks(topic.news, topic.end, lambda error: topic.fail("log_unreadable", str(error))),
+            )
+        return watched
+
+    def _ring_bytes(self) -> int:
+        share = self.limits.rings_bytes // (len(self._watched) + 1)
+        return max(self.limits.min_ring_bytes, min(self.limits.ring_bytes, share))
+
+    async def _replay(self, topic: Topic, viewer: Viewer) -> None:
+        backoff, attempt = Backoff(), 0
+        while viewer in topic.viewers:
+            try:
+                page = await self._pages.read(topic.execution_id, viewer.position)
+            except BusClosedError:
+                return
+            except BusUnavailableError as error:
+                if isinstance(error, ReplyError) and error.code in {"WRONGTYPE", "NOPERM"}:
+                    topic.fail("log_unreadable", str(error))
+                    return
+                attempt += 1
+                self.counters.add("replay_retries")
+                if attempt == 1:
+                    logger.warning("replay of %s: %s; retrying", topic.execution_id, error)
+                await asyncio.sleep(backoff.delay_seconds(attempt, random.random))
+            else:
+                topic.page(viewer, page)
+                return
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            now = self._loop.time()
+            ring_bytes = self._ring_bytes()
+            for watched in list(self._watched.values()):
+                topic = watched.topic
+                topic.max_bytes = ring_bytes
+                topic.heartbeat(now, self.limits.heartbeat_seconds)
+                cut = topic.cut_stuck(now, self.limits.slow_timeout_seconds)
+                if cut:
+                    self.counters.add("slow_cuts", cut)
+                    logger.warning("cut %d slow viewers of %s; they can resume", cut, topic.execution_id)
+                self._close_if_idle(watched, now)
+            self._pages.forget_old()
+
+    def _close_if_idle(self, watched: _Watched, now: float) -> None:
+        topic = watched.topic
+        if topic.viewers or watched.idle_since is None or now - watched.idle_since < self.limits.linger_seconds:
+            return
+        if watched.subscription is not None:
+            watched.subscription.close()
+        del self._watched[topic.execution_id]

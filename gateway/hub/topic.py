@@ -1,0 +1,345 @@
+"""One execution and its viewers here: the arithmetic of joining, lagging and catching up. Does no I/O, reads no clock.
+
+Viewers whose cursor is the head stand in groups; a group wants the same bytes, so a batch is rendered once for it and
+written to each member. A viewer whose socket is full leaves its group with its cursor and is passed over; when its
+socket drains it reads on from the window, or, when that has moved on, from the log. Joining is the same: read on until
+the cursor is the head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from bus.continuity import Numbering, resume_point
+from bus.cursor import START, Cursor
+from bus.entry import Entry, Gap
+from gateway.hub.filter import Filter
+from gateway.hub.viewer import Stage, Viewer
+from gateway.hub.window import Window
+from gateway.render import Format, gap_payload
+
+
+class Ports(Protocol):
+    """What a topic asks of the world."""
+
+    def read_page(self, topic: Topic, viewer: Viewer) -> None:
+        """Read the log after the viewer's position; answer with ``Topic.page``, never at once."""
+
+    def later(self, delay_ms: int, call: Callable[[], None]) -> None: ...
+
+    def now(self) -> float: ...
+
+    def count(self, name: str, amount: int = 1) -> None: ...
+
+
+class PageFrames(Protocol):
+    """A page of the log, rendered once for all who read it."""
+
+    position: Numbering
+    more: bool
+    ended: bool
+    entries: int
+
+    def frames(self, rendering: Format, wanted: Filter | None) -> bytes: ...
+
+
+class Group:
+    """Live viewers that want the same bytes at the same times."""
+
+    __slots__ = ("coalesce_ms", "cursor", "due", "last_write", "members", "rendering", "wanted")
+
+    def __init__(self, rendering: Format, wanted: Filter | None, coalesce_ms: int, cursor: Cursor) -> None:
+        self.rendering = rendering
+        self.wanted = wanted
+        self.coalesce_ms = coalesce_ms
+        self.cursor = cursor
+        self.due = False
+        self.last_write = 0.0
+        # A dict as an ordered set: members leave in O(1).
+        self.members: dict[Viewer, None] = {}
+
+
+class Topic:
+    def __init__(
+        self,
+        execution_id: str,
+        head: Cursor,
+        ports: Ports,
+        *,
+        max_entries: int,
+        max_bytes: int,
+        status: str = "unknown",
+        ended: bool = False,
+    ) -> None:
+        self.execution_id = execution_id
+        self.status = status
+        self.ended = ended
+        self.max_entries = max_entries
+        self.max_bytes = max_bytes
+        self.window = Window(execution_id, head)
+        self.viewers: dict[Viewer, None] = {}
+        self._ports = ports
+        self._groups: dict[tuple[Format, Filter | None, int], Group] = {}
+        self._waiting: dict[Viewer, None] = {}
+        self._failure: dict[str, Any] | None = None
+
+    @property
+    def head(self) -> Cursor:
+        return self.window.head
+
+    # Viewers come and go.
+
+    def join(self, viewer: Viewer) -> None:
+        self.viewers[viewer] = None
+        payload = {
+            "execution_id": self.execution_id,
+            "cursor": str(viewer.position.cursor),
+            "status": self.status,
+            "head": str(self.head),
+        }
+        if self._tell(viewer, "stream.open", payload):
+            self._advance(viewer)
+
+    def leave(self, viewer: Viewer) -> None:
+        self.viewers.pop(viewer, None)
+        self._waiting.pop(viewer, None)
+        key = (viewer.rendering, viewer.wanted, viewer.coalesce_ms)
+        group = self._groups.get(key)
+        if group is not None:
+            group.members.pop(viewer, None)
+            if not group.members and not group.due:
+                del self._groups[key]
+        viewer.stage = Stage.GONE
+
+    def drained(self, viewer: Viewer) -> None:
+        """The socket takes more."""
+        if viewer.stage is Stage.LAGGING:
+            if viewer.ending:
+                self._finish(viewer)
+            else:
+                self._advance(viewer)
+
+    # News from the log.
+
+    def news(self, items: Sequence[Entry | Gap]) -> None:
+        run: list[Entry] = []
+        for item in items:
+            if isinstance(item, Gap):
+                self._entries(run)
+                run = []
+                self._gap(item)
+            else:
+                run.append(item)
+        self._entries(run)
+
+    def end(self) -> None:
+        """The terminal entry was the last of the news, or there is nothing left to read."""
+        self.ended = True
+        for group in list(self._groups.values()):
+            self._flush(group)
+            for viewer in list(group.members):
+                viewer.position = Numbering.after(group.cursor)
+                self._finish(viewer)
+        for viewer in list(self._waiting):
+            self._finish(viewer)
+
+    def fail(self, code: str, detail: str) -> None:
+        """Tell everybody that the log cannot be read, and end."""
+        self._failure = {"code": code, "detail": detail, "execution_id": self.execution_id}
+        self.ended = True
+        for viewer in list(self.viewers):
+            if viewer.stage is not Stage.LAGGING:
+                self._finish(viewer)
+
+    def page(self, viewer: Viewer, page: PageFrames) -> None:
+        """What ``Ports.read_page`` found."""
+        if viewer.stage is not Stage.REPLAYING:
+            return
+        frames = page.frames(viewer.rendering, viewer.wanted)
+        viewer.position = page.position
+        viewer.proved = True
+        self._ports.count("replayed_events", page.entries)
+        ready = not frames or viewer.sink.write(viewer.rendering.message(frames))
+        if page.ended:
+            viewer.ending = True
+        if not ready:
+            self._lag(viewer)
+        elif viewer.ending:
+            self._finish(viewer)
+        elif not page.more and page.position.cursor != self.head and not self.window.covers(page.position.cursor):
+            # Further than the tail has come, or at the end of a log that shrank: the next news decide.
+            self._caught_up(viewer)
+            self._wait(viewer)
+        else:
+            self._advance(viewer)
+
+    # Time.
+
+    def heartbeat(self, now: float, idle_seconds: float) -> None:
+        for group in self._groups.values():
+            if group.members and now - group.last_write >= idle_seconds:
+                self._write(group, group.rendering.heartbeat, group.cursor)
+
+    def cut_stuck(self, now: float, timeout_seconds: float) -> int:
+        """Cut viewers whose sockets have taken nothing for so long; their cursors let them resume."""
+        stuck = [v for v in self.viewers if v.stage is Stage.LAGGING and now - v.stuck_since > timeout_seconds]
+        for viewer in stuck:
+            self.leave(viewer)
+            viewer.sink.cut()
+        return len(stuck)
+
+    def send_away(self, viewer: Viewer, retry_ms: int) -> None:
+        """Close well before the end, so that the viewer resumes elsewhere; a full socket is cut instead."""
+        if viewer.stage is Stage.GONE:
+            return
+        stuck = viewer.stage is Stage.LAGGING
+        self.leave(viewer)
+        if stuck:
+            viewer.sink.cut()
+        else:
+            rendering = viewer.rendering
+            viewer.sink.finish(rendering.message(rendering.control("stream.reconnect", {"retry_ms": retry_ms})))
+
+    # The arithmetic.
+
+    def _advance(self, viewer: Viewer) -> None:
+        """Bring a viewer on: to the head, to a full socket, or to the next page."""
+        window = self.window
+        while True:
+            cursor = viewer.position.cursor
+            if self._failure is not None:
+                self._finish(viewer)
+                return
+            # From the very start, only the log knows whether there was something before.
+            if not viewer.proved and (cursor == START or not window.covers(cursor)):
+                break
+            viewer.proved = True
+            if cursor == window.head:
+                self._go_live(viewer)
+                return
+            if not window.covers(cursor):
+                break
+            frames, cursor = window.chunk(cursor, viewer.rendering, viewer.wanted)
+            viewer.position = Numbering.after(cursor)
+            if not viewer.sink.write(viewer.rendering.message(frames)):
+                self._lag(viewer)
+                return
+        viewer.stage = Stage.REPLAYING
+        self._ports.read_page(self, viewer)
+
+    def _go_live(self, viewer: Viewer) -> None:
+        if self.ended:
+            self._finish(viewer)
+            return
+        if not self._caught_up(viewer):
+            return
+        key = (viewer.rendering, viewer.wanted, viewer.coalesce_ms)
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = Group(*key, self.head)
+            group.last_write = self._ports.now()
+        if group.cursor != self.head:
+            # The group is coalescing; brought to the head now, all its members stand at one place.
+            self._flush(group)
+        viewer.stage = Stage.LIVE
+        group.members[viewer] = None
+
+    def _entries(self, entries: list[Entry]) -> None:
+        if not entries:
+            return
+        self.window.append(entries, self.max_entries, self.max_bytes)
+        if entries[-1].type.startswith("execution."):
+            self.status = entries[-1].type.partition(".")[2]
+        for group in list(self._groups.values()):
+            if not group.coalesce_ms:
+                self._flush(group)
+            elif not group.due:
+                group.due = True
+                self._ports.later(group.coalesce_ms, lambda group=group: self._coalesced(group))  # type: ignore[misc]
+        for viewer in list(self._waiting):
+            if viewer.position.cursor <= self.head:
+                del self._waiting[viewer]
+                self._advance(viewer)
+
+    def _coalesced(self, group: Group) -> None:
+        group.due = False
+        if group.members:
+            self._flush(group)
+
+    def _flush(self, group: Group) -> None:
+        """Bring a group to the head."""
+        window = self.window
+        while group.cursor != window.head:
+            if not window.covers(group.cursor):
+                # More came at once than the window holds: each reads on from the log.
+                for viewer in list(group.members):
+                    del group.members[viewer]
+                    viewer.position = Numbering.after(group.cursor)
+                    self._advance(viewer)
+                group.cursor = window.head
+                return
+            frames, cursor = window.chunk(group.cursor, group.rendering, group.wanted)
+            self._write(group, frames, cursor)
+            group.cursor = cursor
+
+    def _write(self, group: Group, frames: bytes, cursor: Cursor) -> None:
+        message = group.rendering.message(frames)
+        lagging = [viewer for viewer in group.members if not viewer.sink.write(message)]
+        group.last_write = self._ports.now()
+        for viewer in lagging:
+            del group.members[viewer]
+            viewer.position = Numbering.after(cursor)
+            self._lag(viewer)
+
+    def _gap(self, gap: Gap) -> None:
+        """Tell live viewers, and let the others find out from their own cursors."""
+        for group in list(self._groups.values()):
+            self._flush(group)
+            if group.members:
+                self._write(group, group.rendering.control("stream.gap", gap_payload(gap)), resume_point(gap))
+            group.cursor = resume_point(gap)
+        self.window.reset(resume_point(gap))
+        live = {viewer for group in self._groups.values() for viewer in group.members}
+        for viewer in self.viewers:
+            if viewer not in live:
+                viewer.proved = False
+        for viewer in list(self._waiting):
+            del self._waiting[viewer]
+            self._advance(viewer)
+
+    def _lag(self, viewer: Viewer) -> None:
+        viewer.stage = Stage.LAGGING
+        viewer.stuck_since = self._ports.now()
+        self._ports.count("viewer_lags")
+
+    def _wait(self, viewer: Viewer) -> None:
+        if self.ended:
+            self._finish(viewer)
+            return
+        viewer.stage = Stage.WAITING
+        self._waiting[viewer] = None
+
+    def _caught_up(self, viewer: Viewer) -> bool:
+        """Say once that what comes from now on is live. False when the socket is full."""
+        if viewer.caught_up:
+            return True
+        viewer.caught_up = True
+        return self._tell(viewer, "stream.caught_up", {"execution_id": self.execution_id, "cursor": str(self.head)})
+
+    def _tell(self, viewer: Viewer, name: str, payload: dict[str, Any]) -> bool:
+        if viewer.sink.write(viewer.rendering.message(viewer.rendering.control(name, payload))):
+            return True
+        self._lag(viewer)
+        return False
+
+    def _finish(self, viewer: Viewer) -> None:
+        if self._failure is not None:
+            last = viewer.rendering.control("stream.error", self._failure)
+        else:
+            last = viewer.rendering.control(
+                "stream.end",
+                {"execution_id": self.execution_id, "cursor": str(viewer.position.cursor), "status": self.status},
+            )
+        self.leave(viewer)
+        viewer.sink.finish(viewer.rendering.message(last))

@@ -1,0 +1,69 @@
+"""Whoever reads live. A viewer owns a cursor and a socket, not a queue."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Protocol
+
+from bus.continuity import Numbering
+from gateway.hub.filter import Filter
+from gateway.render import Format, Message
+
+
+class Sink(Protocol):
+    """Where frames go. Trusts its caller not to write while a write is held back."""
+
+    def write(self, message: Message) -> bool:
+        """Take one message. False when the socket is full: it is held, and ``Topic.drained`` will be called."""
+
+    def finish(self, message: Message) -> None:
+        """Write the last frames and close well."""
+
+    def cut(self) -> None:
+        """Close at once; what the socket held is lost to this connection, not to the viewer's cursor."""
+
+
+class Stage(Enum):
+    REPLAYING = "replaying"  # a page has been asked for
+    LIVE = "live"  # its cursor is its group's
+    LAGGING = "lagging"  # its socket is full
+    WAITING = "waiting"  # it has read further than the tail
+    GONE = "gone"
+
+
+class Viewer:
+    __slots__ = (
+        "caught_up",
+        "coalesce_ms",
+        "ending",
+        "position",
+        "principal",
+        "proved",
+        "rendering",
+        "sink",
+        "stage",
+        "stuck_since",
+        "wanted",
+    )
+
+    def __init__(
+        self,
+        sink: Sink,
+        rendering: Format,
+        position: Numbering,
+        *,
+        wanted: Filter | None = None,
+        coalesce_ms: int = 0,
+    ) -> None:
+        self.sink = sink
+        self.rendering = rendering
+        self.position = position
+        self.wanted = wanted
+        self.coalesce_ms = coalesce_ms
+        self.stage = Stage.REPLAYING
+        # Whether the position was found in the log since the last disturbance.
+        self.proved = False
+        self.caught_up = False
+        self.ending = False
+        self.stuck_since = 0.0
+        self.principal: str | None = None

@@ -1,0 +1,127 @@
+"""Entries and control frames as bytes, one format each. Pure.
+
+A frame is rendered once and the same bytes go to every viewer of that format. Entries come checked: their data is one
+line of valid JSON, their type and time cannot break a frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from functools import lru_cache
+from typing import Any, Final, Protocol
+
+import orjson
+
+from bus.cursor import Cursor
+from bus.entry import Entry, Gap
+
+Message = MutableMapping[str, Any]
+
+
+class Format(Protocol):
+    """How one kind of viewer wants its bytes; ``message`` wraps them for the ASGI server."""
+
+    name: str
+    heartbeat: bytes
+
+    def entry(self, execution_id: str, entry: Entry) -> bytes: ...
+
+    def skipped(self, execution_id: str, cursor: Cursor) -> bytes:
+        """Move the viewer's cursor without showing it anything."""
+
+    def control(self, name: str, payload: dict[str, Any]) -> bytes:
+        """Say something about the stream itself; carries no id."""
+
+    def message(self, frames: bytes) -> Message: ...
+
+
+def envelope(execution_id: str, entry: Entry) -> bytes:
+    """The event as JSON members, without the braces, so that each format can add its own."""
+    step = entry.step
+    parts = (
+        b'"type":"',
+        entry.type.encode(),
+        b'","execution_id":"',
+        execution_id.encode(),
+        b'","ts":"' if step is None else b'","step":' + _json_text(step) + b',"ts":"',
+        entry.ts.encode(),
+        b'","data":',
+        entry.raw_data,
+    )
+    extra = b""
+    if entry.raw_meta is not None:
+        extra += b',"meta":' + entry.raw_meta
+    if entry.encoding is not None:
+        extra += b',"encoding":"base64"'
+    return b"".join((*parts, extra)) if extra else b"".join(parts)
+
+
+def gap_payload(gap: Gap) -> dict[str, Any]:
+    return {
+        "requested": str(gap.requested),
+        "earliest": None if gap.earliest is None else str(gap.earliest),
+        "latest": None if gap.latest is None else str(gap.latest),
+        "reason": gap.reason,
+    }
+
+
+@lru_cache(maxsize=1024)
+def _json_text(text: str) -> bytes:
+    return orjson.dumps(text)
+
+
+class SseFormat:
+    """Server-Sent Events, LF only (WHATWG HTML, section 9.2). Named events, or all of them unnamed."""
+
+    heartbeat = b": hb\n\n"
+
+    def __init__(self, *, named: bool) -> None:
+        self.name = "sse" if named else "sse-message"
+        self._named = named
+
+    def entry(self, execution_id: str, entry: Entry) -> bytes:
+        if self._named:
+            return b"id: %d-%d\nevent: %b\ndata: {%b}\n\n" % (
+                *entry.cursor,
+                entry.type.encode(),
+                envelope(execution_id, entry),
+            )
+        return b"id: %d-%d\ndata: {%b}\n\n" % (*entry.cursor, envelope(execution_id, entry))
+
+    def skipped(self, execution_id: str, cursor: Cursor) -> bytes:
+        del execution_id
+        # An id without data sets the browser's last event id and dispatches nothing.
+        return b"id: %d-%d\n\n" % cursor
+
+    def control(self, name: str, payload: dict[str, Any]) -> bytes:
+        if self._named:
+            return b"event: %b\ndata: %b\n\n" % (name.encode(), orjson.dumps(payload))
+        return b"data: %b\n\n" % orjson.dumps({"type": name, **payload})
+
+    def message(self, frames: bytes) -> Message:
+        return {"type": "http.response.body", "body": frames, "more_body": True}
+
+
+class NdjsonFormat:
+    """One JSON object a line; control frames are objects whose type begins with ``stream.``."""
+
+    name = "ndjson"
+    # An empty line is ignored by NDJSON readers (ndjson-spec, section 3.1, allows it).
+    heartbeat = b"\n"
+
+    def entry(self, execution_id: str, entry: Entry) -> bytes:
+        return b'{"id":"%d-%d",%b}\n' % (*entry.cursor, envelope(execution_id, entry))
+
+    def skipped(self, execution_id: str, cursor: Cursor) -> bytes:
+        return self.control("stream.cursor", {"execution_id": execution_id, "id": str(cursor)})
+
+    def control(self, name: str, payload: dict[str, Any]) -> bytes:
+        return orjson.dumps({"type": name, **payload}, option=orjson.OPT_APPEND_NEWLINE)
+
+    def message(self, frames: bytes) -> Message:
+        return {"type": "http.response.body", "body": frames, "more_body": True}
+
+
+SSE: Final = SseFormat(named=True)
+SSE_UNNAMED: Final = SseFormat(named=False)
+NDJSON: Final = NdjsonFormat()

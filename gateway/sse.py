@@ -1,0 +1,66 @@
+"""The SSE response: sse-starlette's headers and HEAD, with the hub in place of its stream loop."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from sse_starlette import EventSourceResponse
+from starlette.types import Receive, Scope, Send
+
+from bus.continuity import Numbering
+from gateway.asgi_sink import AsgiSink
+from gateway.hub import Filter, Hub, Topic, Viewer
+from gateway.render import Format
+
+
+class HubResponse(EventSourceResponse):
+    """Streams a topic to one viewer. One task per connection, which only waits for the client to leave."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        topic: Topic,
+        position: Numbering,
+        *,
+        rendering: Format,
+        wanted: Filter | None,
+        coalesce_ms: int,
+        retry_ms: int | None,
+        media_type: str = "text/event-stream",
+        principal: str | None = None,
+    ) -> None:
+        super().__init__(_nothing(), headers={"Cache-Control": "no-cache, no-transform"}, media_type=media_type, ping=0)
+        self._hub = hub
+        self._topic = topic
+        self._position = position
+        self._rendering = rendering
+        self._wanted = wanted
+        self._coalesce_ms = coalesce_ms
+        self._retry_ms = retry_ms
+        self._principal = principal
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "HEAD":
+            await super().__call__(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        sink = AsgiSink(scope.get("state", {}).get("server_send", send))
+        viewer = Viewer(sink, self._rendering, self._position, wanted=self._wanted, coalesce_ms=self._coalesce_ms)
+        viewer.principal = self._principal
+        topic = self._topic
+        sink.on_drained = lambda: topic.drained(viewer)
+        if self._retry_ms is not None:
+            sink.write(self._rendering.message(b"retry: %d\n\n" % self._retry_ms))
+        try:
+            topic.join(viewer)
+            while (await receive())["type"] != "http.disconnect":
+                pass
+        finally:
+            self._hub.leave(topic, viewer)
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    """Stand in for the stream that sse-starlette would iterate; the hub writes instead."""
+    frames: tuple[bytes, ...] = ()
+    for frame in frames:
+        yield frame
