@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from bus.address import check_url, dial_of, redacted
+from bus.checkpoints import Checkpoints
 from bus.codec import ts_of
 from bus.counters import Counters
 from bus.cursor import START, Cursor, parse
@@ -59,6 +60,7 @@ class Bus:
             max_event_bytes=settings.max_event_bytes,
         )
         self.leases = Leases(commands, self.keys, settings.retention, lease_seconds=settings.lease_seconds)
+        self.checkpoints = Checkpoints(commands, self.keys, settings.retention)
         self.jobs = Jobs(commands, self.log, self.keys, settings.retention)
         self._dial = dial
         self._server = server

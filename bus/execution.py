@@ -8,8 +8,8 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from bus.cursor import Cursor
-from bus.errors import BusUnavailableError, ExecutionClosedError, LeaseLostError
-from bus.event import CANCELLED, COMPLETED, FAILED, STARTED, TERMINAL_TYPES
+from bus.errors import BusError, BusUnavailableError, ExecutionClosedError, InvalidEventError, LeaseLostError
+from bus.event import CANCELLED, COMPLETED, FAILED, STARTED, encode_json
 from bus.lease import Lease, Leases
 from bus.log import Log
 from bus.publisher import Publisher
@@ -18,6 +18,9 @@ logger = logging.getLogger(__name__)
 
 # How long an ending may take when the code around it was cancelled and wants to be gone.
 ENDING_SECONDS: Final = 10.0
+# A sentence is for people; what a library puts into an exception may be a megabyte.
+MAX_MESSAGE_CHARS: Final = 4000
+MAX_DETAILS_BYTES: Final = 64 * 1024
 
 
 class Execution:
@@ -49,7 +52,6 @@ class Execution:
         self._heartbeat: asyncio.Task[None] | None = None
         self._body: asyncio.Task[Any] | None = None
         self._lost = False
-        self._ended = False
 
     @property
     def publisher(self) -> Publisher:
@@ -71,14 +73,10 @@ class Execution:
         meta: dict[str, Any] | None = None,
     ) -> None:
         """Buffer one event, off the critical path. See Publisher.emit."""
-        if event_type in TERMINAL_TYPES:
-            self._ended = True
         await self.publisher.emit(event_type, data, step=step, meta=meta)
 
     async def append(self, event_type: str, data: Any = None, *, step: str | None = None) -> Cursor:
         """Emit one event and wait until it is in the log."""
-        if event_type in TERMINAL_TYPES:
-            self._ended = True
         return await self.publisher.append(event_type, data, step=step)
 
     async def complete(self, result: Any = None) -> Cursor:
@@ -128,19 +126,27 @@ class Execution:
     async def _end(self, error: BaseException | None) -> None:
         try:
             async with asyncio.timeout(ENDING_SECONDS if error is not None else None):
-                if self._ended:
+                if self.publisher.closes_log:
                     await self.publisher.aclose()
                 elif error is None:
-                    await self.publisher.append(COMPLETED, {"result": self.result})
+                    await self._complete()
                 elif isinstance(error, (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit)):
                     await self.publisher.append(CANCELLED, {"reason": "cancelled", "message": "the program stopped it"})
                 else:
-                    await self.publisher.append(FAILED, _failure(error))
-        except (BusUnavailableError, ExecutionClosedError, TimeoutError) as refusal:
+                    await self.publisher.append(FAILED, failure_of(error))
+        except (BusError, TimeoutError) as refusal:
             if error is None:
                 raise
             # The body's own error is what the caller must see; a healer tells the viewers when the lease runs out.
             logger.exception("execution %s: its ending could not be appended: %s", self.id, refusal)  # noqa: TRY401 - the sentence, not only the trace
+
+    async def _complete(self) -> None:
+        try:
+            await self.publisher.append(COMPLETED, {"result": self.result})
+        except InvalidEventError as error:
+            # A result that cannot be shown must not cost the execution its ending.
+            await self.publisher.append(FAILED, {"reason": "invalid_result", "message": f"the result: {error}"})
+            raise
 
     async def _leave(self) -> None:
         if self._heartbeat is not None:
@@ -172,11 +178,33 @@ class Execution:
                 logger.warning("execution %s: lease not renewed: %s", self.id, error)
 
 
-def _failure(error: BaseException) -> dict[str, Any]:
-    """The reason in data: a word for programs, a sentence for people, never a traceback."""
-    reason = getattr(error, "code", None)
+def failure_of(error: BaseException) -> dict[str, Any]:
+    """The reason in data: a word for programs, a sentence for people, never a traceback.
+
+    An exception may carry its word as ``code`` (a str) and more data as ``details`` (a JSON object).
+    """
+    code = getattr(error, "code", None)
     return {
-        "reason": reason if isinstance(reason, str) else "exception",
-        "message": str(error) or type(error).__name__,
+        **_details(error),
+        "reason": _text(code) if isinstance(code, str) else "exception",
+        "message": _text(str(error)) or type(error).__name__,
         "exception": type(error).__name__,
     }
+
+
+def _details(error: BaseException) -> dict[str, Any]:
+    details = getattr(error, "details", None)
+    if not isinstance(details, dict):
+        return {}
+    try:
+        encode_json(details, limit_bytes=MAX_DETAILS_BYTES)
+    except InvalidEventError:
+        # Some library's own idea of details: what cannot be shown must not cost the execution its ending.
+        return {}
+    return details
+
+
+def _text(text: str) -> str:
+    short = text if len(text) <= MAX_MESSAGE_CHARS else text[: MAX_MESSAGE_CHARS - 3] + "..."
+    # Half a surrogate pair (from a file name that is no UTF-8, say) has no JSON form.
+    return short.encode("utf-8", "replace").decode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
@@ -11,6 +12,7 @@ from bus.event import TOKEN, Event
 
 # A merged token stays well below an event's limit, and a viewer sees text in digestible pieces.
 MAX_MERGED_CHARS: Final = 4096
+_SURROGATE = re.compile("[\ud800-\udfff]")
 # Lengths of field names, separators and ids: what an entry takes beside its data.
 _OVERHEAD_BYTES: Final = 96
 
@@ -113,4 +115,7 @@ def _token_text(event: Event) -> str | None:
     if event.type != TOKEN or event.meta or not isinstance(event.data, dict) or len(event.data) != 1:
         return None
     text = event.data.get("text")
-    return text if isinstance(text, str) and len(text) < MAX_MERGED_CHARS else None
+    if not isinstance(text, str) or len(text) >= MAX_MERGED_CHARS:
+        return None
+    # Half a surrogate pair has no UTF-8 form: refused to whoever emits it, not found when the pieces are sealed.
+    return None if _SURROGATE.search(text) else text

@@ -16,7 +16,6 @@ from typing import Any, Final
 from bus.codec import ts_of
 from bus.cursor import Cursor
 from bus.errors import (
-    AppendRefusedError,
     BusClosedError,
     BusUnavailableError,
     ExecutionClosedError,
@@ -175,6 +174,11 @@ class Publisher:
             logger.error("execution %s: abandoned with %d events not appended", self.execution_id, lost)
 
     @property
+    def closes_log(self) -> bool:
+        """Whether a terminal event was taken: nothing can follow it."""
+        return self._closes_log
+
+    @property
     def buffered_events(self) -> int:
         return self._outbox.held_events
 
@@ -189,7 +193,7 @@ class Publisher:
                 batch = outbox.take()
                 try:
                     await self._append(batch)
-                except (AppendRefusedError, BusUnavailableError, BusClosedError, PublishFailedError) as error:
+                except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
                     self._fail(error)
                     return
                 outbox.confirm(batch)
