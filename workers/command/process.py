@@ -17,11 +17,12 @@ import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, repeat
 from types import TracebackType
 from typing import IO, Self
 
 from .errors import CommandNotEndedError, CommandNotStartedError
+from .group import ProcessGroup
 from .launch import launch
 from .lines import Line, Splitter, Stream
 from .output import Output
@@ -34,7 +35,6 @@ DRAIN_SECONDS = 0.5
 
 _KILL_SECONDS = 5.0
 _KILLED_GROUP_SECONDS = 1.0
-_POLL_SECONDS = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class Process:
         self._loop = asyncio.get_running_loop()
         self._exit: asyncio.Future[Exit] = self._loop.create_future()
         self._split: Iterator[Line] = iter(())
-        self._is_group_gone = False
+        self._group = ProcessGroup(popen.pid)
         self._is_released = False
         # A daemon: a program that nobody ended must not keep the worker from exiting.
         threading.Thread(target=self._watch, name=f"command-{popen.pid}", daemon=True).start()
@@ -149,12 +149,12 @@ class Process:
         Returns when nothing is left. If it is cancelled, SIGKILL comes at once. Raises `CommandNotEndedError` if
         the program is there even after that.
         """
-        self._signal(signal.SIGTERM)
-        self._signal(signal.SIGCONT)  # a program that is halted would not see the other
+        self._group.signal(signal.SIGTERM)
+        self._group.signal(signal.SIGCONT)  # a program that is halted would not see the other
         try:
             await self._until_gone(grace_seconds, grace_seconds)
         finally:
-            self._signal(signal.SIGKILL)
+            self._group.signal(signal.SIGKILL)
             self._release()
         await self._until_gone(_KILL_SECONDS, _KILLED_GROUP_SECONDS)
         if not self._exit.done():
@@ -177,24 +177,10 @@ class Process:
                 await self.wait()
             self._release()
             async with asyncio.timeout(group_seconds):
-                while self._signal(0):  # noqa: ASYNC110 - the end of a process group is no event
-                    await asyncio.sleep(_POLL_SECONDS)
-
-    def _signal(self, number: int) -> bool:
-        """Signal the group; False if nobody is left in it, or nobody that may be signalled.
-
-        Its number cannot belong to others: until the program is released its remains keep the number, and then
-        whoever is left in the group does. When nobody is, that is noticed within a poll, and it is never used again.
-        """
-        if self._is_group_gone:
-            return False
-        try:
-            os.killpg(self.pid, number)
-        except ProcessLookupError:
-            self._is_group_gone = True
-        except PermissionError:  # all of them run as another user
-            return False
-        return not self._is_group_gone
+                for pause_seconds in _poll_seconds():
+                    if not self._group.is_alive():
+                        break
+                    await asyncio.sleep(pause_seconds)
 
     def _watch(self) -> None:
         code, number = _await_end(self._popen)
@@ -234,3 +220,8 @@ def _await_end(popen: subprocess.Popen[bytes]) -> tuple[int | None, int | None]:
     if end is None or end.si_code == os.CLD_EXITED:
         return (end.si_status if end is not None else None), None
     return None, end.si_status
+
+
+def _poll_seconds() -> Iterator[float]:
+    """Pauses between two looks at a group, whose end is no event: short ones first, for each look costs."""
+    return chain((0.005, 0.01, 0.02, 0.05, 0.1), repeat(0.2))

@@ -1,0 +1,90 @@
+"""The splitter: whatever the chunks, no byte is lost and no line is longer than allowed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workers.command.lines import Line, Splitter
+
+OUTPUT = st.lists(st.sampled_from([b"\n", b"\r", b"\r\n", b"a", b"bc", "é€😀".encode(), b"\xff"]), max_size=40).map(
+    b"".join
+)
+
+
+def split(chunks: Iterable[bytes], max_line_bytes: int = 1000) -> list[Line]:
+    splitter = Splitter("stdout", max_line_bytes)
+    lines = [line for chunk in chunks for line in splitter.feed(chunk)]
+    return [*lines, *splitter.close()]
+
+
+def texts(chunks: Iterable[bytes]) -> list[str]:
+    return [line.text for line in split(chunks)]
+
+
+def chunked(output: bytes, cuts: list[int]) -> list[bytes]:
+    ends = sorted({min(cut, len(output)) for cut in cuts} | {len(output)})
+    return [output[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+
+@given(output=OUTPUT, cuts=st.lists(st.integers(0, 100)))
+def test_lines_do_not_depend_on_how_the_bytes_were_chunked(output: bytes, cuts: list[int]) -> None:
+    expected = [part.decode("utf-8", "replace") for part in re.split(rb"\r\n|\r|\n", output)]
+    if not expected[-1]:
+        del expected[-1]
+    assert texts(chunked(output, cuts)) == expected
+
+
+@given(output=OUTPUT, cuts=st.lists(st.integers(0, 100)), limit=st.integers(4, 9))
+def test_a_long_line_is_given_out_in_parts_that_make_up_the_whole(output: bytes, cuts: list[int], limit: int) -> None:
+    lines = split(chunked(output, cuts), limit)
+    whole = "".join(line.text + ("" if line.truncated else "\n") for line in lines)
+    expected = "".join(line.text + "\n" for line in split([output], 10_000))
+    assert whole.replace("\ufffd", "") == expected.replace("\ufffd", "")
+
+
+@given(text=st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"])), limit=st.integers(4, 9))
+def test_a_cut_never_falls_into_a_character(text: str, limit: int) -> None:
+    lines = split([text.encode()], limit)
+    assert "".join(line.text for line in lines) == text
+    assert all(len(line.text.encode()) <= limit for line in lines)
+    assert [line.truncated for line in lines] == [True] * (len(lines) - 1) + [False] * bool(lines)
+
+
+def test_a_line_of_exactly_the_limit_is_not_cut() -> None:
+    assert split([b"abcd\nabcde\n"], 4) == [
+        Line("stdout", "abcd"),
+        Line("stdout", "abcd", truncated=True),
+        Line("stdout", "e"),
+    ]
+
+
+def test_a_progress_bar_is_seen_at_each_carriage_return() -> None:
+    splitter = Splitter("stderr", 100)
+    assert list(splitter.feed(b"10%\r")) == [Line("stderr", "10%")]
+    assert list(splitter.feed(b"20%\r")) == [Line("stderr", "20%")]
+
+
+def test_a_line_end_of_two_bytes_that_arrives_in_two_chunks_is_one() -> None:
+    assert texts([b"a\r", b"\nb"]) == ["a", "b"]
+
+
+def test_empty_lines_are_lines() -> None:
+    assert texts([b"\n\na\n"]) == ["", "", "a"]
+
+
+def test_memory_is_bounded_on_an_endless_line() -> None:
+    splitter = Splitter("stdout", 100)
+    for _ in range(50):
+        for _line in splitter.feed(b"x" * 1000):
+            pass
+        assert len(splitter._held) <= 100
+
+
+def test_a_limit_below_one_character_is_refused() -> None:
+    with pytest.raises(ValueError, match="max_line_bytes is 3: it must be 4 or more"):
+        Splitter("stdout", 3)
