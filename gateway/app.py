@@ -1,0 +1,87 @@
+"""The application: routes, problems and guards around one bus."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from importlib import metadata
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from bus import Bus, BusError
+from gateway.context import Gateway
+from gateway.guard import CrashGuard, HostGuard
+from gateway.hub import Hub, HubLimits
+from gateway.problem_docs import with_problem_schema
+from gateway.problems import ProblemError, problem_of
+from gateway.routes import events, executions, health, index
+from gateway.settings import GatewaySettings
+
+
+class GatewayApp(FastAPI):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            # The server's own, before every layer wraps it once more: streams write through it without a task.
+            scope.setdefault("state", {})["server_send"] = send
+        await super().__call__(scope, receive, send)
+
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            self.openapi_schema = with_problem_schema(super().openapi())
+        return self.openapi_schema
+
+
+def create_app(bus: Bus, settings: GatewaySettings) -> GatewayApp:
+    """Make a gateway on an open bus, which stays its caller's to close."""
+    gateway = Gateway(bus, settings)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
+        gateway.hub = Hub(bus, await bus.tail(), _limits(settings))
+        try:
+            yield
+        finally:
+            await gateway.hub.aclose()
+
+    app = GatewayApp(
+        title="Tailrace",
+        version=metadata.version("tailrace"),
+        summary="Runs' events, live and resumable",
+        lifespan=lifespan,
+        redirect_slashes=False,
+        # Swagger's page would run scripts of a foreign host in this origin.
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.gateway = gateway
+    app.include_router(index.router)
+    app.include_router(health.router)
+    app.include_router(executions.router, prefix="/v1")
+    app.include_router(events.router, prefix="/v1")
+    for kind in (BusError, ProblemError, RequestValidationError, ValidationError, HTTPException):
+        app.add_exception_handler(kind, _answer)
+    # The last one added stands outermost.
+    app.add_middleware(HostGuard, allowed=settings.allowed_hosts)
+    app.add_middleware(CrashGuard)
+    return app
+
+
+async def _answer(_: Request, error: Exception) -> Response:
+    return problem_of(error).response()
+
+
+def _limits(settings: GatewaySettings) -> HubLimits:
+    return HubLimits(
+        heartbeat_seconds=settings.heartbeat_seconds,
+        slow_timeout_seconds=settings.slow_timeout_seconds,
+        linger_seconds=settings.linger_seconds,
+        ring_entries=settings.ring_entries,
+        ring_bytes=settings.ring_bytes,
+    )

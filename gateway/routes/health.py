@@ -1,0 +1,48 @@
+"""Whether this process lives, and whether it should be sent work."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import APIRouter, Response
+
+from bus import BusError
+from gateway.context import CurrentGateway, Gateway
+from gateway.schemas import Alive, Readiness
+
+router = APIRouter(tags=["health"])
+
+DEADLINE_SECONDS = 1.0
+
+
+@router.get("/healthz", summary="Liveness: the process answers, whatever Redis does")
+async def healthz() -> Alive:
+    return Alive()
+
+
+@router.get(
+    "/readyz",
+    summary="Readiness: Redis answers and the gateway is not draining",
+    responses={503: {"model": Readiness, "description": "Not ready; `reasons` says why"}},
+)
+async def readyz(gateway: CurrentGateway, response: Response) -> Readiness:
+    reasons = [*(["draining"] if gateway.draining else []), *await _redis_complaints(gateway)]
+    response.headers["Cache-Control"] = "no-store"
+    if reasons:
+        response.status_code = 503
+    return Readiness(
+        status="not_ready" if reasons else "ready",
+        tail=gateway.hub.tail_mode,
+        reasons=reasons,
+    )
+
+
+async def _redis_complaints(gateway: Gateway) -> list[str]:
+    try:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            await gateway.bus.commands.command("PING")
+    except TimeoutError:
+        return [f"redis: no answer within {DEADLINE_SECONDS:g} s"]
+    except BusError as error:
+        return [f"redis: {error}"]
+    return []

@@ -1,0 +1,70 @@
+"""The gateway's part of the environment: every ``TAILRACE_*`` variable it knows, read in one place."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from bus import InvalidInputError
+
+MIB = 1024 * 1024
+
+
+class GatewaySettings(BaseSettings):
+    """Where and within which bounds a gateway serves. Raises pydantic's ValidationError; see ``read_settings``."""
+
+    model_config = SettingsConfigDict(env_prefix="TAILRACE_", extra="ignore")
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8080, ge=0, le=65535, description="0 takes a free one")
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="names a Host header may carry beside those of loopback; comma-separated in the environment"
+    )
+
+    heartbeat_seconds: float = Field(10.0, gt=0, le=300, description="silence after which a stream says it lives")
+    slow_timeout_seconds: float = Field(30.0, gt=0, description="a viewer without progress for so long is cut")
+    retry_ms: int = Field(1000, ge=0, le=600_000, description="how long an EventSource waits before it reconnects")
+    linger_seconds: float = Field(5.0, ge=0, description="how long a run is watched after its last viewer left")
+    drain_seconds: float = Field(10.0, ge=0, le=3600, description="over how long viewers are sent away at shutdown")
+    ring_entries: int = Field(1024, ge=1, description="recent entries kept per watched run")
+    ring_bytes: int = Field(4 * MIB, ge=1024)
+
+    max_body_bytes: int = Field(MIB, ge=1024)
+    body_seconds: float = Field(30.0, gt=0, description="within which a request's body must have arrived")
+    max_page: int = Field(1000, ge=1, le=10_000, description="most events of a JSON page")
+    page_bytes: int = Field(4 * MIB, ge=1024, description="a JSON page that has grown to so much ends there")
+
+    @field_validator("host")
+    @classmethod
+    def _only_loopback(cls, host: str) -> str:
+        if not is_loopback(host):
+            raise ValueError(
+                f"no auth only on loopback; refusing to start otherwise: {host!r} is not a loopback address"
+            )
+        return host
+
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def _split(cls, given: object) -> object:
+        return tuple(name.strip() for name in given.split(",") if name.strip()) if isinstance(given, str) else given
+
+
+def read_settings(**given: Any) -> GatewaySettings:
+    """Read the environment, overruled by what is given. Raises InvalidInputError that names the first bad setting."""
+    try:
+        return GatewaySettings(**given)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise InvalidInputError(".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")) from None
+
+
+def is_loopback(host: str) -> bool:
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
