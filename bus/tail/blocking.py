@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from bus.counters import Counters
 from bus.cursor import Cursor
 from bus.errors import BusClosedError, BusUnavailableError, LinkLostError, ReplyError
 from bus.line import Commands
+from bus.reading import RawEntry
 from bus.tail.replies import streams_of
 from bus.tail.watch import Listener
 
@@ -106,7 +107,7 @@ class _Group:
                 await asyncio.sleep(0.05)
             finally:
                 await commands.aclose()
-            self._disturb("reconnected")
+            self.disturb_all("reconnected")
 
     async def _read(self, commands: Commands) -> None:
         try:
@@ -116,11 +117,11 @@ class _Group:
         block_ms = DEAF_BLOCK_MS if self._client_id is None else BLOCK_MS
         while True:
             self._changed.clear()
-            turn = {key: watch for key, watch in self.watches.items() if watch.active}
+            turn = {key: (watch, watch.cursor) for key, watch in self.watches.items() if watch.active}
             if not turn:
                 await self._changed.wait()
                 continue
-            cursors = [watch.cursor for watch in turn.values()]
+            cursors = [cursor for _, cursor in turn.values()]
             self._blocked = True
             try:
                 reply = await commands.command("XREAD", "COUNT", COUNT, "BLOCK", block_ms, "STREAMS", *turn, *cursors)
@@ -129,21 +130,36 @@ class _Group:
             except ReplyError as error:
                 if error.code not in {"WRONGTYPE", "NOPERM"}:
                     raise
-                self._disturb(str(error))
+                self.disturb_all(str(error))
                 await asyncio.sleep(DEAF_BLOCK_MS / 1000)
                 continue
             finally:
                 self._blocked = False
             for key, entries in streams_of(reply).items():
-                watch = turn[key]
-                if watch.active and entries:
+                watch, cursor = turn[key]
+                # Suspended, or gone on from elsewhere while we read: what was found is not what follows any more.
+                if watch.active and watch.cursor == cursor and entries:
                     watch.cursor = entries[-1][0]
-                    watch.listener.deliver(entries)
+                    self._deliver(watch, entries)
 
-    def _disturb(self, reason: str) -> None:
-        for watch in list(self.watches.values()):
-            watch.active = False
+    def _deliver(self, watch: BlockingWatch, entries: Sequence[RawEntry]) -> None:
+        try:
+            watch.listener.deliver(entries)
+        except Exception:
+            logger.exception("tail: a listener of %r failed", watch.key)
+            self._counters.add("tail_listener_errors")
+            self._disturb(watch, "listener failed")
+
+    def _disturb(self, watch: BlockingWatch, reason: str) -> None:
+        watch.suspend()
+        try:
             watch.listener.disturbed(reason)
+        except Exception:
+            logger.exception("tail: a listener of %r failed", watch.key)
+
+    def disturb_all(self, reason: str) -> None:
+        for watch in list(self.watches.values()):
+            self._disturb(watch, reason)
 
 
 class BlockingTail:
@@ -156,11 +172,14 @@ class BlockingTail:
         self._shared = shared
         self._counters = counters
         self._groups: list[_Group] = []
+        self._closed = False
 
     async def start(self) -> None:
         """Nothing to do before the first watch."""
 
     def watch(self, key: str, cursor: Cursor, listener: Listener) -> BlockingWatch:
+        if self._closed:
+            raise BusClosedError("the tail is closed")
         raw = key.encode()
         group = next((g for g in self._groups if len(g.watches) < GROUP_KEYS and raw not in g.watches), None)
         if group is None:
@@ -171,9 +190,13 @@ class BlockingTail:
         return watch
 
     async def aclose(self) -> None:
+        self._closed = True
         tasks = [group.task for group in self._groups]
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+        for group in self._groups:
+            # Whoever still watches must not wait for ever.
+            group.disturb_all("closed")
         self._groups.clear()

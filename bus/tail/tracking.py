@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from bus.counters import Counters
 from bus.cursor import Cursor
-from bus.errors import LinkLostError, ReplyError
+from bus.errors import BusClosedError, LinkLostError, ReplyError
 from bus.line import Line
 from bus.link import Dial, Link
 from bus.reading import RawEntry
@@ -35,7 +35,7 @@ MAX_COUNT: Final = 512
 
 
 class TrackingWatch:
-    __slots__ = ("_tail", "active", "cursor", "key", "listener")
+    __slots__ = ("_tail", "active", "arming", "cursor", "key", "listener")
 
     def __init__(self, tail: TrackingTail, key: bytes, cursor: bytes, listener: Listener) -> None:
         self._tail = tail
@@ -43,9 +43,12 @@ class TrackingWatch:
         self.cursor = cursor
         self.listener = listener
         self.active = True
+        # The next reading is made to be told of changes, not because there was one: finding nothing is no news.
+        self.arming = True
 
     def suspend(self) -> None:
         self.active = False
+        self.arming = True
 
     def resume(self, cursor: Cursor) -> None:
         self.cursor = cursor.encode()
@@ -55,6 +58,10 @@ class TrackingWatch:
     def close(self) -> None:
         self.active = False
         self._tail.forget(self)
+
+
+# A watch, and the cursor it was read from.
+_Asked = tuple[TrackingWatch, bytes]
 
 
 class TrackingTail:
@@ -84,10 +91,13 @@ class TrackingTail:
     async def aclose(self) -> None:
         self._closed = True
         await self._line.aclose()
+        # Whoever still watches must not wait for ever.
+        self._disturb_all("closed")
         self._watches.clear()
-        self._ready.clear()
 
     def watch(self, key: str, cursor: Cursor, listener: Listener) -> TrackingWatch:
+        if self._closed:
+            raise BusClosedError("the tail is closed")
         watch = TrackingWatch(self, key.encode(), cursor.encode(), listener)
         self._watches.setdefault(watch.key, []).append(watch)
         self.make_ready(watch)
@@ -129,7 +139,7 @@ class TrackingTail:
             self._disturb(watch, reason)
 
     def _disturb(self, watch: TrackingWatch, reason: str) -> None:
-        watch.active = False
+        watch.suspend()
         try:
             watch.listener.disturbed(reason)
         except Exception:
@@ -145,6 +155,7 @@ class TrackingTail:
             return
         for key in push[1]:
             for watch in self._watches.get(key, ()):
+                watch.arming = False
                 self._ready[watch] = None
         if self._ready and not self._in_flight and not self._scheduled:
             # Not at once: further messages of the same packet still join this turn.
@@ -156,28 +167,28 @@ class TrackingTail:
         link = self._link
         if self._in_flight or link is None or link.lost.done() or self._closed:
             return
-        turn: dict[bytes, TrackingWatch] = {}
+        turn: dict[bytes, _Asked] = {}
         for watch in list(self._ready):
             if not watch.active:
                 del self._ready[watch]
             elif watch.key not in turn:
                 # A second watch of the same key has its own cursor and waits for the next turn.
                 del self._ready[watch]
-                turn[watch.key] = watch
+                turn[watch.key] = (watch, watch.cursor)
                 if len(turn) == TURN_KEYS:
                     break
         if not turn:
             return
         self._in_flight = True
         count = self._count(len(turn))
-        cursors = [watch.cursor for watch in turn.values()]
+        cursors = [cursor for _, cursor in turn.values()]
         future = link.send("XREAD", "COUNT", count, "STREAMS", *turn, *cursors)
         future.add_done_callback(lambda done: self._answered(link, turn, count, done))
 
     def _count(self, keys: int) -> int:
         return max(MIN_COUNT, min(MAX_COUNT, self._entries_a_turn // keys))
 
-    def _answered(self, link: Link, turn: dict[bytes, TrackingWatch], count: int, future: asyncio.Future[Any]) -> None:
+    def _answered(self, link: Link, turn: dict[bytes, _Asked], count: int, future: asyncio.Future[Any]) -> None:
         if link is not self._link:
             return
         self._in_flight = False
@@ -191,12 +202,17 @@ class TrackingTail:
         if self._ready:
             self._read_turn()
 
-    def _dispatch(self, turn: dict[bytes, TrackingWatch], streams: dict[bytes, list[RawEntry]], count: int) -> None:
+    def _dispatch(self, turn: dict[bytes, _Asked], streams: dict[bytes, list[RawEntry]], count: int) -> None:
         size = 0
-        for key, watch in turn.items():
+        for key, (watch, cursor) in turn.items():
             entries = streams.get(key, ())
-            if not watch.active:
+            if not watch.active or watch.cursor != cursor:
+                # Suspended, or gone on from elsewhere while we read: what was found is not what follows any more.
                 continue
+            if not entries and watch.arming:
+                watch.arming = False
+                continue
+            watch.arming = False
             if entries:
                 watch.cursor = entries[-1][0]
                 if len(entries) >= count:
@@ -217,10 +233,10 @@ class TrackingTail:
             self._counters.add("tail_listener_errors")
             self._disturb(watch, "listener failed")
 
-    def _refused(self, link: Link, turn: dict[bytes, TrackingWatch], error: ReplyError) -> None:
+    def _refused(self, link: Link, turn: dict[bytes, _Asked], error: ReplyError) -> None:
         if error.code in {"WRONGTYPE", "NOPERM"}:
             # One key that is no stream must not stop the others: those who watch find out which it is.
-            for watch in turn.values():
+            for watch, _ in turn.values():
                 self._disturb(watch, str(error))
             return
         self._counters.add("tail_refusals")

@@ -16,9 +16,9 @@ class Listener(Protocol):
         """Take what follows the watch's cursor, in order. Empty: the stream changed, but has nothing new here."""
 
     def disturbed(self, reason: str) -> None:
-        """Learn that continuity is not known any more (reconnected, flushed, failed): prove, then ``resume``.
+        """Learn that continuity is not known any more (reconnected, flushed, failed, closed): prove, then ``resume``.
 
-        Nothing is delivered until then.
+        The watch is suspended: nothing is delivered until then.
         """
 
 
@@ -39,6 +39,8 @@ class Tail(Protocol):
 
     async def start(self) -> None: ...
 
-    def watch(self, key: str, cursor: Cursor, listener: Listener) -> Watch: ...
+    def watch(self, key: str, cursor: Cursor, listener: Listener) -> Watch:
+        """Deliver what follows the cursor, from now on. Raises BusClosedError."""
+        ...
 
     async def aclose(self) -> None: ...
