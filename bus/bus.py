@@ -8,6 +8,7 @@ import socket
 import time
 import uuid
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self
 
@@ -121,8 +122,10 @@ class Bus:
         """
         check_execution_id(execution_id)
         cursor = parse(after) if isinstance(after, str) else after
-        async for item in follow(self.log, await self.tail(), execution_id, cursor):
-            yield item
+        # Closed with us, not when it is collected: no watch outlives its reader.
+        async with aclosing(follow(self.log, await self.tail(), execution_id, cursor)) as items:
+            async for item in items:
+                yield item
 
     async def state(self, execution_id: str) -> State | None:
         return await self.log.state(check_execution_id(execution_id))
@@ -131,9 +134,10 @@ class Bus:
         return new_execution_id(time.time_ns() // 1_000_000, os.urandom)
 
     async def aclose(self) -> None:
+        # The commands first: readers whom the tail disturbs then learn that the bus is closed.
+        await self.commands.aclose()
         if self._tail is not None:
             await self._tail.aclose()
-        await self.commands.aclose()
         if self._server is not None:
             await self._server.close()
 

@@ -28,20 +28,37 @@ class Numbering:
         """Stand after a cursor that was proved to be in the log, or at the start."""
         return cls(cursor, cursor.n if cursor.n or cursor == START else None)
 
-    def hole_before(self, cursor: Cursor) -> bool:
-        """Step on to the next entry read; True when the numbering jumped."""
-        n, number = cursor.n, self.number
-        self.cursor = cursor
-        if n == 0:
+    def copy(self) -> Numbering:
+        return Numbering(self.cursor, self.number)
+
+    def follows(self, cursor: Cursor) -> bool:
+        """Step on to the next entry when it follows without question; False, without a step, when it must be proved.
+
+        Numbers that begin anew look like a stranger's, and are a log that was deleted and written again.
+        """
+        if not (cursor.n == 0 or self._counts(cursor) or self._fell_in(cursor)):
             return False
-        if number is None or n == number + 1:
-            self.number = n
-            return False
-        if n <= number:
-            # A stranger's entry that fell into our last millisecond; our numbering goes on.
-            return False
-        self.number = n
+        self._step(cursor)
         return True
+
+    def hole_before(self, cursor: Cursor) -> bool:
+        """Step on to the next entry of a log that was proved to go on here; True when the numbering jumped."""
+        jumped = self.number is not None and cursor.n > self.number + 1 and not self._fell_in(cursor)
+        self._step(cursor)
+        return jumped
+
+    def _counts(self, cursor: Cursor) -> bool:
+        return self.number is None or cursor.n == self.number + 1
+
+    def _fell_in(self, cursor: Cursor) -> bool:
+        """Whether Redis itself numbered it on from the entry before, within one millisecond: a stranger's, perhaps."""
+        return cursor.ms == self.cursor.ms and cursor.n == self.cursor.n + 1
+
+    def _step(self, cursor: Cursor) -> None:
+        # A number that was used before, in a new millisecond, is ours: strangers had taken it.
+        if cursor.n and (self._counts(cursor) or not self._fell_in(cursor)):
+            self.number = cursor.n
+        self.cursor = cursor
 
 
 @dataclass(frozen=True, slots=True)

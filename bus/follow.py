@@ -58,9 +58,7 @@ class _Live:
         self.ended = False
         self.error: Exception | None = None
         callbacks = Callbacks(self._take_in, self._end, self._fail)
-        self._subscription = Subscription(
-            log, tail, execution_id, Numbering(position.cursor, position.number), callbacks
-        )
+        self._subscription = Subscription(log, tail, execution_id, position.copy(), callbacks)
 
     async def take(self) -> list[Entry | Gap]:
         """Wait for the next batch; nothing when there will be none."""
@@ -71,8 +69,7 @@ class _Live:
             await self._news.wait()
         items, self._items = self._items, []
         if items and not self._overflowed:
-            at = self._subscription.position
-            self.taken = Numbering(at.cursor, at.number)
+            self.taken = self._subscription.position.copy()
         return items
 
     def close(self) -> None:

@@ -33,11 +33,11 @@ def read_plain(numbering: Numbering, raw: Sequence[RawEntry], limit_bytes: int) 
     A jump in the numbering, or an entry that claims to end the execution, wants a second look. ``numbering`` has
     moved on only when entries are returned.
     """
-    trial = Numbering(numbering.cursor, numbering.number)
+    trial = numbering.copy()
     entries = []
     for entry_id, fields in raw:
         entry = decode(entry_id, fields, limit_bytes=limit_bytes)
-        if trial.hole_before(entry.cursor) or entry.is_terminal:
+        if entry.is_terminal or not trial.follows(entry.cursor):
             return None
         entries.append(entry)
     numbering.cursor, numbering.number = trial.cursor, trial.number
@@ -46,7 +46,7 @@ def read_plain(numbering: Numbering, raw: Sequence[RawEntry], limit_bytes: int) 
 
 def read_proved(numbering: Numbering, raw: Sequence[RawEntry], limit_bytes: int) -> tuple[list[Entry | Gap], Numbering]:
     """Decode entries that follow a proved position; a jump in the numbering becomes a gap in its place."""
-    at = Numbering(numbering.cursor, numbering.number)
+    at = numbering.copy()
     items: list[Entry | Gap] = []
     for entry_id, fields in raw:
         entry = decode(entry_id, fields, limit_bytes=limit_bytes)

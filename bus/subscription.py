@@ -33,7 +33,8 @@ STALE_SECONDS: Final = 15.0
 class Callbacks:
     """``items`` gets entries and gaps in order; ``ended`` is called once, after the last of them.
 
-    ``failed`` is called once instead of ``ended`` when this log can never be read (its key is not a stream).
+    ``failed`` is called once instead of ``ended`` when this log can never be read (its key is not a stream), or not
+    any more (the bus was closed).
     """
 
     items: Callable[[Sequence[Entry | Gap]], None]
@@ -110,16 +111,15 @@ class Subscription:
 
     async def _read_on(self) -> None:
         backoff, attempt = Backoff(), 0
-        while not self._closed:
+        while True:
             try:
                 page = await self._log.read(self._execution_id, self._position)
-            except BusClosedError:
+            except BusClosedError as error:
+                self._fail(error)
                 return
             except ReplyError as error:
                 if error.code in {"WRONGTYPE", "NOPERM"}:
-                    self._proof = None
-                    self.close()
-                    self._callbacks.failed(error)
+                    self._fail(error)
                     return
                 attempt += 1
             except BusUnavailableError:
@@ -130,6 +130,9 @@ class Subscription:
                 if page.items:
                     self._last_news = self._loop.time()
                     self._callbacks.items(page.items)
+                if self._closed:
+                    # Whoever took these wanted no more: what it did not take has not ended for it.
+                    return
                 if page.ended:
                     self._proof = None
                     self.close()
@@ -141,3 +144,8 @@ class Subscription:
                     return
                 continue
             await asyncio.sleep(backoff.delay_seconds(attempt, random.random))
+
+    def _fail(self, error: Exception) -> None:
+        self._proof = None
+        self.close()
+        self._callbacks.failed(error)
