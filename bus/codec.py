@@ -26,6 +26,7 @@ MAX_META_BYTES: Final = 16 * 1024
 _TS = re.compile(rb"\d{4}-[01]\d-[0-3]\dT[0-2]\d:[0-5]\d:[0-6]\d(\.\d{1,9})?(Z|[+-][0-2]\d:[0-5]\d)", re.ASCII)
 _KNOWN_FIELDS: Final = frozenset({b"t", b"s", b"ts", b"d", b"m", b"e"})
 _NULL: Final = b"null"
+_LINE_BREAKS_TO_SPACES: Final = bytes.maketrans(b"\r\n", b"  ")
 
 
 def encode(event: Event, *, ts: str, limit_bytes: int = MAX_EVENT_BYTES) -> list[bytes]:
@@ -111,12 +112,13 @@ def _text(raw: bytes, field: str) -> str:
 def _json_line(raw: bytes, field: str, limit_bytes: int) -> bytes:
     _bounded(raw, field, limit_bytes)
     try:
-        parsed = orjson.loads(raw)
+        orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise InvalidEventError(field, f"is not JSON: {error}") from None
-    # JSON allows line breaks between its tokens; SSE frames, NDJSON lines and logs do not.
+    # JSON allows line breaks between its tokens, and nowhere else; SSE frames, NDJSON lines and logs do not.
+    # Not written anew: that would round large numbers, and fail where nesting is deeper than it may be written.
     if b"\n" in raw or b"\r" in raw:
-        return orjson.dumps(parsed)
+        return raw.translate(_LINE_BREAKS_TO_SPACES)
     return raw
 
 

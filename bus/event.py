@@ -23,7 +23,8 @@ MAX_STEP_CHARS: Final = 256
 
 _TYPE = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)*", re.ASCII)
 _EXECUTION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}", re.ASCII)
-_CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f\u0085\u2028\u2029]")
+# Line breaks of any kind would break frames; half a surrogate pair has no UTF-8 form.
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\u0085\u2028\u2029\ud800-\udfff]")
 
 TOKEN: Final = "token"  # noqa: S105 - a piece of text, no secret
 DROPPED: Final = "dropped"
@@ -61,14 +62,17 @@ class Event:
     meta: dict[str, Any] | None = None
 
 
-@lru_cache(maxsize=4096)
 def check_type(event_type: object) -> str:
     """Return the type when a producer may use it. Raises InvalidEventError."""
-    if not isinstance(event_type, str) or not _TYPE.fullmatch(event_type):
-        raise InvalidEventError(
-            "type",
-            f"{_shown(event_type)} is not an event type; expected lower-case words with dots, as in 'step.progress'",
-        )
+    if not isinstance(event_type, str):
+        raise _not_a_type(event_type)
+    return _check_type(event_type)
+
+
+@lru_cache(maxsize=4096)
+def _check_type(event_type: str) -> str:
+    if not _TYPE.fullmatch(event_type):
+        raise _not_a_type(event_type)
     if len(event_type) > MAX_TYPE_CHARS:
         raise InvalidEventError("type", f"has {len(event_type)} characters, the limit is {MAX_TYPE_CHARS}")
     if event_type.startswith("stream."):
@@ -81,14 +85,25 @@ def check_type(event_type: object) -> str:
     return event_type
 
 
-@lru_cache(maxsize=4096)
 def check_step(step: object) -> str:
     """Return the step's name when it may be used. Raises InvalidEventError."""
     if not isinstance(step, str) or not step or len(step) > MAX_STEP_CHARS:
         raise InvalidEventError("step", f"{_shown(step)} is not a step name; expected 1 to {MAX_STEP_CHARS} characters")
-    if _CONTROL_CHARACTER.search(step):
-        raise InvalidEventError("step", f"{_shown(step)} has control characters")
+    return _check_step(step)
+
+
+@lru_cache(maxsize=4096)
+def _check_step(step: str) -> str:
+    if _UNPRINTABLE.search(step):
+        raise InvalidEventError("step", f"{_shown(step)} has control characters, or halves of surrogate pairs")
     return step
+
+
+def _not_a_type(event_type: object) -> InvalidEventError:
+    return InvalidEventError(
+        "type",
+        f"{_shown(event_type)} is not an event type; expected lower-case words with dots, as in 'step.progress'",
+    )
 
 
 def check_execution_id(execution_id: object, *, field: str = "execution_id") -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, cast
 
-from bus.cursor import Cursor, from_id
+from bus.cursor import START, Cursor, parse
 
 Status = Literal[
     "queued", "running", "paused", "cancelling", "completed", "failed", "cancelled", "timed_out", "unknown"
 ]
+# No more than an unsigned 64-bit number has; what is longer, a stranger wrote.
+_MAX_DIGITS = 20
 ENDED = frozenset({"completed", "failed", "cancelled", "timed_out"})
 STATE_FIELDS = (
     "status", "pipeline", "tenant", "owner", "attempt", "fence", "created", "started", "ended",
@@ -71,13 +73,12 @@ def _text(raw: bytes | None) -> str | None:
 
 
 def _number(raw: bytes | None) -> int | None:
-    return int(raw) if raw is not None and raw.isdigit() else None
+    return int(raw) if raw is not None and raw.isdigit() and len(raw) <= _MAX_DIGITS else None
 
 
 def _cursor(raw: bytes | None) -> Cursor | None:
-    if raw is None:
-        return None
     try:
-        return from_id(raw)
+        cursor = START if raw is None else parse(raw.decode("ascii"))
     except ValueError:
         return None
+    return None if cursor == START else cursor
