@@ -1,0 +1,66 @@
+"""The listening socket, bound before anything else, so that a port in use is one clear sentence."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import resource
+import socket
+from typing import Final
+
+BACKLOG: Final = 4096
+
+
+class ListenError(Exception):
+    """The address cannot be listened on; the message is one sentence with its cure."""
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Bind, without listening yet: who connects too early is refused rather than left waiting. Raises ListenError."""
+    shown = f"{host}:{port}"
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise ListenError(f"cannot listen on {shown}: {error.strerror or error}") from None
+    # Named, and not 0 as usual: asyncio sets TCP_NODELAY only on sockets that say they are TCP, and without it every
+    # second small write waits 40 ms for the peer's delayed acknowledgement.
+    listener = socket.socket(family, kind, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        raise ListenError(_explain(error, shown)) from None
+    return listener
+
+
+def listen(listener: socket.socket) -> None:
+    """Raises ListenError: two that bound the same port at the same time find out here."""
+    shown = "{}:{}".format(*listener.getsockname()[:2])
+    try:
+        listener.listen(BACKLOG)
+    except OSError as error:
+        raise ListenError(_explain(error, shown)) from None
+
+
+def url_of(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if listener.family == socket.AF_INET6 else f"http://{host}:{port}"
+
+
+def raise_file_limit() -> None:
+    """As many connections as the system allows this process; where that cannot be had, as many as there are."""
+    with contextlib.suppress(OSError, ValueError):
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft != hard:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _explain(error: OSError, shown: str) -> str:
+    match error.errno:
+        case errno.EADDRINUSE:
+            return f"cannot listen on {shown}: the port is in use; choose another with --port or TAILRACE_PORT"
+        case errno.EACCES:
+            return f"cannot listen on {shown}: permission denied; ports below 1024 need rights, choose a higher one"
+        case _:
+            return f"cannot listen on {shown}: {error.strerror or error}"

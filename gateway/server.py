@@ -1,0 +1,150 @@
+"""The gateway as a process: start with clear refusals, serve, drain, and be gone in bounded time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import uvicorn
+import uvloop
+
+from bus import Bus, BusError, BusSettings, open_bus
+from gateway.app import GatewayApp, create_app
+from gateway.context import Gateway
+from gateway.listener import BACKLOG, ListenError, bind, listen, raise_file_limit, url_of
+from gateway.settings import GatewaySettings
+
+logger = logging.getLogger(__name__)
+
+EXIT_NO_BUS: Final = 2
+EXIT_NO_PORT: Final = 3
+EXIT_INTERRUPTED: Final = 130
+
+# Beyond the drain: requests that are no streams may finish, then they are cancelled.
+GRACE_SECONDS: Final = 3
+
+
+def serve(settings: GatewaySettings, bus_settings: BusSettings) -> int:
+    """Serve until SIGTERM or SIGINT; the exit code: 0 drained, 2 no Redis, 3 no port, 130 interrupted at start."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    raise_file_limit()
+    try:
+        with bind(settings.host, settings.port) as listener:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(_serve(listener, settings, bus_settings))
+    except ListenError as error:
+        return _refuse(error, EXIT_NO_PORT)
+    except BusError as error:
+        return _refuse(error, EXIT_NO_BUS)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    return 0
+
+
+class GatewayServer(uvicorn.Server):
+    """uvicorn, but a stop first sends the viewers away, and a signal is an order that ends in exit code 0."""
+
+    def __init__(self, app: GatewayApp, *, on_ready: Callable[[], None] = lambda: None) -> None:
+        super().__init__(uvicorn_config(app))
+        self._gateway: Gateway = app.state.gateway
+        self._on_ready = on_ready
+        self._forced = asyncio.Event()
+
+    def stop(self) -> None:
+        """Drain, then end. The second time: end at once."""
+        if self.should_exit:
+            self.force_exit = True
+            self._forced.set()
+        self._gateway.draining = True
+        self.should_exit = True
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # uvicorn's own would kill the process with the signal again once all is done.
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._on_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._gateway.draining = True
+        # Nobody who is sent away shall come back here: a refused connection is tried again, elsewhere or later, while
+        # an EventSource gives up for ever on an answer such as 503.
+        for server in self.servers:
+            server.close()
+        for listener in sockets or ():
+            listener.close()
+        await self._drain()
+        await super().shutdown(sockets)
+
+    async def _drain(self) -> None:
+        seconds = self._gateway.settings.drain_seconds
+        drain = asyncio.create_task(self._gateway.hub.drain(seconds))
+        forced = asyncio.create_task(self._forced.wait())
+        await asyncio.wait([drain, forced], timeout=seconds + GRACE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        for task in (drain, forced):
+            task.cancel()
+        await asyncio.wait([drain, forced])
+        if not drain.cancelled() and (error := drain.exception()) is not None:
+            logger.error("drain failed; viewers are cut and will resume", exc_info=error)
+
+
+def uvicorn_config(app: GatewayApp) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http="httptools",
+        ws="websockets-sansio",
+        lifespan="on",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        # Whom X-Forwarded-For may be believed from is not known here.
+        proxy_headers=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+
+
+async def _serve(listener: socket.socket, settings: GatewaySettings, bus_settings: BusSettings) -> None:
+    """Raises BusError when Redis cannot be used, ListenError."""
+    async with await open_bus(settings=bus_settings) as bus:
+        tail = await bus.tail()
+        listen(listener)
+        server = GatewayServer(create_app(bus, settings), on_ready=lambda: _announce(url_of(listener), bus, tail.mode))
+        with _signals(server.stop):
+            await server.serve([listener])
+    logger.info("gateway: stopped")
+
+
+@contextlib.contextmanager
+def _signals(stop: Callable[[], None]) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    chosen = (signal.SIGTERM, signal.SIGINT)
+    for number in chosen:
+        loop.add_signal_handler(number, stop)
+    try:
+        yield
+    finally:
+        for number in chosen:
+            loop.remove_signal_handler(number)
+
+
+def _announce(url: str, bus: Bus, tail_mode: str) -> None:
+    sys.stdout.write(f"gateway ready at {url} (tail {tail_mode}, prefix {bus.settings.prefix}, pid {os.getpid()})\n")
+    sys.stdout.flush()
+
+
+def _refuse(error: Exception, code: int) -> int:
+    sys.stderr.write(f"tailrace gateway: {' '.join(str(error).split())}\n")
+    return code
