@@ -8,7 +8,15 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from bus.cursor import Cursor
-from bus.errors import BusError, BusUnavailableError, ExecutionClosedError, InvalidEventError, LeaseLostError
+from bus.errors import (
+    BusError,
+    BusUnavailableError,
+    ExecutionClosedError,
+    FenceStaleError,
+    InvalidEventError,
+    LeaseLostError,
+    PublishFailedError,
+)
 from bus.event import CANCELLED, COMPLETED, FAILED, STARTED, encode_json
 from bus.lease import Lease, Leases
 from bus.log import Log
@@ -64,6 +72,11 @@ class Execution:
         """1 for the first who ran it, rising with every take-over."""
         return self._lease.attempt if self._lease is not None else 0
 
+    @property
+    def fence(self) -> int:
+        """Risen with every taking: what we write counts while no other has a higher one."""
+        return self._lease.fence if self._lease is not None else 0
+
     async def emit(
         self,
         event_type: str,
@@ -89,14 +102,7 @@ class Execution:
 
     async def __aenter__(self) -> Self:
         self._lease = await self._leases.take(self.id, self._owner)
-        self._publisher = Publisher(
-            self._log,
-            self.id,
-            # One producer an attempt: numbers of a predecessor never meet ours.
-            producer=f"{self._owner}.{self._lease.fence}",
-            fence=self._lease.fence,
-            **self._publisher_options,
-        )
+        self._publisher = self._new_publisher("body", **self._publisher_options)
         self._body = asyncio.current_task()
         self._heartbeat = asyncio.create_task(self._beat(self._lease), name=f"heartbeat:{self.id}")
         data: dict[str, Any] = {"attempt": self._lease.attempt, "owner": self._owner}
@@ -109,36 +115,77 @@ class Execution:
             raise
         return self
 
+    def _new_publisher(self, part: str, **options: Any) -> Publisher:
+        fence = self._lease.fence if self._lease is not None else None
+        # One producer an attempt: numbers of a predecessor never meet ours.
+        return Publisher(self._log, self.id, producer=f"{self._owner}.{fence}.{part}", fence=fence, **options)
+
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
+        # From here on a lost lease cancels nobody: the log itself refuses the ending.
+        body, self._body = self._body, None
         try:
             if self._lost:
-                if self._body is not None and isinstance(error, asyncio.CancelledError):
-                    self._body.uncancel()
+                cancelled_by_others = body is not None and body.uncancel() > 0
+                if cancelled_by_others and isinstance(error, asyncio.CancelledError):
+                    return False
                 raise LeaseLostError(self.id) from error
-            # The ending is owed even when the body's task is being cancelled.
-            await asyncio.shield(asyncio.ensure_future(self._end(error)))
+            await self._owe(asyncio.ensure_future(self._end(error)))
         finally:
             await self._leave()
         return False
 
+    async def _owe(self, ending: asyncio.Future[None]) -> None:
+        """Wait for the ending also when the body's task is being cancelled, even while it ends."""
+        try:
+            await asyncio.shield(ending)
+        except asyncio.CancelledError:
+            await asyncio.wait([ending], timeout=ENDING_SECONDS)
+            raise
+
     async def _end(self, error: BaseException | None) -> None:
         try:
             async with asyncio.timeout(ENDING_SECONDS if error is not None else None):
-                if self.publisher.closes_log:
-                    await self.publisher.aclose()
-                elif error is None:
-                    await self._complete()
-                elif isinstance(error, (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit)):
-                    await self.publisher.append(CANCELLED, {"reason": "cancelled", "message": "the program stopped it"})
-                else:
-                    await self.publisher.append(FAILED, failure_of(error))
+                await self._append_ending(error)
         except (BusError, TimeoutError) as refusal:
             if error is None:
+                if isinstance(refusal, FenceStaleError):
+                    raise LeaseLostError(self.id) from refusal
                 raise
             # The body's own error is what the caller must see; a healer tells the viewers when the lease runs out.
             logger.exception("execution %s: its ending could not be appended: %s", self.id, refusal)  # noqa: TRY401 - the sentence, not only the trace
+
+    async def _append_ending(self, error: BaseException | None) -> None:
+        try:
+            if self.publisher.closes_log:
+                await self.publisher.aclose()
+            elif error is None:
+                await self._complete()
+            elif isinstance(error, (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit)):
+                await self.publisher.append(CANCELLED, {"reason": "cancelled", "message": "the program stopped it"})
+            else:
+                await self.publisher.append(FAILED, failure_of(error))
+        except PublishFailedError as failure:
+            await self._confess(failure)
+            raise
+
+    async def _confess(self, failure: PublishFailedError) -> None:
+        """Events were lost: that must stand in the log, even if the execution went well."""
+        # What became of the last batch is unknown, so its producer's numbers are of no use any more.
+        words = self._new_publisher("ending", give_up_after_seconds=ENDING_SECONDS)
+        try:
+            await words.append(
+                FAILED,
+                {"reason": "publish_failed", "message": _text(str(failure)), "lost_events": failure.lost_events},
+            )
+        except ExecutionClosedError:
+            logger.debug("execution %s: its ending had been appended after all", self.id)
+        except BusError as refusal:
+            # A healer tells the viewers when the lease runs out.
+            logger.error("execution %s: its failure could not be appended: %s", self.id, refusal)  # noqa: TRY400 - no trace helps
+        finally:
+            await words.abandon()
 
     async def _complete(self) -> None:
         try:

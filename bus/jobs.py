@@ -169,19 +169,20 @@ class Jobs:
         streams = streams_of(reply)
         return [_taken(queue, raw) for key, queue in by_key.items() for raw in streams.get(key, ())]
 
-    async def claim(self, queue: str, consumer: str, *, idle_seconds: float, count: int) -> list[Taken]:
+    async def claim(self, queue: str, consumer: str, *, idle_seconds: float, count: int) -> tuple[list[Taken], bool]:
         """Take over jobs whose consumer has not said for so long that it holds them.
 
-        Looks at a stretch of the jobs held, and goes on from there the next time.
-        Raises BusUnavailableError, ReplyError as ``take`` does.
+        Looks at a stretch of the jobs held, and goes on from there the next time; also says whether it has not come to
+        the end of them. Raises BusUnavailableError, ReplyError as ``take`` does.
         """
         start = self._searched.pop(queue, b"0-0")
         following, entries, *_ = await self._commands.command(
             "XAUTOCLAIM", self._keys.jobs(queue), GROUP, consumer, int(idle_seconds * 1000), start, "COUNT", count
         )
-        if following != b"0-0":
+        more = following != b"0-0"
+        if more:
             self._searched[queue] = following
-        return [_taken(queue, raw) for raw in entries]
+        return [_taken(queue, raw) for raw in entries], more
 
     async def keep(self, jobs: Iterable[Job], consumer: str) -> None:
         """Say that these are still held by a consumer that lives."""

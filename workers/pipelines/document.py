@@ -1,0 +1,141 @@
+"""Reads a document as an ingest would: extract, chunk, analyse, and a summary streamed like a model's answer."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from workers.context import Context
+from workers.document.chunk import Chunk, chunk
+from workers.document.document import Document
+from workers.document.extract import extract
+from workers.document.keywords import keywords
+from workers.document.statistics import statistics
+from workers.document.summary import summarize
+from workers.document.tokens import tokens
+from workers.pipeline import Outputs, Pipeline, Step
+
+CHUNK_WORDS: Final = 200
+OVERLAP_WORDS: Final = 20
+KEYWORDS: Final = 15
+SUMMARY_SENTENCES: Final = 16
+SUMMARY_WORDS: Final = 400
+MAX_PATH_CHARS: Final = 4096
+
+
+class DocumentInput(BaseModel):
+    """``path`` is on the worker's host. ``pace_ms`` waits between tokens and between chunks, as a model would."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    path: str = Field(min_length=1, max_length=MAX_PATH_CHARS)
+    pace_ms: int = Field(0, ge=0, le=1000)
+
+    @field_validator("path")
+    @classmethod
+    def _absolute(cls, value: str) -> str:
+        if "\0" in value:
+            raise ValueError("holds a NUL character, which no file name can have")
+        if not Path(value).is_absolute():
+            raise ValueError(f"{value!r} is not absolute; a worker may run anywhere, so begin the path with '/'")
+        return value
+
+
+async def extract_text(ctx: Context, _outputs: Outputs) -> dict[str, Any]:
+    document = await _document(ctx)
+    await ctx.progress(1.0, f"read {document.size_bytes} bytes")
+    return {
+        "kind": document.kind,
+        "title": document.title,
+        "pages": document.pages,
+        "characters": len(document.text),
+        "size_bytes": document.size_bytes,
+    }
+
+
+async def chunk_text(ctx: Context, _outputs: Outputs) -> dict[str, Any]:
+    text = (await _document(ctx)).text
+    chunks = await asyncio.to_thread(chunk, text, max_words=CHUNK_WORDS, overlap_words=OVERLAP_WORDS)
+    for number, each in enumerate(chunks, start=1):
+        await ctx.emit("document.chunk", _without_text(each))
+        if number * 100 // len(chunks) != (number - 1) * 100 // len(chunks):
+            await ctx.progress(number / len(chunks), f"chunk {number} of {len(chunks)}")
+        await _pace(ctx)
+    return {"chunks": len(chunks), "max_words": CHUNK_WORDS, "overlap_words": OVERLAP_WORDS}
+
+
+async def analyse(ctx: Context, _outputs: Outputs) -> dict[str, Any]:
+    text = (await _document(ctx)).text
+    figures = asdict(await asyncio.to_thread(statistics, text))
+    for name, value in figures.items():
+        await ctx.metric(name, value)
+    await ctx.progress(0.5, "counted")
+    found = await asyncio.to_thread(keywords, text, KEYWORDS)
+    await ctx.progress(1.0, "keywords found")
+    return {"statistics": figures, "keywords": [asdict(keyword) for keyword in found]}
+
+
+async def summarize_text(ctx: Context, outputs: Outputs) -> dict[str, Any]:
+    text = (await _document(ctx)).text
+    sentences = await asyncio.to_thread(summarize, text, sentences=SUMMARY_SENTENCES, max_words=SUMMARY_WORDS)
+    summary = " ".join(sentences)
+    given = 0
+    for token in tokens(summary):
+        await ctx.token(token)
+        given += 1
+        await _pace(ctx)
+    await ctx.progress(1.0, f"{given} tokens")
+    return {**outputs["extract"], **outputs["chunk"], **outputs["analyse"], "summary": summary}
+
+
+DOCUMENT: Final = Pipeline(
+    "document",
+    (
+        Step("extract", extract_text),
+        Step("chunk", chunk_text),
+        Step("analyse", analyse),
+        Step("summarize", summarize_text),
+    ),
+    DocumentInput,
+)
+
+
+async def _document(ctx: Context) -> Document:
+    """The file, read once an attempt: its text may be far larger than what a step's output can hold."""
+    if "document" not in ctx.memory:
+        ctx.memory["document"] = await _extracted(ctx)
+    document: Document = ctx.memory["document"]
+    return document
+
+
+async def _extracted(ctx: Context) -> Document:
+    abandoned = threading.Event()
+
+    def on_page(done: int, pages: int) -> None:
+        if abandoned.is_set():
+            raise _AbandonedError
+        ctx.from_thread(ctx.progress, done / pages, f"page {done} of {pages}")
+
+    try:
+        return await asyncio.to_thread(extract, Path(ctx.input.path), on_page=on_page)
+    finally:
+        # Cancelling does not reach into a thread: the next page does.
+        abandoned.set()
+
+
+class _AbandonedError(Exception):
+    """Nobody waits for this text any more."""
+
+
+async def _pace(ctx: Context) -> None:
+    # Also when it is 0: a book has thousands of chunks, and others use this loop too.
+    await asyncio.sleep(ctx.input.pace_ms / 1000)
+
+
+def _without_text(each: Chunk) -> dict[str, Any]:
+    return {"index": each.index, "words": each.words, "start": each.start, "end": each.end}

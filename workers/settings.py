@@ -1,0 +1,32 @@
+"""The worker's part of the environment: every ``TAILRACE_*`` variable it knows, read in one place."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, StringConstraints, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+
+
+class WorkerSettings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="TAILRACE_", extra="ignore")
+
+    queues: Annotated[tuple[Name, ...], NoDecode] = Field(
+        ("default",), min_length=1, max_length=64, description="comma-separated; those named first go first"
+    )
+    concurrency: int = Field(8, ge=1, le=1000, description="executions at a time")
+    drain_seconds: float = Field(10.0, ge=0, le=3600, description="what a stop leaves the executions to end well")
+    allow_command: bool = Field(False, description="let whoever may submit run any program as this user")
+    worker_name: Name | None = Field(None, description="shown as consumer of the queue; the host and process if unset")
+
+    @field_validator("queues", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
+
+    @field_validator("queues")
+    @classmethod
+    def _each_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(value))
