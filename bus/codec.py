@@ -26,6 +26,10 @@ MAX_META_BYTES: Final = 16 * 1024
 _TS = re.compile(rb"\d{4}-[01]\d-[0-3]\dT[0-2]\d:[0-5]\d:[0-6]\d(\.\d{1,9})?(Z|[+-][0-2]\d:[0-5]\d)", re.ASCII)
 _KNOWN_FIELDS: Final = frozenset({b"t", b"s", b"ts", b"d", b"m", b"e"})
 _NULL: Final = b"null"
+_OUR_LAYOUT: Final = [b"t", b"s", b"ts", b"d"]
+_OURS: Final = 2 * len(_OUR_LAYOUT)
+_LF: Final = 10
+_CR: Final = 13
 _LINE_BREAKS_TO_SPACES: Final = bytes.maketrans(b"\r\n", b"  ")
 
 
@@ -54,6 +58,10 @@ def encode(event: Event, *, ts: str, limit_bytes: int = MAX_EVENT_BYTES) -> list
 def decode(entry_id: bytes, fields: Sequence[bytes] | None, *, limit_bytes: int = MAX_EVENT_BYTES) -> Entry:
     """Check what stands in the log. Never raises: what cannot be shown becomes a ``dropped`` entry."""
     cursor = from_id(entry_id)
+    if fields is not None and len(fields) == _OURS and fields[::2] == _OUR_LAYOUT:
+        entry = _decode_ours(cursor, fields, limit_bytes)
+        if entry is not None:
+            return entry
     given = dict(zip(fields[::2], fields[1::2], strict=False)) if fields else {}
     encoding = given.get(b"e")
     try:
@@ -68,6 +76,23 @@ def decode(entry_id: bytes, fields: Sequence[bytes] | None, *, limit_bytes: int 
     # A stranger may leave the time out or write nonsense; the id's own time is then the best there is.
     shown_ts = ts.decode() if ts is not None and _TS.fullmatch(ts) else ts_of(cursor.ms)
     return Entry(cursor, event_type, step, shown_ts, raw_data, raw_meta, BINARY if encoding else None)
+
+
+def _decode_ours(cursor: Cursor, fields: Sequence[bytes], limit_bytes: int) -> Entry | None:
+    """Check what stands in the order in which our publishers write a step's event; None sends it the general way.
+
+    The same checks at a third of the cost: nearly every entry that a gateway reads is such a one.
+    """
+    _, raw_type, _, raw_step, _, ts, _, data = fields
+    try:
+        event_type, step = _type(raw_type), _step(raw_step)
+        orjson.loads(data)
+    except (InvalidEventError, orjson.JSONDecodeError):
+        return None
+    if len(data) > limit_bytes or _LF in data or _CR in data or not _TS.fullmatch(ts):
+        return None
+    # What Entry(...) does, without its keyword handling: half the time, fifty thousand times a second.
+    return tuple.__new__(Entry, (cursor, event_type, step, ts.decode(), data, None, None))
 
 
 def drop(entry: Entry, reason: str) -> Entry:
@@ -117,7 +142,7 @@ def _json_line(raw: bytes, field: str, limit_bytes: int) -> bytes:
         raise InvalidEventError(field, f"is not JSON: {error}") from None
     # JSON allows line breaks between its tokens, and nowhere else; SSE frames, NDJSON lines and logs do not.
     # Not written anew: that would round large numbers, and fail where nesting is deeper than it may be written.
-    if b"\n" in raw or b"\r" in raw:
+    if _LF in raw or _CR in raw:
         return raw.translate(_LINE_BREAKS_TO_SPACES)
     return raw
 

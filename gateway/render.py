@@ -37,23 +37,25 @@ class Format(Protocol):
 
 def envelope(execution_id: str, entry: Entry) -> bytes:
     """The event as JSON members, without the braces, so that each format can add its own."""
-    step = entry.step
-    parts = (
-        b'"type":"',
-        entry.type.encode(),
-        b'","execution_id":"',
-        execution_id.encode(),
-        b'","ts":"' if step is None else b'","step":' + _json_text(step) + b',"ts":"',
+    frame = b'%b"ts":"%b","data":%b' % (
+        _lead(entry.type, execution_id, entry.step),
         entry.ts.encode(),
-        b'","data":',
         entry.raw_data,
     )
-    extra = b""
     if entry.raw_meta is not None:
-        extra += b',"meta":' + entry.raw_meta
+        frame += b',"meta":' + entry.raw_meta
     if entry.encoding is not None:
-        extra += b',"encoding":"base64"'
-    return b"".join((*parts, extra)) if extra else b"".join(parts)
+        frame += b',"encoding":"base64"'
+    return frame
+
+
+@lru_cache(maxsize=16384)
+def _lead(event_type: str, execution_id: str, step: str | None) -> bytes:
+    """The members that an execution's events of one kind have in common."""
+    members = {"type": event_type, "execution_id": execution_id}
+    if step is not None:
+        members["step"] = step
+    return orjson.dumps(members)[1:-1] + b","
 
 
 def gap_payload(gap: Gap) -> dict[str, Any]:
@@ -63,11 +65,6 @@ def gap_payload(gap: Gap) -> dict[str, Any]:
         "latest": None if gap.latest is None else str(gap.latest),
         "reason": gap.reason,
     }
-
-
-@lru_cache(maxsize=1024)
-def _json_text(text: str) -> bytes:
-    return orjson.dumps(text)
 
 
 class SseFormat:
@@ -81,11 +78,8 @@ class SseFormat:
 
     def entry(self, execution_id: str, entry: Entry) -> bytes:
         if self._named:
-            return b"id: %d-%d\nevent: %b\ndata: {%b}\n\n" % (
-                *entry.cursor,
-                entry.type.encode(),
-                envelope(execution_id, entry),
-            )
+            (ms, n), event_type = entry.cursor, entry.type
+            return b"id: %d-%d\nevent: %b\ndata: {%b}\n\n" % (ms, n, event_type.encode(), envelope(execution_id, entry))
         return b"id: %d-%d\ndata: {%b}\n\n" % (*entry.cursor, envelope(execution_id, entry))
 
     def skipped(self, execution_id: str, cursor: Cursor) -> bytes:

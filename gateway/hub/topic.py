@@ -9,7 +9,7 @@ the cursor is the head.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol, cast
 
 from bus.continuity import Numbering, resume_point
 from bus.cursor import START, Cursor
@@ -18,6 +18,9 @@ from gateway.hub.filter import Filter
 from gateway.hub.viewer import Stage, Viewer
 from gateway.hub.window import Window
 from gateway.render import Format, gap_payload
+
+# So few entries are written as they come, past the window; it renders them only for those who read it later.
+FEW: Final = 16
 
 
 class Ports(Protocol):
@@ -123,15 +126,13 @@ class Topic:
     # News from the log.
 
     def news(self, items: Sequence[Entry | Gap]) -> None:
-        run: list[Entry] = []
-        for item in items:
+        start = 0
+        for index, item in enumerate(items):
             if isinstance(item, Gap):
-                self._entries(run)
-                run = []
+                self._entries(items[start:index])
                 self._gap(item)
-            else:
-                run.append(item)
-        self._entries(run)
+                start = index + 1
+        self._entries(items[start:] if start else items)
 
     def end(self) -> None:
         """The terminal entry was the last of the news, or there is nothing left to read."""
@@ -245,22 +246,33 @@ class Topic:
         viewer.stage = Stage.LIVE
         group.members[viewer] = None
 
-    def _entries(self, entries: list[Entry]) -> None:
-        if not entries:
+    def _entries(self, run: Sequence[Entry | Gap]) -> None:
+        """Take a run without gaps."""
+        if not run:
             return
+        entries = cast("Sequence[Entry]", run)
+        before = self.head
         self.window.append(entries, self.max_entries, self.max_bytes)
         if entries[-1].type.startswith("execution."):
             self.status = entries[-1].type.partition(".")[2]
-        for group in list(self._groups.values()):
+        # A copy: who finds its socket full, or the window moved on, may leave the last of its group.
+        for group in tuple(self._groups.values()):
             if not group.coalesce_ms:
-                self._flush(group)
+                if group.cursor == before and group.wanted is None and len(entries) <= FEW:
+                    rendering = group.rendering
+                    frames = b"".join([rendering.entry(self.execution_id, entry) for entry in entries])
+                    group.cursor = self.head
+                    self._write(group, frames, self.head)
+                else:
+                    self._flush(group)
             elif not group.due:
                 group.due = True
                 self._ports.later(group.coalesce_ms, lambda group=group: self._coalesced(group))  # type: ignore[misc]
-        for viewer in list(self._waiting):
-            if viewer.position.cursor <= self.head:
-                del self._waiting[viewer]
-                self._advance(viewer)
+        if self._waiting:
+            for viewer in list(self._waiting):
+                if viewer.position.cursor <= self.head:
+                    del self._waiting[viewer]
+                    self._advance(viewer)
 
     def _coalesced(self, group: Group) -> None:
         group.due = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from operator import attrgetter
 
 from bus.cursor import Cursor
 from bus.entry import Entry
@@ -14,12 +15,13 @@ from gateway.render import Format
 CHUNK_BYTES = 64 * 1024
 # Names, ids and object headers: what an entry takes beside its data.
 _OVERHEAD_BYTES = 400
+_cursor_of = attrgetter("cursor")
 
 
 class Window:
     """Everything in ``(base, head]``. Appending beyond the bounds lets go of the oldest; ``base`` then moves up."""
 
-    __slots__ = ("_bytes", "_cursors", "_entries", "_frames", "base", "execution_id", "head")
+    __slots__ = ("_bytes", "_entries", "_frames", "base", "execution_id", "head")
 
     def __init__(self, execution_id: str, head: Cursor) -> None:
         self.execution_id = execution_id
@@ -29,7 +31,6 @@ class Window:
         """Hold nothing; go on after this cursor."""
         self.base = head
         self.head = head
-        self._cursors: list[Cursor] = []
         self._entries: list[Entry] = []
         self._frames: dict[Format, list[bytes | None]] = {}
         self._bytes = 0
@@ -40,7 +41,6 @@ class Window:
     def append(self, entries: Sequence[Entry], max_entries: int, max_bytes: int) -> None:
         """Take what follows the head, in order."""
         for entry in entries:
-            self._cursors.append(entry.cursor)
             self._bytes += len(entry.raw_data) + _OVERHEAD_BYTES
         self._entries.extend(entries)
         for frames in self._frames.values():
@@ -53,15 +53,12 @@ class Window:
         """Whether what follows a cursor is here, proved: it is the base or one of the entries."""
         if cursor in (self.base, self.head):
             return True
-        index = bisect_right(self._cursors, cursor)
-        return index > 0 and self._cursors[index - 1] == cursor
+        index = bisect_right(self._entries, cursor, key=_cursor_of)
+        return index > 0 and self._entries[index - 1].cursor == cursor
 
     def chunk(self, after: Cursor, rendering: Format, wanted: Filter | None) -> tuple[bytes, Cursor]:
         """Frames that follow a covered cursor, up to about CHUNK_BYTES, and the cursor they lead to."""
-        start = bisect_right(self._cursors, after)
-        return self._render(start, rendering, wanted)
-
-    def _render(self, start: int, rendering: Format, wanted: Filter | None) -> tuple[bytes, Cursor]:
+        start = bisect_right(self._entries, after, key=_cursor_of)
         entries = self._entries
         cache = self._frames.get(rendering)
         if cache is None:
@@ -82,7 +79,7 @@ class Window:
             index += 1
         if index == start:
             return b"", self.head
-        cursor = self._cursors[index - 1]
+        cursor = entries[index - 1].cursor
         if not shown:
             parts.append(rendering.skipped(self.execution_id, cursor))
         return b"".join(parts), cursor
@@ -96,8 +93,7 @@ class Window:
             count += 1
         if count == 0:
             return
-        self.base = self._cursors[count - 1]
-        del self._cursors[:count]
+        self.base = self._entries[count - 1].cursor
         del self._entries[:count]
         for frames in self._frames.values():
             del frames[:count]
