@@ -88,7 +88,8 @@ class Attempt:
                 logger.error("execution %s: job dropped, its keys hold something else: %s", execution_id, error)  # noqa: TRY400 - no trace helps
                 return True
             logger.warning("execution %s: %s", execution_id, error)
-        except Exception as error:  # noqa: BLE001 - a step may raise anything; the log of its execution says so
+        except Exception as error:
+            # A step may raise anything; the log of its execution says so.
             logger.info("execution %s failed: %s: %s", execution_id, type(error).__name__, error)
             logger.debug("execution %s", execution_id, exc_info=error)
         return await self._is_over(execution_id)

@@ -10,8 +10,8 @@ import uuid
 from typing import Final
 
 from bus.bus import Bus
-from bus.errors import BusUnavailableError
-from bus.jobs import Taken, UnusableJob
+from bus.errors import BusUnavailableError, ReplyError
+from bus.jobs import Job, Taken, UnusableJob
 from bus.line import Line
 from bus.retry import Backoff
 from workers.attempt import ENDING_SECONDS, Attempt
@@ -37,7 +37,7 @@ class Worker:
 
     def __init__(self, bus: Bus, registry: Registry, settings: WorkerSettings | None = None) -> None:
         self.settings = settings or WorkerSettings()
-        # Never shared, whatever the operator calls it: a name that another uses as well would hide that one of them died.
+        # Never shared, whatever the operator calls it: one of two that use a name would hide that the other died.
         self.name = f"{self.settings.worker_name or bus.name}-{uuid.uuid4().hex[:6]}"
         self._bus = bus
         self._registry = registry
