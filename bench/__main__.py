@@ -1,0 +1,60 @@
+"""`python -m bench`: see docs/performance.md."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import sys
+from pathlib import Path
+
+from bench import machine, plan, publish, runner
+from bench.contenders import ALL
+
+_RESULTS = Path(__file__).parent / "results"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure Tailrace beside its alternatives.")
+    parser.add_argument("--quick", action="store_true", help="under 90 seconds: a look, not figures to quote")
+    parser.add_argument("--only", metavar="SCENARIO", action="append", default=[], help="by name or start of name")
+    parser.add_argument("--contender", metavar="NAME", action="append", default=[], choices=list(ALL))
+    parser.add_argument("--rounds", type=int, default=0, help="default 3; 1 with --quick")
+    parser.add_argument("--list", action="store_true", help="name the scenarios and the contenders, and stop")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    options = parser.parse_args()
+
+    scenarios = plan.quick() if options.quick else plan.full()
+    if options.list:
+        for scenario in scenarios:
+            print(f"{scenario.name:24} {scenario.title}")
+        for contender in ALL.values():
+            print(f"{contender.name:24} {contender.about}{_absence(contender.missing())}")
+        return 0
+    if options.only:
+        scenarios = [s for s in scenarios if any(s.name.startswith(only) for only in options.only)]
+        if not scenarios:
+            parser.error("no such scenario; --list names them")
+
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    described = machine.describe()
+    results = runner.run(
+        scenarios,
+        options.rounds or (1 if options.quick else 3),
+        options.contender,
+        lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    partial = options.only or options.contender
+    folder = _RESULTS / "partial" if partial else _RESULTS / "quick" if options.quick else _RESULTS
+    text = publish.write(folder, scenarios, results, described)
+    print(json.dumps({"machine": described, **results.as_json()}) if options.json else text)
+    return 0
+
+
+def _absence(reason: str | None) -> str:
+    return "" if reason is None else f" [not installed: {reason}]"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

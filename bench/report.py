@@ -1,0 +1,93 @@
+"""Tables for people: Markdown, from results. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from bench.budgets import BUDGETS
+from bench.results import Results
+from bench.scenario import Scenario
+
+_PACED: Final = (
+    ("gateway_us_per_delivery", "gateway CPU µs/delivery", 1),
+    ("redis_us_per_event", "Redis CPU µs/event", 1),
+    ("delivered_per_second", "delivered/s", 0),
+    ("p50_ms", "p50 ms", 2),
+    ("p99_ms", "p99 ms", 2),
+    ("events_per_read", "events/read", 1),
+    ("generator_us_per_delivery", "generator µs/delivery", 1),
+    ("generator_cores", "generator cores", 2),
+    ("others_cores", "other load, cores", 2),
+)
+_COLUMNS: Final = {
+    "many": _PACED,
+    "fanout": _PACED,
+    "latency": _PACED,
+    "pair": _PACED,
+    "idle": (
+        ("kb_per_viewer", "KB/viewer", 1),
+        ("gateway_memory_mb", "gateway MB", 0),
+        ("idle_us_per_viewer_second", "CPU µs/viewer/s", 1),
+    ),
+    "storm": (
+        ("events_per_second", "events/s", 0),
+        ("seconds", "seconds", 2),
+        ("gateway_us_per_delivery", "gateway CPU µs/event", 2),
+        ("generator_us_per_delivery", "generator µs/event", 2),
+        ("generator_cores", "generator cores", 2),
+        ("gateway_memory_mb", "gateway MB", 0),
+    ),
+}
+
+
+def tables(scenarios: Sequence[Scenario], results: Results) -> str:
+    """One table for each scenario: medians over the rounds, with min and max."""
+    return "\n".join(_table(scenario, results) for scenario in scenarios)
+
+
+def _table(scenario: Scenario, results: Results) -> str:
+    columns = _COLUMNS[scenario.group]
+    bare = results.figure(scenario.name, "bare", "gateway_us_per_delivery") is not None
+    headings = ["contender", *(heading for _, heading, _ in columns), *(["x bare"] if bare else []), "remarks"]
+    lines = [f"### {scenario.name}: {scenario.title}", "", _row(headings), _row(["---"] * len(headings))]
+    for name in scenario.contenders:
+        if (scenario.name, name) in results.rounds:
+            cells = [name]
+            for figure, _, digits in columns:
+                measured = results.figure(scenario.name, name, figure)
+                cells.append(measured.text(digits) if measured else "")
+            if bare:
+                ratio = results.ratio("gateway_us_per_delivery", (scenario.name, name), (scenario.name, "bare"))
+                cells.append(ratio.text(2) if ratio else "")
+            cells.append(", ".join(results.flags(scenario.name, name)))
+            lines.append(_row(cells))
+        elif (scenario.name, name) in results.absent:
+            reason = results.absent[scenario.name, name].splitlines()[0]
+            lines.append(_row([name, *[""] * (len(headings) - 2), reason]))
+    return "\n".join(lines) + "\n"
+
+
+def verdicts(results: Results) -> str:
+    """Every budget with what was measured; 'not measured' is not 'holds'."""
+    lines = [_row(["budget", "of what", "limit", "measured", "verdict"]), _row(["---"] * 5)]
+    for budget in BUDGETS:
+        figure = budget.figure
+        measured = figure.measured(results)
+        holds = budget.holds(results)
+        lines.append(
+            _row(
+                [
+                    budget.row,
+                    budget.text,
+                    f"{budget.sense} {budget.limit:g} {figure.unit}",
+                    f"{measured.text(figure.digits)} {figure.unit}" if measured else "",
+                    {True: "holds", False: "DOES NOT HOLD", None: "not measured"}[holds],
+                ]
+            )
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"

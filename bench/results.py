@@ -1,0 +1,52 @@
+"""What all rounds gave, by scenario and contender. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from bench.measurement import Measurement
+from bench.stats import Spread, spread
+
+
+@dataclass(slots=True)
+class Results:
+    rounds: dict[tuple[str, str], list[Measurement]] = field(default_factory=dict)
+    absent: dict[tuple[str, str], str] = field(default_factory=dict)
+    """Why a contender has no figure in a scenario: not installed, not asked, or what failed."""
+
+    def add(self, measurement: Measurement) -> None:
+        self.rounds.setdefault((measurement.scenario, measurement.contender), []).append(measurement)
+
+    def figure(self, scenario: str, contender: str, name: str) -> Spread | None:
+        rounds = self.rounds.get((scenario, contender), [])
+        return spread([measurement.figures[name] for measurement in rounds if name in measurement.figures])
+
+    def ratio(self, name: str, over: tuple[str, str], under: tuple[str, str]) -> Spread | None:
+        """One (scenario, contender)'s figure over another's, round by round: they alternated."""
+        above = self.rounds.get(over, [])
+        below = self.rounds.get(under, [])
+        return spread([a.figures[name] / b.figures[name] for a, b in zip(above, below, strict=False)])
+
+    def flags(self, scenario: str, contender: str) -> list[str]:
+        """Every flag of any round, with in how many rounds it stood."""
+        rounds = self.rounds.get((scenario, contender), [])
+        counts: dict[str, int] = {}
+        for measurement in rounds:
+            for flag in measurement.flags:
+                word = flag.split(" ", 1)[0]
+                counts[word] = counts.get(word, 0) + 1
+        return [f"{word} {count}/{len(rounds)}" for word, count in counts.items()]
+
+    def exact(self, scenario: str, contender: str) -> bool:
+        rounds = self.rounds.get((scenario, contender), [])
+        return bool(rounds) and all(measurement.account.exact for measurement in rounds)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "rounds": [asdict(measurement) for rounds in self.rounds.values() for measurement in rounds],
+            "absent": [
+                {"scenario": scenario, "contender": contender, "reason": reason}
+                for (scenario, contender), reason in self.absent.items()
+            ],
+        }

@@ -1,0 +1,69 @@
+"""Goes through the scenarios: every round asks every contender once, one after the other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from bench.contenders import ALL
+from bench.load.remote import LoadError
+from bench.process import NotReadyError
+from bench.results import Results
+from bench.scenario import Scenario
+
+
+def run(scenarios: Sequence[Scenario], rounds: int, wanted: Sequence[str], say: Callable[[str], None]) -> Results:
+    """``wanted`` are the contenders to ask; empty means all. Says a line for each measurement."""
+    results = Results()
+    left_behind: dict[tuple[str, str], str] = {}
+    for scenario in scenarios:
+        say(f"\n{scenario.name}: {scenario.title}")
+        names = [name for name in scenario.contenders if not wanted or name in wanted]
+        asked = []
+        for name in names:
+            reason = ALL[name].missing()
+            if reason is not None:
+                reason = f"not installed: {reason}"
+            elif (scenario.ladder, name) in left_behind:
+                reason = f"saturated at {left_behind[scenario.ladder, name]}; not asked"
+            if reason is None:
+                asked.append(name)
+            else:
+                results.absent[scenario.name, name] = reason
+                say(f"  {name:20} {reason}")
+        for _ in range(rounds):
+            for name in list(asked):
+                _measure(scenario, name, results, say)
+                if (scenario.name, name) in results.absent:
+                    asked.remove(name)
+        for name in asked:
+            saturated = [flag for flag in results.flags(scenario.name, name) if flag.startswith("saturated")]
+            if scenario.ladder and saturated == [f"saturated {rounds}/{rounds}"]:
+                left_behind[scenario.ladder, name] = scenario.name
+    return results
+
+
+def _measure(scenario: Scenario, name: str, results: Results, say: Callable[[str], None]) -> None:
+    started = time.monotonic()
+    try:
+        measurement = scenario.measure(ALL[name])
+    except (LoadError, NotReadyError) as error:
+        results.absent[scenario.name, name] = f"failed: {error}"
+        say(f"  {name:20} failed: {error}")
+        return
+    results.add(measurement)
+    shown = ", ".join(
+        f"{figure} {measurement.figures[figure]:.4g}"
+        for figure in (
+            "gateway_us_per_delivery",
+            "delivered_per_second",
+            "events_per_second",
+            "p50_ms",
+            "p99_ms",
+            "kb_per_viewer",
+            "generator_cores",
+            "others_cores",
+        )
+        if figure in measurement.figures
+    )
+    say(f"  {name:20} {shown} {' '.join(measurement.flags)} [{time.monotonic() - started:.0f} s]")
