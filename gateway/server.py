@@ -36,9 +36,11 @@ def serve(settings: GatewaySettings, bus_settings: BusSettings) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     raise_file_limit()
     try:
-        with bind(settings.host, settings.port) as listener:
-            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(_serve(listener, settings, bus_settings))
+        with (
+            bind(settings.host, settings.port) as listener,
+            asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+        ):
+            runner.run(_serve(listener, settings, bus_settings))
     except ListenError as error:
         return _refuse(error, EXIT_NO_PORT)
     except BusError as error:
