@@ -10,8 +10,12 @@ from typing import Final
 from bus.codec import encode
 from bus.event import TOKEN, Event
 
-# A merged token stays well below an event's limit, and a viewer sees text in digestible pieces.
+# A viewer sees text in digestible pieces.
 MAX_MERGED_CHARS: Final = 4096
+# What a character takes in JSON at most: a control character is written as \u0000.
+_MOST_BYTES_A_CHAR: Final = 6
+# {"text":""}, with room to spare.
+_TOKEN_FRAME_BYTES: Final = 64
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # Lengths of field names, separators and ids: what an entry takes beside its data.
 _OVERHEAD_BYTES: Final = 96
@@ -93,13 +97,14 @@ class Outbox:
         last = self.waiting[-1] if self.waiting else None
         if last is None or last.texts is None or last.step != event.step:
             return False
-        if last.chars + len(text) > MAX_MERGED_CHARS:
+        # A piece without text counts too: what is held must be bounded.
+        chars = len(text) or 1
+        if last.chars + chars > min(MAX_MERGED_CHARS, (self.limit_bytes - _TOKEN_FRAME_BYTES) // _MOST_BYTES_A_CHAR):
             return False
         last.texts.append(text)
-        last.chars += len(text)
-        # Four bytes are the most that a character takes in UTF-8.
-        last.size_bytes += 4 * len(text)
-        self.size_bytes += 4 * len(text)
+        last.chars += chars
+        last.size_bytes += _MOST_BYTES_A_CHAR * chars
+        self.size_bytes += _MOST_BYTES_A_CHAR * chars
         return True
 
     def _sealed(self, pending: Pending) -> Pending:

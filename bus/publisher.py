@@ -162,7 +162,7 @@ class Publisher:
             await self.abandon()
 
     async def abandon(self) -> None:
-        """Stop at once; what is still buffered is counted as lost."""
+        """Stop at once; what is still buffered is counted as lost, and those who wait for it are told."""
         self._closing = True
         if self._task is not None:
             self._task.cancel()
@@ -170,8 +170,10 @@ class Publisher:
             self._task = None
         lost = self._outbox.held_events
         if lost and self._failure is None:
-            self._log.counters.add("publish_lost_events", lost)
-            logger.error("execution %s: abandoned with %d events not appended", self.execution_id, lost)
+            self._fail(PublishFailedError(self.execution_id, "the publisher was abandoned", lost))
+        # Nobody is left to wake those who wait.
+        self._room.set()
+        self._idle.set()
 
     @property
     def closes_log(self) -> bool:
@@ -234,6 +236,10 @@ class Publisher:
                     logger.warning("execution %s: append failed, retrying: %s", self.execution_id, error)
                 await asyncio.sleep(delay)
             else:
+                if attempt == 0 and appended.written < len(batch):
+                    # Nothing was sent twice: these are another's numbers, and our events were dropped as repetitions.
+                    reason = f"another producer named {self.producer!r} has appended here; choose a name of your own"
+                    raise PublishFailedError(self.execution_id, reason, self._outbox.held_events)
                 self._seq += len(batch)
                 self._last = appended.last
                 return
