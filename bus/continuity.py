@@ -88,19 +88,23 @@ def gap_at(requested: Cursor, first: Cursor | None, extent: Extent, *, known_ent
 
     ``known_entries`` is how many entries the execution's state says were appended (0 when there is no state).
     Rules: from the start, a log of strangers only is whole when as many are left as were added; a trimmed cursor
-    is no loss when the log now begins with its successor; everything else is a gap.
+    is no loss when the log now begins with its successor and has indeed been trimmed; everything else is a gap.
     """
     if extent.earliest is None or extent.latest is None:
         lost = known_entries > 0 or requested != START or extent.entries_added > 0
         reason: GapReason = "expired" if known_entries else "flushed"
         return Gap(requested, None, None, reason) if lost else None
     if requested == START:
-        whole = extent.earliest.n == 1 or extent.entries_added == extent.length
-        return None if whole else Gap(requested, extent.earliest, extent.latest, "trimmed")
+        trimmed = extent.entries_added > extent.length
+        strangers_first = extent.earliest.n == 0 or not known_entries
+        if extent.earliest.n == 1 or (strangers_first and not trimmed):
+            return None
+        return Gap(requested, extent.earliest, extent.latest, "trimmed" if trimmed else "flushed")
     if first is None:
         return Gap(requested, extent.earliest, extent.latest, "rewound")
     begins_here = extent.earliest == first
-    if begins_here and requested.n and first.n == requested.n + 1:
+    trimmed = extent.entries_added > extent.length
+    if begins_here and trimmed and requested.n and first.n == requested.n + 1:
         return None
     if not begins_here:
         # Older entries are still there, so the cursor was not trimmed: it was never in this log, or deleted.

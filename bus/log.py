@@ -71,7 +71,7 @@ class Log:
         """Append a batch in one step, exactly once for a (producer, seq).
 
         ``events`` are fields as codec.encode lays them out; ``seq`` is the number of the first of them within its
-        producer, rising by one an event. Only the last may be terminal.
+        producer, rising by one an event from 1 on. Only the last may be terminal.
 
         Raises ExecutionClosedError, FenceStaleError, LogExhaustedError; and BusUnavailableError, after which the
         same call may be made again as long as it has a producer.
@@ -222,7 +222,8 @@ def _refusal(error: ReplyError, execution_id: str, fence: int | None) -> Excepti
             return FenceStaleError(execution_id, fence or 0, int(detail))
         case "EXHAUSTED":
             return LogExhaustedError(
-                f"execution {execution_id}: a foreign entry {detail} leaves no id for the next; delete it with XDEL"
+                f"execution {execution_id}: a foreign entry {detail} leaves no id for the next; "
+                "delete it with XDEL, then lower the last id with XSETID"
             )
         case "PRODUCERS":
             return LogExhaustedError(f"execution {execution_id} has had {detail} producers, the most there can be")

@@ -7,7 +7,7 @@
 --       9 how many events; then for each: how many strings follow, and these: field, value, field, value, …
 --         with the type first
 -- Reply {ms, n of the last entry written, how many of the batch were written now}
--- Errors  CLOSED <terminal id> · FENCED <current fence> · SEQUENCE <last> · EXHAUSTED <last id> · PRODUCERS <limit>
+-- Errors  CLOSED <terminal id> · FENCED <current fence> · EXHAUSTED <last id> · PRODUCERS <limit>
 local STATUS = {
   ['execution.queued'] = 'queued', ['execution.started'] = 'running', ['execution.resumed'] = 'running',
   ['execution.retrying'] = 'running', ['execution.paused'] = 'paused',
@@ -18,18 +18,20 @@ local TERMINAL = {
   ['execution.cancelled'] = 'cancelled', ['execution.timed_out'] = 'timed_out',
 }
 local MAX_PRODUCERS = 1024
+-- Lua's numbers are exact up to 2^53 only; an id up there was not written by any clock.
+local MAX_DIGITS = 15
 local log, meta = KEYS[1], KEYS[2]
 local producer, count = ARGV[1], tonumber(ARGV[9])
 local slot = 'p:' .. producer
 local state = redis.call('HMGET', meta, 'n', 'ms', 'terminal', 'fence', 'unchecked', 'producers', 'created', slot)
 
 -- A batch whose reply was lost comes again: what is there already is dropped, even if the log has closed since.
-local skip = 0
+local skip, last = 0, 0
 if producer ~= '' then
   local first = tonumber(ARGV[2])
   if state[8] then
     local seq, ms, n = string.match(state[8], '^(%d+):(%d+)-(%d+)$')
-    local last = tonumber(seq)
+    last = tonumber(seq)
     if first + count - 1 <= last then
       return {ms, tonumber(n), 0}
     end
@@ -51,13 +53,28 @@ if producer ~= '' and not state[8] then
   end
 end
 
+local changes = {}
+local function set(field, value)
+  changes[#changes + 1] = field
+  changes[#changes + 1] = value
+end
+
 local time = redis.call('TIME')
 local ms = math.max(tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000), tonumber(state[2] or 0))
 local n = tonumber(state[1] or 0)
 if not state[1] then
   -- No state, or it was evicted: the numbering goes on from what the log shows.
   local tail = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
-  if tail then n = tonumber(string.match(tail[1], '-(%d+)$')) end
+  if tail then
+    local digits = string.match(tail[1], '-(%d+)$')
+    n = #digits <= MAX_DIGITS and tonumber(digits) or 0
+    last = nil
+  end
+end
+if producer ~= '' and last and tonumber(ARGV[2]) > last + 1 then
+  -- What this producer had appended is gone: flushed, or rewound by a failover. A number is left out, so that every
+  -- reader is told of a hole here.
+  n = n + 1
 end
 local at, bytes, status, terminal = 10, tonumber(state[5] or 0), nil, nil
 local id
@@ -74,7 +91,8 @@ for index = 1, count do
       reply = redis.pcall('XADD', log, id, unpack(ARGV, at + 1, at + width))
     end
     if type(reply) == 'table' and reply.err then
-      if index > skip + 1 or not string.find(reply.err, 'equal or smaller', 1, true) then
+      local taken = string.find(reply.err, 'equal or smaller', 1, true) or string.find(reply.err, 'last possible ID', 1, true)
+      if index > skip + 1 or not taken then
         return reply
       end
       -- A stranger's entry stands at or above our id: go on in the first millisecond that has room for our number.
@@ -84,12 +102,11 @@ for index = 1, count do
         if info[i] == 'last-generated-id' then last = info[i + 1] end
       end
       local last_ms, last_n = string.match(last, '^(%d+)-(%d+)$')
-      -- Lua's numbers are exact up to 2^53 only; an id up there was not written by any clock.
-      if #last_ms > 15 then
+      if #last_ms > MAX_DIGITS then
         return redis.error_reply('EXHAUSTED ' .. last)
       end
       ms = tonumber(last_ms)
-      if #last_n > 15 or tonumber(last_n) >= n then ms = ms + 1 end
+      if #last_n > MAX_DIGITS or tonumber(last_n) >= n then ms = ms + 1 end
       id = string.format('%.0f-%.0f', ms, n)
       if index == count then
         redis.call('XADD', log, 'MAXLEN', '~', ARGV[4], id, unpack(ARGV, at + 1, at + width))
@@ -108,10 +125,11 @@ for index = 1, count do
 end
 
 local ms_text = string.format('%.0f', ms)
-local changes = {'n', n, 'ms', ms_text}
-local function set(field, value)
-  changes[#changes + 1] = field
-  changes[#changes + 1] = value
+set('n', n)
+set('ms', ms_text)
+if ARGV[3] ~= '' and ARGV[3] ~= state[4] then
+  -- A newer fence than the state knows: it was flushed, or rewound by a failover. Older owners stay shut out.
+  set('fence', ARGV[3])
 end
 if producer ~= '' then
   set(slot, string.format('%.0f:%s', tonumber(ARGV[2]) + count - 1, id))

@@ -26,9 +26,11 @@ if action == 'take' then
   reply = {redis.call('HINCRBY', meta, 'fence', 1), redis.call('HINCRBY', meta, 'attempt', 1)}
   redis.call('HSETNX', meta, 'created', string.format('%.0f', now))
 else
-  if state[4] ~= ARGV[4] or state[2] ~= owner then
+  -- Only another owner takes a lease away. A state that was flushed, or rewound by a failover, is set right again.
+  if tonumber(state[4] or 0) > tonumber(ARGV[4]) or (state[2] and state[2] ~= owner) then
     return redis.error_reply('LOST ' .. (state[4] or 0))
   end
+  redis.call('HSET', meta, 'fence', ARGV[4])
   reply = 1
 end
 redis.call('HSET', meta, 'owner', owner, 'lease_until', string.format('%.0f', now + tonumber(ARGV[3])))
