@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import socket
 import time
@@ -64,6 +65,7 @@ class Bus:
         self.checkpoints = Checkpoints(commands, self.keys, settings.retention)
         self.jobs = Jobs(commands, self.log, self.keys, settings.retention)
         self._dial = dial
+        self._owners = itertools.count(1)
         self._server = server
         self._tail: Tail | None = None
         self._tail_lock = asyncio.Lock()
@@ -93,7 +95,9 @@ class Bus:
         Raises on entering LeaseHeldError when somebody runs it, ExecutionClosedError when it has ended.
         """
         chosen = self.new_execution_id() if execution_id is None else check_execution_id(execution_id)
-        return Execution(self.log, self.leases, chosen, owner=self.name, pipeline=pipeline, publisher=publisher)
+        # An owner of its own: a second task of this process is somebody else.
+        owner = f"{self.name}.{next(self._owners)}"
+        return Execution(self.log, self.leases, chosen, owner=owner, pipeline=pipeline, publisher=publisher)
 
     async def submit(
         self,
