@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 from .document import Document, Kind
 from .errors import (
@@ -75,30 +76,35 @@ def detect(source: bytes, suffix: str) -> Kind:
 def _read(path: Path, max_bytes: int) -> bytes:
     name = str(path)
     try:
-        # Without O_NONBLOCK, opening a named pipe waits until somebody writes to it.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(path, "rb", opener=_open_without_waiting) as file:
+            return _read_regular(file, name, max_bytes)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise DocumentMissingError(name) from error
+    except IsADirectoryError as error:
+        raise DocumentNotAFileError(name, is_directory=True) from error
     except OSError as error:
         raise DocumentUnreadableError(name, error.strerror or "unknown error") from error
     except ValueError as error:  # a NUL in the path
         raise DocumentMissingError(name) from error
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise DocumentNotAFileError(name, is_directory=stat.S_ISDIR(status.st_mode))
-        if status.st_size > max_bytes:
-            raise DocumentTooLargeError(name, size=status.st_size, limit=max_bytes, unit="bytes")
-        try:
-            # A file may grow while it is read.
-            source = file.read(max_bytes + 1)
-        except OSError as error:
-            raise DocumentUnreadableError(name, error.strerror or "unknown error") from error
+
+
+def _read_regular(file: BinaryIO, name: str, max_bytes: int) -> bytes:
+    status = os.fstat(file.fileno())
+    if not stat.S_ISREG(status.st_mode):
+        raise DocumentNotAFileError(name, is_directory=False)
+    # Both are looked at: a file may grow while it is read, and those of /proc say that they are empty.
+    source = b"" if status.st_size > max_bytes else file.read(max_bytes + 1)
+    size = max(status.st_size, len(source))
+    if size > max_bytes:
+        raise DocumentTooLargeError(name, size=size, limit=max_bytes, unit="bytes")
     if not source:
         raise DocumentEmptyError(name)
-    if len(source) > max_bytes:
-        raise DocumentTooLargeError(name, size=len(source), limit=max_bytes, unit="bytes")
     return source
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    """Opening a named pipe waits until somebody writes to it, unless told not to."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _read_pdf(source: bytes, name: str, on_page: OnPage | None) -> tuple[int, str | None, str]:

@@ -40,45 +40,45 @@ def keywords(text: str, top: int = 10) -> list[Keyword]:
     if top < 1:
         raise ValueError(f"top is {top}: it must be 1 or more")
     runs = [run for part in _SEPARATOR.split(text) if (run := WORD.findall(part))]
-    ignored = stopwords(folded(word) for run in runs for word in run)
-    runs = [terms for run in runs for terms in _content(run, ignored)]
+    silent = _silent(runs)
+    runs = [part for run in runs for part in _content(run, silent)]
     names = _names(runs)
     counts = _count_terms(runs, names)
     scores = _c_values(counts)
     best = sorted(scores, key=lambda term: (-scores[term], term))[:top]
-    written = _most_written(runs, names, frozenset(best))
+    written = _most_written(runs, names, best)
     return [Keyword(written[term], round(scores[term], 3), counts[term]) for term in best if scores[term] > 0]
 
 
-def _content(run: list[str], ignored: frozenset[str]) -> Iterator[list[str]]:
+def _silent(runs: list[list[str]]) -> frozenset[str]:
+    """The words, as they are written, that say nothing."""
+    ignored = stopwords(folded(word) for run in runs for word in run)
+    written = {word for run in runs for word in run}
+    return frozenset(word for word in written if folded(word) in ignored or sum(map(str.isalpha, word)) < _MIN_LETTERS)
+
+
+def _content(run: list[str], silent: frozenset[str]) -> Iterator[list[str]]:
     """The parts of a run of words between those without content."""
     part: list[str] = []
     for word in run:
-        if folded(word) in ignored or sum(map(str.isalpha, word)) < _MIN_LETTERS:
-            if part:
-                yield part
-            part = []
-        else:
+        if word not in silent:
             part.append(word)
+        elif part:
+            yield part
+            part = []
     if part:
         yield part
 
 
 def _names(runs: list[list[str]]) -> dict[str, str]:
     """What each written word is counted as: folded, and a plural as its singular where the text has both."""
-    written = {word for run in runs for word in run}
-    known = set(map(folded, written))
-    return {
-        word: name[:-1] if (name := folded(word)).endswith("s") and name[:-1] in known else name for word in written
-    }
+    folds = {word: folded(word) for run in runs for word in run}
+    known = set(folds.values())
+    return {word: _singular(name, known) for word, name in folds.items()}
 
 
-def _terms(run: list[str], names: dict[str, str]) -> Iterator[tuple[Term, int]]:
-    """(term, where it begins) of each sequence of words in `run` that may be a term."""
-    named = [names[word] for word in run]
-    for length in range(1, _MAX_TERM_WORDS + 1):
-        for at in range(len(named) - length + 1):
-            yield tuple(named[at : at + length]), at
+def _singular(name: str, known: set[str]) -> str:
+    return name[:-1] if name.endswith("s") and name[:-1] in known else name
 
 
 def _count_terms(runs: list[list[str]], names: dict[str, str]) -> Counter[Term]:
@@ -86,14 +86,20 @@ def _count_terms(runs: list[list[str]], names: dict[str, str]) -> Counter[Term]:
 
     A term that occurs twice has words that occur twice: testing that first keeps the table small.
     """
-    singles = Counter(names[word] for run in runs for word in run)
-    counts = Counter(
-        term
-        for run in runs
-        for term, _ in _terms(run, names)
-        if len(term) == 1 or all(singles[word] > 1 for word in term)
-    )
-    return Counter({term: count for term, count in counts.items() if len(term) == 1 or count > 1})
+    named = [[names[word] for word in run] for run in runs]
+    singles = Counter(name for run in named for name in run)
+    frequent = {name for name, count in singles.items() if count > 1}
+    longer: Counter[Term] = Counter()
+    for run in named:
+        for at, first in enumerate(run):
+            if first in frequent:
+                for end in range(at + 1, min(at + _MAX_TERM_WORDS, len(run))):
+                    if run[end] not in frequent:
+                        break
+                    longer[tuple(run[at : end + 1])] += 1
+    counts: Counter[Term] = Counter({(name,): count for name, count in singles.items()})
+    counts.update({term: count for term, count in longer.items() if count > 1})
+    return counts
 
 
 def _c_values(counts: Counter[Term]) -> dict[Term, float]:
@@ -109,10 +115,18 @@ def _mean(numbers: list[int]) -> float:
     return sum(numbers) / len(numbers) if numbers else 0.0
 
 
-def _most_written(runs: list[list[str]], names: dict[str, str], terms: frozenset[Term]) -> dict[Term, str]:
+def _most_written(runs: list[list[str]], names: dict[str, str], terms: list[Term]) -> dict[Term, str]:
+    beginnings: dict[str, list[Term]] = {}
+    for term in terms:
+        beginnings.setdefault(term[0], []).append(term)
     forms: dict[Term, Counter[str]] = {term: Counter() for term in terms}
     for run in runs:
-        for term, at in _terms(run, names):
-            if term in forms:
-                forms[term][" ".join(run[at : at + len(term)])] += 1
-    return {term: min(counted, key=lambda form: (-counted[form], form)) for term, counted in forms.items()}
+        for at, word in enumerate(run):
+            for term in beginnings.get(names[word], ()):
+                written = run[at : at + len(term)]
+                if tuple(names[each] for each in written) == term:
+                    forms[term][" ".join(written)] += 1
+    return {
+        term: min(counted, key=lambda form: (-counted[form], form != form.lower(), form))
+        for term, counted in forms.items()
+    }

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
-WORD = re.compile(r"\w+(?:['’-]\w+)*")
+WORD = re.compile(r"\d++(?:[.,]\d++)++|\w+(?:['’-]\w+)*")
 
 _LANGUAGE_SAMPLE_WORDS = 5000
 
@@ -45,7 +45,10 @@ _GERMAN = frozenset(
 
 
 def words(text: str) -> list[str]:
-    """The words of `text`, in order; an apostrophe or a hyphen inside a word belongs to it."""
+    """The words of `text`, in order; an apostrophe or a hyphen inside a word belongs to it.
+
+    A number is a word, with its decimals.
+    """
     return WORD.findall(text)
 
 
