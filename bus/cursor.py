@@ -39,6 +39,11 @@ def from_id(entry_id: bytes) -> Cursor:
     return tuple.__new__(Cursor, (int(ms), int(n)))
 
 
+def just_before(cursor: Cursor) -> Cursor:
+    """The id that sorts directly before another one; no entry need have it."""
+    return Cursor(cursor.ms, cursor.n - 1) if cursor.n else Cursor(max(0, cursor.ms - 1), _MAX_PART)
+
+
 def parse(text: str, *, field: str = "cursor") -> Cursor:
     """Check a cursor that came from outside; ``-1``, ``0`` and nothing mean the start.
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol, cast
 
 from bus.continuity import Numbering, resume_point
-from bus.cursor import START, Cursor
+from bus.cursor import START, Cursor, just_before
 from bus.entry import Entry, Gap
 from gateway.hub.filter import Filter
 from gateway.hub.viewer import Stage, Viewer
@@ -130,8 +130,9 @@ class Topic:
         for index, item in enumerate(items):
             if isinstance(item, Gap):
                 self._entries(items[start:index])
-                self._gap(item)
                 start = index + 1
+                following = items[start] if start < len(items) else None
+                self._gap(item, following.cursor if isinstance(following, Entry) else None)
         self._entries(items[start:] if start else items)
 
     def end(self) -> None:
@@ -170,8 +171,8 @@ class Topic:
             self._finish(viewer)
         elif not page.more and page.position.cursor != self.head and not self.window.covers(page.position.cursor):
             # Further than the tail has come, or at the end of a log that shrank: the next news decide.
-            self._caught_up(viewer)
-            self._wait(viewer)
+            if self._caught_up(viewer):
+                self._wait(viewer)
         else:
             self._advance(viewer)
 
@@ -304,14 +305,19 @@ class Topic:
             viewer.position = Numbering.after(cursor)
             self._lag(viewer)
 
-    def _gap(self, gap: Gap) -> None:
-        """Tell live viewers, and let the others find out from their own cursors."""
+    def _gap(self, gap: Gap, following: Cursor | None) -> None:
+        """Tell live viewers, and let the others find out from their own cursors.
+
+        Who was told stands just before what follows. Nobody else has that cursor, so nobody joins behind the gap
+        without having been told.
+        """
+        head = resume_point(gap) if following is None else just_before(following)
         for group in list(self._groups.values()):
             self._flush(group)
             if group.members:
-                self._write(group, group.rendering.control("stream.gap", gap_payload(gap)), resume_point(gap))
-            group.cursor = resume_point(gap)
-        self.window.reset(resume_point(gap))
+                self._write(group, group.rendering.control("stream.gap", gap_payload(gap)), head)
+            group.cursor = head
+        self.window.reset(head)
         live = {viewer for group in self._groups.values() for viewer in group.members}
         for viewer in self.viewers:
             if viewer not in live:

@@ -278,5 +278,5 @@ class TopicMachine(RuleBasedStateMachine):
             assert (watched.viewer.stage is Stage.GONE) == self.log.closed
 
 
-TopicMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TopicMachine.TestCase.settings = settings(max_examples=400, stateful_step_count=40, deadline=None)
 TestAnyInterleavingYieldsExactlyTheSuffix = TopicMachine.TestCase
