@@ -1,0 +1,152 @@
+"""Processes that a command starts on this machine, and that end with it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from tailrace.errors import CommandError
+from tailrace.exit_codes import ExitCode
+from tailrace.lifeline import Lifeline
+
+POLL_SECONDS: Final = 0.05
+READY_SECONDS: Final = 30.0
+STOP_SECONDS: Final = 5.0
+SHOWN_LOG_LINES: Final = 15
+
+
+class ChildError(CommandError):
+    """A child did not come up, or died; the message carries the end of what it said."""
+
+    def __init__(self, child: Child, what: str) -> None:
+        said = child.last_words()
+        code = _CODES.get(child.exit_code or 0, ExitCode.INTERNAL)
+        super().__init__(f"the {child.name} {what}" + (f"; it said:\n{said}" if said else "; it said nothing"), code)
+        self.child = child
+
+
+_CODES: Final = {code.value: code for code in (ExitCode.BUS, ExitCode.PORT_IN_USE, ExitCode.USAGE)}
+
+
+class Child:
+    def __init__(self, name: str, process: subprocess.Popen[bytes], log_path: Path) -> None:
+        self.name = name
+        self.log_path = log_path
+        self._process = process
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs; minus the signal's number when a signal ended it."""
+        return self._process.poll()
+
+    @property
+    def running(self) -> bool:
+        return self.exit_code is None
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def terminate(self) -> None:
+        self._process.terminate()
+
+    async def wait(self) -> int:
+        while (code := self.exit_code) is None:  # noqa: ASYNC110 - asyncio's own child watcher would need its own start
+            await asyncio.sleep(POLL_SECONDS)
+        return code
+
+    def said(self) -> str:
+        try:
+            return self.log_path.read_text(errors="replace")
+        except OSError:
+            return ""
+
+    def last_words(self) -> str:
+        return "\n".join(f"    {line}" for line in self.said().splitlines()[-SHOWN_LOG_LINES:])
+
+
+class Children:
+    """Starts ``tailrace`` processes; leaving the block ends all of them.
+
+    They run in sessions of their own: Ctrl-C reaches only us, who end them in order. Should we be killed ourselves,
+    the lifeline ends them.
+    """
+
+    def __init__(self, log_directory: Path) -> None:
+        self.log_directory = log_directory
+        self.all: list[Child] = []
+        self._lifeline = Lifeline()
+
+    def start(self, name: str, *arguments: str) -> Child:
+        """Run ``tailrace <arguments>``; what it says goes to ``<name>.log``."""
+        log_path = self.log_directory / f"{name.replace(' ', '-')}.log"
+        with log_path.open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "tailrace", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **self._lifeline.environment()},
+                pass_fds=(self._lifeline.read_descriptor,),
+                start_new_session=True,
+            )
+        child = Child(name, process, log_path)
+        self.all.append(child)
+        return child
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.end_all()
+
+    async def end_all(self) -> None:
+        """SIGTERM to all at once, SIGKILL to those that take too long; all are reaped."""
+        for child in self.all:
+            if child.running:
+                child.terminate()
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                await asyncio.gather(*(child.wait() for child in self.all))
+        except TimeoutError:
+            for child in self.all:
+                if child.running:
+                    child.kill()
+            await asyncio.gather(*(child.wait() for child in self.all))
+        finally:
+            self._lifeline.close()
+
+
+async def wait_ready(
+    child: Child, probe: Callable[[], Awaitable[bool]], *, timeout_seconds: float = READY_SECONDS
+) -> None:
+    """Poll until the probe says yes. Raises ChildError when the child ends first, or takes too long."""
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            while not await probe():
+                check_running(child)
+                await asyncio.sleep(POLL_SECONDS)
+    except TimeoutError:
+        raise ChildError(child, f"was not ready within {timeout_seconds:g} s") from None
+    # Somebody else may have answered at its address.
+    check_running(child)
+
+
+def check_running(child: Child) -> None:
+    """Raises ChildError when it is not."""
+    code = child.exit_code
+    if code is not None:
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        raise ChildError(child, how)

@@ -1,0 +1,74 @@
+"""``tailrace worker``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tailrace.commands.options import RedisUrl, only_given
+
+if TYPE_CHECKING:
+    from bus import BusSettings
+    from workers import WorkerSettings
+
+
+def worker(
+    redis_url: RedisUrl = None,
+    queue: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--queue", metavar="NAME", help="Take work from here; several are tried in order. [default: default]"
+        ),
+    ] = None,
+    concurrency: Annotated[
+        int | None, typer.Option("--concurrency", min=1, max=1000, help="Executions at a time. [default: 8]")
+    ] = None,
+    *,
+    allow_command: Annotated[
+        bool,
+        typer.Option("--allow-command", help="Let whoever may submit run ANY program as this user."),
+    ] = False,
+) -> None:
+    """Take work from the queues and run it.
+
+    Until SIGTERM or Ctrl-C; then what runs may end. Every setting may also stand in the environment, as in
+    TAILRACE_CONCURRENCY. Run as many workers as you like, on any host.
+
+    \b
+    Examples:
+      tailrace worker --redis-url redis://10.0.0.5:6379/0
+      tailrace worker --queue urgent --queue default --concurrency 2
+      tailrace worker --allow-command
+    """  # noqa: D301 - \b keeps typer from joining the lines
+    import asyncio  # noqa: PLC0415 - see tailrace.app
+    import logging  # noqa: PLC0415 - see tailrace.app
+
+    from bus import BusSettings  # noqa: PLC0415 - see tailrace.app
+    from workers import WorkerSettings  # noqa: PLC0415 - see tailrace.app
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    queues = ",".join(queue) if queue else None
+    settings = WorkerSettings(**only_given(queues=queues, concurrency=concurrency, allow_command=allow_command or None))
+    asyncio.run(_work(BusSettings(**only_given(redis_url=redis_url)), settings))
+
+
+async def _work(bus_settings: BusSettings, settings: WorkerSettings) -> None:
+    import asyncio  # noqa: PLC0415 - see tailrace.app
+    import os  # noqa: PLC0415 - see tailrace.app
+    import signal  # noqa: PLC0415 - see tailrace.app
+
+    from bus import open_bus  # noqa: PLC0415 - see tailrace.app
+    from workers import Worker, built_in  # noqa: PLC0415 - see tailrace.app
+
+    async with await open_bus(settings=bus_settings) as bus:
+        registry = built_in(allow_command=settings.allow_command)
+        worker = Worker(bus, registry, settings)
+        for order in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(order, worker.stop)
+        print(
+            f"worker ready for {', '.join(settings.queues)} "
+            f"(pipelines {', '.join(registry.names)}, prefix {bus.settings.prefix}, pid {os.getpid()})",
+            flush=True,
+        )
+        await worker.run()

@@ -1,0 +1,1 @@
+"""The main job, end to end, before the user's eyes."""

@@ -1,0 +1,40 @@
+"""One viewer of the demo: keeps everything it gets, to be judged at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+
+import httpx
+
+from tailrace.demo.verdict import Seen, fingerprint
+from tailrace.frame import Received
+from tailrace.watch import Connected, Item, Watch
+
+
+class Viewer:
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        gateways: Sequence[str],
+        execution_id: str,
+        on_item: Callable[[Viewer, Item], None],
+    ) -> None:
+        """Begins on the first gateway. ``on_item`` is told of everything, after it was noted."""
+        self.watch = Watch(client, gateways, execution_id)
+        self.seen = Seen()
+        self.gateway: str | None = None
+        self._on_item = on_item
+
+    async def run(self) -> None:
+        """Watch until the ending. Raises GatewayError."""
+        async with aclosing(self.watch.items()) as items:
+            async for item in items:
+                if isinstance(item, Received):
+                    self.seen.events.append(fingerprint(item.id, item.type, item.step, item.ts, item.data))
+                elif isinstance(item, Connected):
+                    self.gateway = item.gateway
+                self._on_item(self, item)
+        tally = self.watch.tally
+        self.seen.resumes, self.seen.gaps = tally.resumes, tally.gaps
+        self.seen.latencies = list(tally.latencies)

@@ -1,0 +1,42 @@
+"""What the command line's exit codes mean. Stable: scripts rely on them."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final
+
+
+class ExitCode(IntEnum):
+    OK = 0
+    RUN_FAILED = 1
+    BUS = 2
+    PORT_IN_USE = 3
+    GATEWAY = 4
+    UNKNOWN_EXECUTION = 5
+    CONFLICT = 6
+    USAGE = 64  # sysexits.h EX_USAGE
+    INTERNAL = 70  # sysexits.h EX_SOFTWARE
+    NOT_EXECUTABLE = 126  # as in a POSIX shell
+    NOT_FOUND = 127  # as in a POSIX shell
+    INTERRUPTED = 130  # 128 + SIGINT, as in a POSIX shell
+    BROKEN_PIPE = 141  # 128 + SIGPIPE
+    TERMINATED = 143  # 128 + SIGTERM
+
+
+MEANINGS: Final = {
+    ExitCode.OK: "it worked; for a watched execution: it completed",
+    ExitCode.RUN_FAILED: "the execution failed, was cancelled or timed out, or the demo's verdict is bad",
+    ExitCode.BUS: "Redis cannot be reached or refused",
+    ExitCode.PORT_IN_USE: "the port is taken",
+    ExitCode.GATEWAY: "no gateway answers, or it refused",
+    ExitCode.UNKNOWN_EXECUTION: "there is no such execution",
+    ExitCode.CONFLICT: "the execution exists, has ended, or is run by somebody else",
+    ExitCode.USAGE: "an argument or setting is wrong",
+    ExitCode.INTERNAL: "a defect of Tailrace itself",
+    ExitCode.INTERRUPTED: "Ctrl-C",
+}
+
+
+def table() -> str:
+    """The codes as they stand in the help."""
+    return "\n".join(f"  {code.value:>3}  {meaning}" for code, meaning in MEANINGS.items())
