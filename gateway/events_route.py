@@ -37,7 +37,7 @@ async def stream(request: Request, gateway: Gateway, execution_id: str) -> Respo
     state = await log.state(execution_id)
     if state is None and not await log.exists(execution_id):
         raise ExecutionUnknownError(execution_id)
-    if state is not None and state.terminal is not None and cursor is not None and cursor >= state.terminal:
+    if state is not None and state.terminal is not None and cursor == state.terminal:
         return Response(status_code=204)
     topic = await hub.open(execution_id)
     position = Numbering.after(topic.head if cursor is None else cursor)

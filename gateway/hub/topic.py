@@ -159,12 +159,16 @@ class Topic:
         if viewer.stage is not Stage.REPLAYING:
             return
         frames = page.frames(viewer.rendering, viewer.wanted)
-        viewer.position = page.position
-        viewer.proved = True
         self._ports.count("replayed_events", page.entries)
-        ready = not frames or viewer.sink.write(viewer.rendering.message(frames))
         if page.ended:
             viewer.ending = True
+            end = max(self.head, page.position.cursor)
+            if not page.entries and viewer.position.cursor != end:
+                # It asked from a place that the log has not: a reconnect must find out that it has ended.
+                frames += viewer.rendering.skipped(self.execution_id, end)
+        viewer.position = page.position
+        viewer.proved = True
+        ready = not frames or viewer.sink.write(viewer.rendering.message(frames))
         if not ready:
             self._lag(viewer)
         elif viewer.ending:

@@ -1,7 +1,8 @@
 """Any interleaving of appends, joins, replays, lags, coalescing, trims and leaves yields exactly the suffix.
 
-The machine drives a real Topic against a model log and fake sinks. What it may choose: when entries are appended and in
-which bites the tail delivers them, when pages that were asked for are answered, which sockets are full, what is trimmed.
+The machine drives a real Topic against a model log and fake sinks. What it may choose: when entries are appended and
+in which bites the tail delivers them, when pages that were asked for are answered, which sockets are full, what is
+trimmed.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ class PlainFormat:
     name = "plain"
     heartbeat = b"H;"
 
-    def entry(self, execution_id: str, entry: Entry) -> bytes:
+    def entry(self, _: str, entry: Entry) -> bytes:
         return b"E%d;" % entry.cursor.n
 
-    def skipped(self, execution_id: str, cursor: Cursor) -> bytes:
+    def skipped(self, _: str, cursor: Cursor) -> bytes:
         return b"S%d;" % cursor.n
 
-    def control(self, name: str, payload: dict[str, Any]) -> bytes:
+    def control(self, name: str, _: dict[str, Any]) -> bytes:
         return b"G;" if name == "stream.gap" else b"(%s);" % name.encode()
 
     def message(self, frames: bytes) -> Message:
@@ -135,7 +136,7 @@ class TopicMachine(RuleBasedStateMachine):
         assert viewer not in self.asked
         self.asked.append(viewer)
 
-    def later(self, delay_ms: int, call: Callable[[], None]) -> None:
+    def later(self, _: int, call: Callable[[], None]) -> None:
         self.timers.append(call)
 
     def now(self) -> float:
