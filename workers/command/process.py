@@ -34,7 +34,6 @@ DRAIN_SECONDS = 0.5
 """How long the output may stay open after the program's end, in the hands of what the program left behind."""
 
 _KILL_SECONDS = 5.0
-_KILLED_GROUP_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,11 +151,11 @@ class Process:
         self._group.signal(signal.SIGTERM)
         self._group.signal(signal.SIGCONT)  # a program that is halted would not see the other
         try:
-            await self._until_gone(grace_seconds, grace_seconds)
+            await self._until_gone(grace_seconds)
         finally:
             self._group.signal(signal.SIGKILL)
             self._release()
-        await self._until_gone(_KILL_SECONDS, _KILLED_GROUP_SECONDS)
+        await self._until_gone(_KILL_SECONDS)
         if not self._exit.done():
             raise CommandNotEndedError(str(self._popen.args), self.pid)
         return self._exit.result()
@@ -170,13 +169,12 @@ class Process:
             stream, chunk = taken
             self._split = self._splitters[stream].feed(chunk)
 
-    async def _until_gone(self, seconds: float, group_seconds: float) -> None:
+    async def _until_gone(self, seconds: float) -> None:
         """Until the program and the rest of its group have ended, or the time is up."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self.wait()
-            self._release()
-            async with asyncio.timeout(group_seconds):
+                self._release()
                 for pause_seconds in _poll_seconds():
                     if not self._group.is_alive():
                         break

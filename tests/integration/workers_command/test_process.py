@@ -180,6 +180,16 @@ async def test_stop_kills_the_group_when_the_grace_is_over() -> None:
         await until_gone(child)
 
 
+async def test_the_grace_is_one_for_the_program_and_for_what_it_started() -> None:
+    # The leader takes most of the grace for itself; its deaf child must not get another.
+    lingers = "import signal\nsignal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.7), sys.exit()))\n"
+    async with await start(python(lingers + WITH_A_DEAF_CHILD, "quiet", "stay")) as process:
+        await first_line(process)
+        before = time.monotonic()
+        await process.stop(1)
+        assert time.monotonic() - before < 1.6
+
+
 async def test_stop_reaches_a_halted_program() -> None:
     async with await start(["sh", "-c", "echo ready; kill -STOP $$; sleep 60"]) as process:
         assert await first_line(process) == "ready"
