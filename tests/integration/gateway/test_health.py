@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import asyncio
+import time
+
+import httpx
+import pytest
+
+from bus import Bus, BusSettings, open_bus
+from gateway.app import create_app
+from gateway.settings import read_settings
+from tests.integration.gateway.live import live_app, live_gateway
+from tests.servers import RunningServer
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_gateway_with_redis_is_alive_and_ready(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/healthz")).json() == {"status": "ok"}
+    answer = await client.get("/readyz")
+    assert answer.status_code == 200
+    assert answer.json() == {"status": "ready", "tail": "tracking", "reasons": []}
+
+
+async def test_readiness_tells_the_fallback_of_the_tail(server_url: str, prefix: str) -> None:
+    settings = BusSettings(prefix=prefix, tail="blocking")
+    async with (
+        await open_bus(server_url, settings=settings) as bus,
+        live_gateway(bus) as url,
+        httpx.AsyncClient(base_url=url) as client,
+    ):
+        assert (await client.get("/readyz")).json()["tail"] == "blocking"
+
+
+async def test_a_gateway_whose_redis_hangs_stays_alive_and_is_not_ready_within_two_seconds(
+    fresh_server: RunningServer,
+) -> None:
+    async with (
+        await open_bus(fresh_server.url) as bus,
+        live_gateway(bus) as url,
+        httpx.AsyncClient(base_url=url, timeout=10) as client,
+    ):
+        fresh_server.pause()
+        begun = time.monotonic()
+        ready = await client.get("/readyz")
+        alive = await client.get("/healthz")
+        took = time.monotonic() - begun
+        fresh_server.resume()
+        assert (ready.status_code, ready.json()["status"]) == (503, "not_ready")
+        assert ready.json()["reasons"] == ["redis: no answer within 1 s"]
+        assert alive.status_code == 200
+        assert took < 2
+
+
+async def test_a_gateway_is_ready_again_when_redis_is_back(fresh_server: RunningServer) -> None:
+    async with (
+        await open_bus(fresh_server.url) as bus,
+        live_gateway(bus) as url,
+        httpx.AsyncClient(base_url=url, timeout=20) as client,
+    ):
+        await asyncio.to_thread(fresh_server.kill)
+        away = await client.get("/readyz")
+        refused = await client.get("/v1/executions/e")
+        await asyncio.to_thread(fresh_server.start)
+        async with asyncio.timeout(20):
+            while (back := await client.get("/readyz")).status_code != 200:
+                assert back.json()["reasons"]
+        assert away.status_code == 503
+        assert (refused.status_code, refused.json()["code"]) == (503, "bus_unavailable")
+        assert refused.headers["retry-after"] == "1"
+        assert fresh_server.url.partition("://")[2] not in refused.text
+
+
+async def test_a_draining_gateway_is_not_ready(bus: Bus) -> None:
+    app = create_app(bus, read_settings(drain_seconds=0))
+    async with live_app(app) as url, httpx.AsyncClient(base_url=url) as client:
+        app.state.gateway.draining = True
+        answer = await client.get("/readyz")
+    assert (answer.status_code, answer.json()["reasons"]) == (503, ["draining"])
+
+
+async def test_the_index_points_to_what_there_is(client: httpx.AsyncClient) -> None:
+    index = (await client.get("/")).json()
+    assert index["name"] == "tailrace"
+    for name in ("live", "ready", "openapi"):
+        assert (await client.get(index["links"][name])).status_code == 200
+
+
+async def test_openapi_documents_answers_and_problems_of_every_route(client: httpx.AsyncClient) -> None:
+    document = (await client.get("/openapi.json")).json()
+    paths = document["paths"]
+    assert set(paths) == {
+        "/healthz",
+        "/readyz",
+        "/v1/executions",
+        "/v1/executions/{execution_id}",
+        "/v1/executions/{execution_id}/events",
+    }
+    assert set(paths["/v1/executions"]["post"]["responses"]) == {
+        *("202", "400", "408", "409", "413", "415", "422", "503"),
+    }
+    events = paths["/v1/executions/{execution_id}/events"]["get"]["responses"]
+    assert set(events["200"]["content"]) == {"application/json", "text/event-stream"}
+    assert set(events) == {"200", "204", "400", "404", "406", "409", "422", "503"}
+    schemas = document["components"]["schemas"]
+    assert {"ProblemDetails", "EventPage", "ExecutionState", "Submitted"} <= set(schemas)
+    references = str(document).count("#/components/schemas/")
+    assert references == sum(str(document).count(f"#/components/schemas/{name}'") for name in schemas)
