@@ -23,3 +23,6 @@ class Retention:
         for name in self.__slots__:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
+        if self.ended_state_seconds < self.ended_seconds:
+            # The state proves which entry is the ending: a log without it would never be seen to end.
+            raise ValueError("ended_state_seconds must be at least ended_seconds")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bus.event import MAX_EVENT_BYTES
@@ -27,6 +27,14 @@ class BusSettings(BaseSettings):
     live_seconds: int = Field(_DEFAULT.live_seconds, ge=1)
     ended_seconds: int = Field(_DEFAULT.ended_seconds, ge=1)
     ended_state_seconds: int = Field(_DEFAULT.ended_state_seconds, ge=1)
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if self.live_seconds < self.lease_seconds:
+            raise ValueError("live_seconds must be at least lease_seconds: heartbeats keep a quiet log from expiring")
+        if self.ended_state_seconds < self.ended_seconds:
+            raise ValueError("ended_state_seconds must be at least ended_seconds: the state tells how a log ended")
+        return self
 
     @property
     def retention(self) -> Retention:
