@@ -36,10 +36,13 @@ class Numbering:
 
         Numbers that begin anew look like a stranger's, and are a log that was deleted and written again.
         """
-        if not (cursor.n == 0 or self._counts(cursor) or self._fell_in(cursor)):
-            return False
-        self._step(cursor)
-        return True
+        if self.number is not None and cursor.n == self.number + 1:
+            self.cursor, self.number = cursor, cursor.n
+            return True
+        if self.number is None or cursor.n == 0 or self._fell_in(cursor):
+            self._step(cursor)
+            return True
+        return False
 
     def hole_before(self, cursor: Cursor) -> bool:
         """Step on to the next entry of a log that was proved to go on here; True when the numbering jumped."""
