@@ -82,8 +82,9 @@ class Children:
     the lifeline ends them.
     """
 
-    def __init__(self, log_directory: Path) -> None:
+    def __init__(self, log_directory: Path, *, stop_seconds: float = STOP_SECONDS) -> None:
         self.log_directory = log_directory
+        self._stop_seconds = stop_seconds
         self.all: list[Child] = []
         self._lifeline = Lifeline()
 
@@ -118,7 +119,7 @@ class Children:
             if child.running:
                 child.terminate()
         try:
-            async with asyncio.timeout(STOP_SECONDS):
+            async with asyncio.timeout(self._stop_seconds):
                 await asyncio.gather(*(child.wait() for child in self.all))
         except TimeoutError:
             for child in self.all:

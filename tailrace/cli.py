@@ -43,7 +43,7 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         # Whoever read our output has gone; the interpreter must not stumble over it again while it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.BROKEN_PIPE
+        return ExitCode.RUN_FAILED
     except Exception as error:
         # Never a traceback, unless it is asked for.
         if os.environ.get("TAILRACE_DEBUG"):

@@ -19,13 +19,11 @@ class ExitCode(IntEnum):
     NOT_EXECUTABLE = 126  # as in a POSIX shell
     NOT_FOUND = 127  # as in a POSIX shell
     INTERRUPTED = 130  # 128 + SIGINT, as in a POSIX shell
-    BROKEN_PIPE = 141  # 128 + SIGPIPE
-    TERMINATED = 143  # 128 + SIGTERM
 
 
 MEANINGS: Final = {
     ExitCode.OK: "it worked; for a watched execution: it completed",
-    ExitCode.RUN_FAILED: "the execution failed, was cancelled or timed out, or the demo's verdict is bad",
+    ExitCode.RUN_FAILED: "it went wrong; for a watched execution: it failed, was cancelled or timed out",
     ExitCode.BUS: "Redis cannot be reached or refused",
     ExitCode.PORT_IN_USE: "the port is taken",
     ExitCode.GATEWAY: "no gateway answers, or it refused",

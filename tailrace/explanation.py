@@ -30,7 +30,10 @@ def explain(error: Exception) -> tuple[ExitCode, str]:
         case bus.ExecutionExistsError() | bus.AppendRefusedError() | bus.LeaseHeldError() | bus.LeaseLostError():
             return ExitCode.CONFLICT, str(error)
         case bus.BusUnavailableError():
-            return ExitCode.BUS, f"{error}; check that Redis runs there, or name another with --redis-url"
+            return (
+                ExitCode.BUS,
+                f"{str(error).rstrip('. ')}; check that Redis runs there, or name another with --redis-url",
+            )
         case bus.BusError():
             return ExitCode.BUS, str(error)
     return ExitCode.INTERNAL, f"{type(error).__name__}: {error}; TAILRACE_DEBUG=1 shows the traceback"
@@ -39,4 +42,4 @@ def explain(error: Exception) -> tuple[ExitCode, str]:
 def _wrong_settings(error: ValidationError) -> Iterator[str]:
     for wrong in error.errors():
         field = ".".join(map(str, wrong["loc"]))
-        yield f"TAILRACE_{field.upper()}: {wrong['msg'].lower()}, got {wrong['input']!r}"
+        yield f"{field} (TAILRACE_{field.upper()}): {wrong['msg'].removeprefix('Value error, ')}"

@@ -1,8 +1,8 @@
 """Children that cannot outlive their parent, however it dies.
 
 The parent holds the write end of a pipe and never writes; each child reads the other end. When the parent is gone,
-and be it by SIGKILL, the kernel closes the pipe, the read returns, and the child ends itself: first in order, then
-at once. Unlike prctl(PR_SET_PDEATHSIG) this works on macOS too and knows nothing of threads.
+and be it by SIGKILL, the kernel closes the pipe, the read returns, and the child ends itself: in order, then in a
+hurry, then at once. Unlike prctl(PR_SET_PDEATHSIG) this works on macOS too and knows nothing of threads.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ import time
 from typing import Final
 
 VARIABLE: Final = "TAILRACE_LIFELINE_FD"
-GRACE_SECONDS: Final = 3.0
+# To gateways and workers a second SIGTERM says not to wait for anybody.
+HURRY_SECONDS: Final = 0.5
+GRACE_SECONDS: Final = 8.0
 
 
 class Lifeline:
@@ -48,6 +50,8 @@ def hold_on() -> None:
 
 def _await_end(descriptor: int) -> None:
     os.read(descriptor, 1)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(HURRY_SECONDS)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE_SECONDS)
     os._exit(128 + signal.SIGTERM)

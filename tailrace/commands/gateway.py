@@ -40,7 +40,7 @@ def gateway(
     """  # noqa: D301 - \b keeps typer from joining the lines
     from bus import BusSettings  # noqa: PLC0415 - see tailrace.app
     from gateway.server import serve  # noqa: PLC0415 - see tailrace.app
-    from gateway.settings import read_settings  # noqa: PLC0415 - see tailrace.app
+    from gateway.settings import GatewaySettings  # noqa: PLC0415 - see tailrace.app
 
-    settings = read_settings(**only_given(host=host, port=port))
+    settings = GatewaySettings(**only_given(host=host, port=port))
     raise typer.Exit(serve(settings, BusSettings(**only_given(redis_url=redis_url, tail=tail and tail.value))))

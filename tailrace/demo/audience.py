@@ -15,7 +15,11 @@ from tailrace.watch import Connected, Disconnected, Item
 
 
 class Audience:
-    """``halfway`` is set when a viewer has seen half of the work; ``names`` are the gateways' by URL."""
+    """``names`` are the gateways' by URL.
+
+    ``halfway`` is set when a viewer has seen half of the work, ``resumed_at`` (monotonic seconds) when all who were on
+    a gateway that died are on another.
+    """
 
     def __init__(
         self, client: httpx.AsyncClient, execution_id: str, scene: Scene, screen: Screen, names: dict[str, str]
@@ -23,7 +27,7 @@ class Audience:
         self.viewers: list[Viewer] = []
         self.tasks: set[asyncio.Task[None]] = set()
         self.halfway = asyncio.Event()
-        self.all_resumed = asyncio.Event()
+        self.resumed_at: float | None = None
         self.last_news = time.monotonic()
         self._client = client
         self._execution_id = execution_id
@@ -68,8 +72,8 @@ class Audience:
             case Connected():
                 self._scene.resumed += item.resumed
                 self._to_resume.discard(viewer)
-                if item.resumed and not self._to_resume:
-                    self.all_resumed.set()
+                if item.resumed and not self._to_resume and self.resumed_at is None:
+                    self.resumed_at = time.monotonic()
             case Disconnected():
                 viewer.gateway = None
         self._scene.audience = {name: self.on(url) for url, name in self._names.items()}

@@ -56,29 +56,30 @@ class Plant:
 async def run_demo(file: Path | None, *, stay: bool, console: Console) -> ExitCode:
     """Raises BusError, CommandError when the machine does not allow it; a bad verdict is an exit code."""
     chosen = document.choose(file, Path.cwd())
-    logs = Path(tempfile.mkdtemp(prefix="tailrace-demo-"))
-    keep_logs = True
-    try:
-        async with await start_embedded(None) as server, Children(logs) as children:
-            with open_screen(console) as screen:
-                screen.note("starting an embedded Valkey, two gateways and a worker")
-                plant = await _start(children, server.url)
-                execution_id, verdict = await _perform(plant, chosen, screen)
-                screen.clear()
-            _announce(verdict, console)
-            keep_logs = not verdict.good and verdict.failure is None
-            if stay:
-                await _stay(plant, execution_id, console)
-            return ExitCode.OK if verdict.good else ExitCode.RUN_FAILED
-    except asyncio.CancelledError:
-        keep_logs = False
-        raise
-    except CommandError:
-        console.print(f"The logs of all processes are in {logs}", markup=False, highlight=False, soft_wrap=True)
-        raise
-    finally:
-        if not keep_logs:
-            shutil.rmtree(logs, ignore_errors=True)
+    async with await start_embedded(None) as server:
+        # Goes with the server, also when we are killed.
+        logs = server.directory / "logs"
+        logs.mkdir()
+        try:
+            async with Children(logs) as children:
+                with open_screen(console) as screen:
+                    screen.note("starting an embedded Valkey, two gateways and a worker")
+                    plant = await _start(children, server.url)
+                    execution_id, verdict = await _perform(plant, chosen, screen)
+                _announce(verdict, console)
+                if stay:
+                    await _stay(plant, execution_id, console)
+        except CommandError:
+            _keep(logs, console)
+            raise
+        if not verdict.good and verdict.failure is None:
+            _keep(logs, console)
+        return ExitCode.OK if verdict.good else ExitCode.RUN_FAILED
+
+
+def _keep(logs: Path, console: Console) -> None:
+    kept = shutil.copytree(logs, tempfile.mkdtemp(prefix="tailrace-demo-logs-"), dirs_exist_ok=True)
+    console.print(f"What the processes said is in {kept}", markup=False, highlight=False, soft_wrap=True)
 
 
 async def _start(children: Children, redis_url: str) -> Plant:
@@ -107,7 +108,7 @@ async def _perform(plant: Plant, chosen: Path, screen: Screen) -> tuple[str, Ver
             if killed:
                 # Somebody who comes late sees it all from the start.
                 audience.join([second])
-            await _until_ended(plant, audience, killed=killed)
+            await _until_ended(plant, audience, screen, killed=killed)
         finally:
             await audience.leave()
     log, status = await _read_log(plant.redis_url, execution_id)
@@ -139,11 +140,16 @@ async def _kill_half_way(plant: Plant, audience: Audience, screen: Screen) -> bo
     return code < 0
 
 
-async def _until_ended(plant: Plant, audience: Audience, *, killed: bool) -> None:
+async def _until_ended(plant: Plant, audience: Audience, screen: Screen, *, killed: bool) -> None:
     ended = asyncio.create_task(audience.ending())
+    started = time.monotonic()
+    told = not killed
     try:
         while not ended.done():
             await asyncio.wait([ended], timeout=LOOK_SECONDS)
+            if not told and audience.resumed_at is not None:
+                told = True
+                screen.note(f"the last of them resumed on gateway B after {audience.resumed_at - started:.1f} s")
             plant.check(victim_may_be_dead=killed)
             _check_stall(audience)
         ended.result()

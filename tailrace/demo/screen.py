@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
 from dataclasses import dataclass
 from types import TracebackType
@@ -38,9 +39,6 @@ class Screen(Protocol):
     def show(self, scene: Scene) -> None:
         """The scene has changed; may be called for every event."""
 
-    def clear(self) -> None:
-        """Nothing moves any more."""
-
     def __enter__(self) -> Self: ...
 
     def __exit__(
@@ -61,9 +59,6 @@ class LiveScreen:
 
     def show(self, scene: Scene) -> None:
         self._scene = scene
-
-    def clear(self) -> None:
-        self._live.stop()
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -108,11 +103,15 @@ class PlainScreen:
         self._console = console
         self._next_report = 0.0
         self._shown = ""
+        self._told_summary = False
 
     def note(self, sentence: str) -> None:
         self._print(f"* {one_line(sentence)}")
 
     def show(self, scene: Scene) -> None:
+        if scene.story.status == "completed" and not self._told_summary:
+            self._told_summary = True
+            self._print(textwrap.fill(scene.story.summary, 100, initial_indent="  ", subsequent_indent="  "))
         now = time.monotonic()
         if now < self._next_report:
             return
@@ -122,9 +121,6 @@ class PlainScreen:
         if line != self._shown:
             self._shown = line
             self._print(line)
-
-    def clear(self) -> None:
-        pass
 
     def __enter__(self) -> Self:
         return self

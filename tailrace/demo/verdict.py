@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import orjson
 
+from bus.publisher import TOKEN_LINGER_SECONDS
+
 
 class Fingerprint(NamedTuple):
     """One event: its id and a digest of everything it says, so that many viewers of a long log fit into memory."""
@@ -25,12 +27,31 @@ def fingerprint(entry_id: str, event_type: str, step: str | None, ts: str, data:
 
 @dataclass(slots=True)
 class Seen:
-    """What one viewer got, in the order in which it came; ``latencies`` in seconds, of live events."""
+    """What one viewer got, in the order in which it came.
+
+    Latencies are seconds from the worker's emit, of live events; tokens wait in the worker for others to join them.
+    """
 
     events: list[Fingerprint] = field(default_factory=list)
     resumes: int = 0
     gaps: int = 0
     latencies: list[float] = field(default_factory=list)
+    token_latencies: list[float] = field(default_factory=list)
+
+
+class Latency(NamedTuple):
+    """Of nothing it is None."""
+
+    p50_seconds: float | None
+    p99_seconds: float | None
+
+    @classmethod
+    def of(cls, seconds: Iterable[float]) -> Latency:
+        ascending = sorted(seconds)
+        return cls(quantile(ascending, 0.50), quantile(ascending, 0.99))
+
+    def __str__(self) -> str:
+        return " / ".join("-" if each is None else f"{each * 1000:.1f} ms" for each in self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +66,8 @@ class Verdict:
     lost: int
     doubled: int
     wrong: int
-    p50_seconds: float | None
-    p99_seconds: float | None
+    latency: Latency
+    token_latency: Latency
     status: str
     gateway_killed: bool
     failure: str | None = None
@@ -80,8 +101,8 @@ class Verdict:
             ("lost", f"{self.lost}"),
             ("doubled", f"{self.doubled}"),
             ("wrong or out of order", f"{self.wrong}"),
-            ("latency p50", _milliseconds(self.p50_seconds)),
-            ("latency p99", _milliseconds(self.p99_seconds)),
+            ("latency p50 / p99, emit to viewer", str(self.latency)),
+            (f"  of tokens, which linger {TOKEN_LINGER_SECONDS * 1000:.0f} ms", str(self.token_latency)),
         ]
 
     def _faults(self) -> Iterable[str]:
@@ -112,7 +133,6 @@ def judge(
     lost, doubled, wrong = (
         map(sum, zip(*(_compare(log, one.events) for one in seen), strict=True)) if seen else (0, 0, 0)
     )
-    latencies = sorted(latency for one in seen for latency in one.latencies)
     return Verdict(
         viewers=len(seen),
         log_events=len(log),
@@ -122,8 +142,8 @@ def judge(
         lost=lost,
         doubled=doubled,
         wrong=wrong,
-        p50_seconds=quantile(latencies, 0.50),
-        p99_seconds=quantile(latencies, 0.99),
+        latency=Latency.of(latency for one in seen for latency in one.latencies),
+        token_latency=Latency.of(latency for one in seen for latency in one.token_latencies),
         status=status,
         gateway_killed=gateway_killed,
         failure=failure,
@@ -148,7 +168,3 @@ def _compare(log: Sequence[Fingerprint], got: Sequence[Fingerprint]) -> tuple[in
     places = [place[entry_id] for entry_id in first_of_each if entry_id in place]
     disordered = sum(1 for before, after in pairwise(places) if after < before)
     return lost, doubled, changed + disordered
-
-
-def _milliseconds(seconds: float | None) -> str:
-    return "-" if seconds is None else f"{seconds * 1000:.2f} ms"

@@ -7,6 +7,7 @@ from contextlib import aclosing
 
 import httpx
 
+from bus.event import TOKEN
 from tailrace.demo.verdict import Seen, fingerprint
 from tailrace.frame import Received
 from tailrace.watch import Connected, Item, Watch
@@ -31,10 +32,15 @@ class Viewer:
         async with aclosing(self.watch.items()) as items:
             async for item in items:
                 if isinstance(item, Received):
-                    self.seen.events.append(fingerprint(item.id, item.type, item.step, item.ts, item.data))
+                    self._keep(item)
                 elif isinstance(item, Connected):
                     self.gateway = item.gateway
                 self._on_item(self, item)
         tally = self.watch.tally
         self.seen.resumes, self.seen.gaps = tally.resumes, tally.gaps
-        self.seen.latencies = list(tally.latencies)
+
+    def _keep(self, event: Received) -> None:
+        self.seen.events.append(fingerprint(event.id, event.type, event.step, event.ts, event.data))
+        if event.latency_seconds is not None:
+            kind = self.seen.token_latencies if event.type == TOKEN else self.seen.latencies
+            kind.append(event.latency_seconds)
