@@ -20,7 +20,7 @@ from workers.settings import WorkerSettings
 
 logger = logging.getLogger(__name__)
 
-# How long a take waits in Redis: as long as a stop may have to wait for it.
+# How long a take waits in Redis: as long as the last act of a stop may have to wait for it.
 BLOCK_MS: Final = 500
 # How long a take waits for a lost connection, likewise.
 LINE_WAIT_SECONDS: Final = 1.0
@@ -72,17 +72,29 @@ class Worker:
         try:
             await line.connect()
             await self._open_queues()
+            taking = asyncio.create_task(self._take_jobs(line), name="worker:take")
             keeping = asyncio.create_task(self._keep_jobs(), name="worker:keep")
             try:
-                await self._take_jobs(line)
+                await self._until_stopped(taking)
                 await self._drain()
             finally:
+                self._stopping.set()
+                self._news.set()
                 await self._stop_attempts()
                 keeping.cancel()
-                await asyncio.wait([keeping])
+                # A take under way is not interrupted: Redis may just be giving us a job.
+                await asyncio.wait([taking, keeping])
+            await taking
             await self._leave_queues()
         finally:
             await line.aclose()
+
+    async def _until_stopped(self, taking: asyncio.Task[None]) -> None:
+        stopping = asyncio.create_task(self._stopping.wait(), name="worker:stop")
+        try:
+            await asyncio.wait([stopping, taking], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
 
     async def _take_jobs(self, line: Line) -> None:
         while not self._stopping.is_set():
