@@ -42,12 +42,10 @@ def worker(
       tailrace worker --allow-command
     """  # noqa: D301 - \b keeps typer from joining the lines
     import asyncio  # noqa: PLC0415 - see tailrace.app
-    import logging  # noqa: PLC0415 - see tailrace.app
 
     from bus import BusSettings  # noqa: PLC0415 - see tailrace.app
     from workers import WorkerSettings  # noqa: PLC0415 - see tailrace.app
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     queues = ",".join(queue) if queue else None
     settings = WorkerSettings(**only_given(queues=queues, concurrency=concurrency, allow_command=allow_command or None))
     asyncio.run(_work(BusSettings(**only_given(redis_url=redis_url)), settings))
@@ -55,12 +53,14 @@ def worker(
 
 async def _work(bus_settings: BusSettings, settings: WorkerSettings) -> None:
     import asyncio  # noqa: PLC0415 - see tailrace.app
+    import logging  # noqa: PLC0415 - see tailrace.app
     import os  # noqa: PLC0415 - see tailrace.app
     import signal  # noqa: PLC0415 - see tailrace.app
 
     from bus import open_bus  # noqa: PLC0415 - see tailrace.app
     from workers import Worker, built_in  # noqa: PLC0415 - see tailrace.app
 
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     async with await open_bus(settings=bus_settings) as bus:
         registry = built_in(allow_command=settings.allow_command)
         worker = Worker(bus, registry, settings)

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import pytest
+
+from tailrace.cli import run
+
+COMMANDS = ("demo", "up", "submit", "tail", "run", "gateway", "worker")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([command, "--help"]) == 0
+
+    text = capsys.readouterr().out
+    assert "Example" in text
+    assert f"tailrace {command}" in text.partition("Example")[2]
+
+
+def test_the_help_lists_all_commands_and_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--help"]) == 0
+    text = capsys.readouterr().out
+
+    assert run([]) == 0
+    assert capsys.readouterr().out == text
+    assert all(f"\n  {command} " in text for command in COMMANDS)
+    assert "64  an argument or setting is wrong" in text
+    assert "..." not in text.partition("Commands:")[2], "a summary is too long for its line"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["nosuch"], "No such command 'nosuch'"),
+        (["tail"], "Missing argument"),
+        (["gateway", "--nosuch"], "No such option: --nosuch"),
+        (["gateway", "--port", "70000"], "'--port': Input should be less than or equal to 65535"),
+        (["tail", "a b"], "ID: 'a b' is not an execution id"),
+        (["tail", "x", "--after", "3x"], "--after: '3x' is not a cursor"),
+        (["tail", "x", "--types", "A B"], "types: 'A B' is neither"),
+        (["tail", "x", "--gateway", "nonsense"], "--gateway: 'nonsense' is not an http(s) URL"),
+        (["submit", "document", "word"], "'word' is not key=value"),
+        (["submit", "document", "a=1", "--input", "{}"], "the input is given in several ways"),
+        (["submit", "document", "--input-file", "/nonexistent/x"], "cannot read '/nonexistent/x'"),
+        (["submit", "document", "--id", "a b"], "--id: 'a b' is not an execution id"),
+        (["worker", "--redis-url", "foo://x"], "redis_url: 'foo://x' has none of the schemes"),
+        (["worker", "--queue", "a b"], "queues"),
+        (["gateway", "--host", "192.0.2.1"], "host (TAILRACE_HOST)"),
+        (["run", "--id", "a b", "--", "true"], "--id: 'a b' is not an execution id"),
+    ],
+)
+def test_wrong_arguments_are_one_line_that_names_them(
+    arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == 64
+
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("tailrace: ")
+    assert complaint in captured.err
+    assert captured.err.count("\n") == 1
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("tailrace ")
