@@ -20,6 +20,13 @@ def main() -> int:
     parser.add_argument("--only", metavar="SCENARIO", action="append", default=[], help="by name or start of name")
     parser.add_argument("--contender", metavar="NAME", action="append", default=[], choices=list(ALL))
     parser.add_argument("--rounds", type=int, default=0, help="default 3; 1 with --quick")
+    parser.add_argument(
+        "--calm",
+        type=float,
+        default=0,
+        metavar="SECONDS",
+        help="before each measurement wait up to so long until nothing else uses the machine",
+    )
     parser.add_argument("--list", action="store_true", help="name the scenarios and the contenders, and stop")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     options = parser.parse_args()
@@ -43,6 +50,7 @@ def main() -> int:
         scenarios,
         options.rounds or (1 if options.quick else 3),
         options.contender,
+        options.calm,
         lambda line: print(line, file=sys.stderr, flush=True),
     )
     partial = options.only or options.contender

@@ -29,14 +29,17 @@ class Results:
         return spread([a.figures[name] / b.figures[name] for a, b in zip(above, below, strict=False)])
 
     def flags(self, scenario: str, contender: str) -> list[str]:
-        """Every flag of any round, with in how many rounds it stood."""
+        """Every flag of any round with in how many rounds it stood, and the sum of what it counts."""
         rounds = self.rounds.get((scenario, contender), [])
-        counts: dict[str, int] = {}
+        counts: dict[str, list[int]] = {}
         for measurement in rounds:
             for flag in measurement.flags:
-                word = flag.split(" ", 1)[0]
-                counts[word] = counts.get(word, 0) + 1
-        return [f"{word} {count}/{len(rounds)}" for word, count in counts.items()]
+                word, _, number = flag.partition(" ")
+                counts.setdefault(word, []).append(int(number or 0))
+        return [
+            f"{word} {len(numbers)}/{len(rounds)}" + (f" ({sum(numbers):,})" if sum(numbers) else "")
+            for word, numbers in counts.items()
+        ]
 
     def exact(self, scenario: str, contender: str) -> bool:
         rounds = self.rounds.get((scenario, contender), [])

@@ -5,15 +5,26 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+from bench.accounting import Machine
 from bench.contenders import ALL
 from bench.load.remote import LoadError
+from bench.measurement import NOISY
 from bench.process import NotReadyError
 from bench.results import Results
 from bench.scenario import Scenario
 
 
-def run(scenarios: Sequence[Scenario], rounds: int, wanted: Sequence[str], say: Callable[[str], None]) -> Results:
-    """``wanted`` are the contenders to ask; empty means all. Says a line for each measurement."""
+def run(
+    scenarios: Sequence[Scenario],
+    rounds: int,
+    wanted: Sequence[str],
+    calm_seconds: float,
+    say: Callable[[str], None],
+) -> Results:
+    """``wanted`` are the contenders to ask; empty means all. Says a line for each measurement.
+
+    Before each one, waits up to ``calm_seconds`` for the machine to have nothing else to do.
+    """
     results = Results()
     left_behind: dict[tuple[str, str], str] = {}
     for scenario in scenarios:
@@ -33,6 +44,7 @@ def run(scenarios: Sequence[Scenario], rounds: int, wanted: Sequence[str], say: 
                 say(f"  {name:20} {reason}")
         for _ in range(rounds):
             for name in list(asked):
+                _await_calm(calm_seconds)
                 _measure(scenario, name, results, say)
                 if (scenario.name, name) in results.absent:
                     asked.remove(name)
@@ -41,6 +53,17 @@ def run(scenarios: Sequence[Scenario], rounds: int, wanted: Sequence[str], say: 
             if scenario.ladder and saturated == [f"saturated {rounds}/{rounds}"]:
                 left_behind[scenario.ladder, name] = scenario.name
     return results
+
+
+def _await_calm(limit_seconds: float) -> None:
+    deadline = time.monotonic() + limit_seconds
+    while time.monotonic() < deadline:
+        before = Machine.now()
+        time.sleep(1)
+        after = Machine.now()
+        busy = after.busy_seconds - before.busy_seconds + after.stolen_seconds - before.stolen_seconds
+        if busy / (after.at_seconds - before.at_seconds) < NOISY:
+            return
 
 
 def _measure(scenario: Scenario, name: str, results: Results, say: Callable[[str], None]) -> None:

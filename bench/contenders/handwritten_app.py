@@ -16,7 +16,8 @@ from fastapi import FastAPI, Header
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 app = FastAPI()
-client = redis.asyncio.Redis.from_url(os.environ["BENCH_REDIS_URL"], max_connections=12_000)
+# redis-py 8 gives up on a socket after 5 s by default, which would end every BLOCK that waits longer.
+client = redis.asyncio.Redis.from_url(os.environ["BENCH_REDIS_URL"], max_connections=12_000, socket_timeout=None)
 
 
 async def follow(execution_id: str, cursor: str) -> AsyncIterator[ServerSentEvent]:

@@ -145,7 +145,7 @@ class HttpFeed(Feed):
             self._poller.register(fileno, select.EPOLLIN)
         fields = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         self._heads = [
-            f"POST {path.format(execution=execution)} HTTP/1.1\r\nHost: bench\r\n{fields}Content-Length: ".encode()
+            f"POST {path.format(execution=execution)} HTTP/1.1\r\nHost: 127.0.0.1\r\n{fields}Content-Length: ".encode()
             for execution in executions
         ]
         self._bodies = [body.replace("{execution}", execution).encode().split(b"{event}") for execution in executions]

@@ -70,7 +70,7 @@ class Viewers:
         )
         seconds = time.monotonic() - started
         failures = [repr(result) for result in results if isinstance(result, BaseException)]
-        if not cursors:
+        if not cursors and not failures:
             await asyncio.wait({session.finished for session in fresh}, timeout=_OPEN_SECONDS)
             failures += ["has not got the first events"] * sum(s.viewer.next <= seen for s in fresh)
         gc.collect()
@@ -95,10 +95,10 @@ class Viewers:
             headers[watch["cursor_header"]] = cursor
         if watch["kind"] == "ws":
             subscribe = filled(watch["subscribe"]).encode()
-            request = upgrade("bench", path, watch["subprotocol"], headers)
+            request = upgrade("127.0.0.1", path, watch["subprotocol"], headers)
             return SocketSession(viewer, request, self._tally, seen, masked(TEXT, subscribe) if subscribe else b"")
         fields = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        request = f"GET {path} HTTP/1.1\r\nHost: bench\r\nAccept: text/event-stream\r\n{fields}\r\n".encode()
+        request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/event-stream\r\n{fields}\r\n".encode()
         return Session(viewer, request, self._tally, seen)
 
     async def mark(self, order: dict[str, Any]) -> dict[str, Any]:
