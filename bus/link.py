@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, cast
 
 import hiredis
@@ -20,6 +21,8 @@ from redis.exceptions import RedisError
 from bus.errors import BusUnavailableError, LinkLostError, ReplyError
 
 Push = Callable[[list[Any]], None]
+# Called with the raw reply, or the ReplyError or LinkLostError in its place; must not raise.
+Answer = Callable[[Any], None]
 # Makes a connection object of redis-py that is not connected yet.
 Dial = Callable[[], AbstractConnection]
 
@@ -46,7 +49,8 @@ class Link(asyncio.Protocol):
         self._connection = connection
         self._transport = cast("asyncio.Transport", connection._writer.transport)  # type: ignore[union-attr]  # noqa: SLF001 - the hand-over
         self._reader = hiredis.Reader(protocolError=LinkLostError, replyError=ReplyError)
-        self._waiting: deque[asyncio.Future[Any]] = deque()
+        self._waiting: deque[Answer] = deque()
+        self.received_bytes = 0
         self._outgoing: list[bytes] = []
         self._last_heard = loop.time()
         self._writable = asyncio.Event()
@@ -73,16 +77,20 @@ class Link(asyncio.Protocol):
     def send(self, *command: bytes | str | float) -> asyncio.Future[Any]:
         """Queue one command; the future gets its raw reply, ReplyError or LinkLostError."""
         future: asyncio.Future[Any] = self._loop.create_future()
+        self.request(partial(_settle, future), *command)
+        return future
+
+    def request(self, answer: Answer, *command: bytes | str | float) -> None:
+        """Queue one command; ``answer`` is called with its reply, or the error, as soon as it is read."""
         if self.lost.done():
-            future.set_exception(LinkLostError(str(self.lost.result())))
-            return future
+            answer(LinkLostError(str(self.lost.result())))
+            return
         if not self._outgoing:
             self._loop.call_soon(self._flush)
         if not self._waiting:
             self._last_heard = self._loop.time()
         self._outgoing.append(hiredis.pack_command(command))  # type: ignore[arg-type]
-        self._waiting.append(future)
-        return future
+        self._waiting.append(answer)
 
     async def drain(self) -> None:
         """Wait until the transport takes more."""
@@ -99,6 +107,7 @@ class Link(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._last_heard = self._loop.time()
+        self.received_bytes += len(data)
         reader = self._reader
         try:
             reader.feed(data)
@@ -127,13 +136,7 @@ class Link(asyncio.Protocol):
             return
         if not self._waiting:
             raise LinkLostError("Redis answered more than it was asked")
-        future = self._waiting.popleft()
-        if future.done():
-            return
-        if isinstance(reply, ReplyError):
-            future.set_exception(reply)
-        else:
-            future.set_result(reply)
+        self._waiting.popleft()(reply)
 
     def _flush(self) -> None:
         if self._outgoing and not self.lost.done():
@@ -161,9 +164,16 @@ class Link(asyncio.Protocol):
         self._connection._close()  # type: ignore[no-untyped-call]  # noqa: SLF001 - it must not warn of a transport that is ours
         self._outgoing.clear()
         while self._waiting:
-            future = self._waiting.popleft()
-            if not future.done():
-                future.set_exception(LinkLostError(str(reason)))
+            self._waiting.popleft()(LinkLostError(str(reason)))
+
+
+def _settle(future: asyncio.Future[Any], reply: Any) -> None:
+    if future.done():
+        return
+    if isinstance(reply, BusUnavailableError):
+        future.set_exception(reply)
+    else:
+        future.set_result(reply)
 
 
 def _retrieve(future: asyncio.Future[Any]) -> None:

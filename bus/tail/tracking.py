@@ -20,6 +20,7 @@ from bus.errors import BusClosedError, LinkLostError, ReplyError
 from bus.line import Line
 from bus.link import Dial, Link
 from bus.reading import RawEntry
+from bus.tail.pace import Pace
 from bus.tail.replies import streams_of
 from bus.tail.watch import Listener
 
@@ -28,7 +29,7 @@ logger = logging.getLogger(__name__)
 # One turn reads at most this many streams, and at most this many entries of them all: a turn stays a few
 # milliseconds, so that nobody waits long behind a backlog.
 TURN_KEYS: Final = 256
-TURN_ENTRIES: Final = 4096
+TURN_ENTRIES: Final = 1024
 TURN_BYTES: Final = 4 * 1024 * 1024
 MIN_COUNT: Final = 4
 MAX_COUNT: Final = 512
@@ -81,6 +82,8 @@ class TrackingTail:
         self._line = Line(dial, counters=counters, name="tail", on_connect=self._connected, on_push=self._pushed)
         self._started = False
         self._closed = False
+        self._loop = asyncio.get_running_loop()
+        self._pace = Pace()
 
     async def start(self) -> None:
         """Connect and switch tracking on. Raises BusUnavailableError, ReplyError where tracking is refused."""
@@ -114,9 +117,18 @@ class TrackingTail:
 
     def make_ready(self, watch: TrackingWatch) -> None:
         self._ready[watch] = None
-        if not self._scheduled and not self._in_flight:
-            self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._read_turn)
+        self._schedule()
+
+    def _schedule(self) -> None:
+        """Read soon: not at once, since further messages of the same packet still join the turn."""
+        if self._scheduled or self._in_flight:
+            return
+        self._scheduled = True
+        wait_seconds = self._pace.wait_seconds(self._loop.time())
+        if wait_seconds:
+            self._loop.call_later(wait_seconds, self._read_turn)
+        else:
+            self._loop.call_soon(self._read_turn)
 
     def _connected(self, link: Link) -> None:
         self._link = link
@@ -157,53 +169,59 @@ class TrackingTail:
             for watch in self._watches.get(key, ()):
                 watch.arming = False
                 self._ready[watch] = None
-        if self._ready and not self._in_flight and not self._scheduled:
-            # Not at once: further messages of the same packet still join this turn.
-            self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._read_turn)
+        if self._ready:
+            self._schedule()
 
     def _read_turn(self) -> None:
         self._scheduled = False
         link = self._link
         if self._in_flight or link is None or link.lost.done() or self._closed:
             return
-        turn: dict[bytes, _Asked] = {}
-        for watch in list(self._ready):
-            if not watch.active:
-                del self._ready[watch]
-            elif watch.key not in turn:
-                # A second watch of the same key has its own cursor and waits for the next turn.
-                del self._ready[watch]
-                turn[watch.key] = (watch, watch.cursor)
-                if len(turn) == TURN_KEYS:
-                    break
+        turn = self._take_turn()
         if not turn:
             return
         self._in_flight = True
+        self._pace.started(self._loop.time())
         count = self._count(len(turn))
         cursors = [cursor for _, cursor in turn.values()]
-        future = link.send("XREAD", "COUNT", count, "STREAMS", *turn, *cursors)
-        future.add_done_callback(lambda done: self._answered(link, turn, count, done))
+        received = link.received_bytes
+        link.request(
+            lambda reply: self._answered(link, turn, count, received, reply),
+            "XREAD", "COUNT", count, "STREAMS", *turn, *cursors,
+        )  # fmt: skip
+
+    def _take_turn(self) -> dict[bytes, _Asked]:
+        turn: dict[bytes, _Asked] = {}
+        done = []
+        for watch in self._ready:
+            # A second watch of the same key has its own cursor and waits for the next turn.
+            if watch.active and watch.key in turn:
+                continue
+            done.append(watch)
+            if watch.active:
+                turn[watch.key] = (watch, watch.cursor)
+                if len(turn) == TURN_KEYS:
+                    break
+        for watch in done:
+            del self._ready[watch]
+        return turn
 
     def _count(self, keys: int) -> int:
         return max(MIN_COUNT, min(MAX_COUNT, self._entries_a_turn // keys))
 
-    def _answered(self, link: Link, turn: dict[bytes, _Asked], count: int, future: asyncio.Future[Any]) -> None:
+    def _answered(self, link: Link, turn: dict[bytes, _Asked], count: int, received: int, reply: Any) -> None:
         if link is not self._link:
             return
         self._in_flight = False
-        error = None if future.cancelled() else future.exception()
-        if error is None:
-            self._dispatch(turn, streams_of(future.result()), count)
-        elif isinstance(error, ReplyError):
-            self._refused(link, turn, error)
-        elif not isinstance(error, LinkLostError):
-            logger.error("tail: unexpected %r", error)
+        if isinstance(reply, ReplyError):
+            self._refused(link, turn, reply)
+        elif not isinstance(reply, LinkLostError):
+            self._dispatch(turn, streams_of(reply), count)
+            self._bound_bytes(link.received_bytes - received)
         if self._ready:
-            self._read_turn()
+            self._schedule()
 
     def _dispatch(self, turn: dict[bytes, _Asked], streams: dict[bytes, list[RawEntry]], count: int) -> None:
-        size = 0
         for key, (watch, cursor) in turn.items():
             entries = streams.get(key, ())
             if not watch.active or watch.cursor != cursor:
@@ -217,9 +235,10 @@ class TrackingTail:
                 watch.cursor = entries[-1][0]
                 if len(entries) >= count:
                     self._ready[watch] = None
-                size += sum(len(value) for _, fields in entries if fields for value in fields)
             self._deliver(watch, entries)
-        # Bounded in bytes too: a backlog of large events is read in smaller bites.
+
+    def _bound_bytes(self, size: int) -> None:
+        """Read a backlog of large events in smaller bites."""
         if size > TURN_BYTES:
             self._entries_a_turn = max(MIN_COUNT, self._entries_a_turn // 2)
         elif self._entries_a_turn < TURN_ENTRIES:
