@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Final, Self
 
 import uvicorn
 import uvloop
@@ -32,7 +32,10 @@ GRACE_SECONDS: Final = 3
 
 
 def serve(settings: GatewaySettings, bus_settings: BusSettings) -> int:
-    """Serve until SIGTERM or SIGINT; the exit code: 0 drained, 2 no Redis, 3 no port, 130 interrupted at start."""
+    """Serve until SIGTERM or SIGINT.
+
+    The exit code: 0 after a drain, 2 without Redis, 3 without its port, 130 when told to stop before it was ready.
+    """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     raise_file_limit()
     try:
@@ -45,7 +48,7 @@ def serve(settings: GatewaySettings, bus_settings: BusSettings) -> int:
         return _refuse(error, EXIT_NO_PORT)
     except BusError as error:
         return _refuse(error, EXIT_NO_BUS)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         return EXIT_INTERRUPTED
     return 0
 
@@ -119,27 +122,52 @@ def uvicorn_config(app: GatewayApp) -> uvicorn.Config:
 
 
 async def _serve(listener: socket.socket, settings: GatewaySettings, bus_settings: BusSettings) -> None:
-    """Raises BusError when Redis cannot be used, ListenError."""
-    async with await open_bus(settings=bus_settings) as bus:
-        tail = await bus.tail()
-        listen(listener)
-        server = GatewayServer(create_app(bus, settings), on_ready=lambda: _announce(url_of(listener), bus, tail.mode))
-        with _signals(server.stop):
+    """Raises BusError when Redis cannot be used, ListenError, CancelledError when told to stop before it began."""
+    stopped = asyncio.Event()
+    with _Signals(stopped.set) as signals:
+        async with await _open(bus_settings, stopped) as bus:
+            tail = await bus.tail()
+            listen(listener)
+            app = create_app(bus, settings)
+            server = GatewayServer(app, on_ready=lambda: _announce(url_of(listener), bus, tail.mode))
+            signals.obey = server.stop
+            if stopped.is_set():
+                server.stop()
             await server.serve([listener])
     logger.info("gateway: stopped")
 
 
-@contextlib.contextmanager
-def _signals(stop: Callable[[], None]) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-    chosen = (signal.SIGTERM, signal.SIGINT)
-    for number in chosen:
-        loop.add_signal_handler(number, stop)
-    try:
-        yield
-    finally:
-        for number in chosen:
-            loop.remove_signal_handler(number)
+async def _open(bus_settings: BusSettings, stopped: asyncio.Event) -> Bus:
+    opening = asyncio.create_task(open_bus(settings=bus_settings))
+    stopping = asyncio.create_task(stopped.wait())
+    await asyncio.wait([opening, stopping], return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    while stopped.is_set() and not opening.done():
+        # Once is not enough: a cancellation that meets redis-py just as it has connected is lost.
+        opening.cancel()
+        await asyncio.wait([opening], timeout=0.1)
+    return await opening
+
+
+class _Signals:
+    """SIGTERM and SIGINT call ``obey``, whatever that is at the time."""
+
+    _NUMBERS: Final = (signal.SIGTERM, signal.SIGINT)
+
+    def __init__(self, obey: Callable[[], None]) -> None:
+        self.obey = obey
+
+    def __enter__(self) -> Self:
+        for number in self._NUMBERS:
+            asyncio.get_running_loop().add_signal_handler(number, self._received)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number in self._NUMBERS:
+            asyncio.get_running_loop().remove_signal_handler(number)
+
+    def _received(self) -> None:
+        self.obey()
 
 
 def _announce(url: str, bus: Bus, tail_mode: str) -> None:

@@ -163,11 +163,14 @@ def test_a_second_signal_ends_the_drain(server_url: str, prefix: str) -> None:
     assert took < 5
 
 
-def test_a_ctrl_c_while_connecting_leaves_no_traceback(fresh_server: RunningServer) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_a_signal_while_connecting_ends_it_without_a_traceback(
+    fresh_server: RunningServer, number: signal.Signals
+) -> None:
     fresh_server.pause()
     with GatewayProcess(redis_url=fresh_server.url) as gateway:
         await_connecting(gateway)
-        gateway.signal(signal.SIGINT)
+        gateway.signal(number)
         code, took = gateway.wait()
     assert code == 130
     assert took < 3
