@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -114,22 +113,11 @@ async def _document(ctx: Context) -> Document:
 
 
 async def _extracted(ctx: Context) -> Document:
-    abandoned = threading.Event()
-
     def on_page(done: int, pages: int) -> None:
-        if abandoned.is_set():
-            raise _AbandonedError
+        # Cancelling does not reach into a thread, but this does: it is refused once the attempt has ended.
         ctx.from_thread(ctx.progress, done / pages, f"page {done} of {pages}")
 
-    try:
-        return await asyncio.to_thread(extract, Path(ctx.input.path), on_page=on_page)
-    finally:
-        # Cancelling does not reach into a thread: the next page does.
-        abandoned.set()
-
-
-class _AbandonedError(Exception):
-    """Nobody waits for this text any more."""
+    return await asyncio.to_thread(extract, Path(ctx.input.path), on_page=on_page)
 
 
 async def _pace(ctx: Context) -> None:

@@ -7,17 +7,21 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bus import Bus, BusSettings, BusUnavailableError, open_bus
+from bus.log import Appended
 from tests.integration.workers.watching import (
     PATIENCE_SECONDS,
     run,
     types_of,
     until,
     until_no_jobs_left,
+    until_true,
     watch,
     working,
 )
@@ -44,6 +48,16 @@ class Gate:
             await self.opened.wait()
         finally:
             self.inside -= 1
+
+
+async def until_waiting(bus: Bus) -> None:
+    """Until a worker waits in Redis for jobs."""
+
+    async def is_waiting() -> bool:
+        clients: bytes = await bus.commands.command("CLIENT", "LIST")
+        return b"cmd=xreadgroup" in clients
+
+    await until_true(is_waiting)
 
 
 async def test_two_workers_share_a_queue_and_each_execution_is_done_once(
@@ -145,6 +159,47 @@ async def test_what_does_not_end_within_the_drain_is_cancelled_with_the_reason(b
     assert gate.inside == 0
 
 
+async def test_a_stop_does_not_interrupt_an_ending_that_is_under_way(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    ending, release = asyncio.Event(), asyncio.Event()
+    append = bus.log.append
+
+    async def slow_append(execution_id: str, events: Sequence[Sequence[bytes]], **options: Any) -> Appended:
+        if b"execution.completed" in events[-1]:
+            ending.set()
+            await release.wait()
+        return await append(execution_id, events, **options)
+
+    monkeypatch.setattr(bus.log, "append", slow_append)
+    gate = Gate()
+    gate.opened.set()
+    async with working(bus, gate.registry, drain_seconds=0) as worker:
+        execution_id = await bus.submit("gate", {})
+        await ending.wait()
+        worker.stop()
+        # Several turns of the loop: what a stop would do, it has done by then.
+        for _ in range(10):
+            await asyncio.sleep(0)
+        release.set()
+        assert (await watch(bus, execution_id))[-1].type == "execution.completed"
+        await until_no_jobs_left(bus)
+
+
+async def test_a_job_that_comes_while_a_worker_stops_is_left_to_another(
+    bus: Bus, server_url: str, settings: BusSettings
+) -> None:
+    stopping, staying = Gate(), Gate()
+    staying.opened.set()
+    async with await open_bus(server_url, settings=settings) as other:
+        async with working(bus, stopping.registry) as worker:
+            await until_waiting(bus)
+            worker.stop()
+            execution_id = await bus.submit("gate", {})
+        assert stopping.most_inside == 0
+        async with working(other, staying.registry):
+            assert (await watch(bus, execution_id))[-1].type == "execution.completed"
+    assert staying.most_inside == 1
+
+
 async def test_a_second_stop_does_not_wait_for_the_drain(bus: Bus) -> None:
     gate = Gate()
     async with working(bus, gate.registry, drain_seconds=3600) as worker:
@@ -179,6 +234,7 @@ async def test_a_step_that_cancels_something_of_its_own_does_not_end_the_worker(
         assert (await run(bus, "careless", {}))[-1].type == "execution.cancelled"
         assert (await run(bus, "gate", {}))[-1].type == "execution.completed"
         await until_no_jobs_left(bus)
+    assert bus.counters["jobs_claimed"] == 0
 
 
 async def test_a_result_that_json_cannot_carry_still_gives_the_execution_its_ending(bus: Bus) -> None:

@@ -50,7 +50,7 @@ async def until(condition: Callable[[], bool]) -> None:
     async def asked() -> bool:
         return condition()
 
-    await _until(asked)
+    await until_true(asked)
 
 
 async def jobs_left(bus: Bus, queue: str = "default") -> tuple[int, int]:
@@ -64,14 +64,14 @@ async def until_no_jobs_left(bus: Bus, queue: str = "default") -> None:
     async def none_left() -> bool:
         return await jobs_left(bus, queue) == (0, 0)
 
-    await _until(none_left)
+    await until_true(none_left)
 
 
 def types_of(entries: list[Entry]) -> list[str]:
     return [entry.type for entry in entries]
 
 
-async def _until(condition: Callable[[], Awaitable[bool]]) -> None:
+async def until_true(condition: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not await condition():  # noqa: ASYNC110 - servers and processes set no event of ours
             await asyncio.sleep(0.01)
