@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.cli.processes import Family, call, family, wait_until
+
+READY = "Ctrl-C ends all of it."
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[Family]:
+    with family(tmp_path / "up", "up", "--port", "0", "--dir", str(tmp_path / "data"), "--allow-command") as started:
+        started.await_words(READY)
+        yield started
+
+
+def shown(up: Family, name: str) -> str:
+    return next(line.split()[1] for line in up.said.splitlines() if line.startswith(name))
+
+
+def test_all_of_it_runs_and_ctrl_c_ends_all_of_it(up: Family) -> None:
+    done = call("submit", "command", 'argv=["echo", "hello"]', "--gateway", shown(up, "gateway"), "--follow")
+    assert done.returncode == 0
+    assert "hello" in done.stdout
+    assert len(up.members()) == 5  # up, gateway, worker, the server and its supervisor
+
+    up.signal(signal.SIGINT)
+
+    assert up.wait() == 0
+    up.await_nobody()
+    assert "Traceback" not in up.said
+
+
+def test_what_was_written_is_there_at_the_next_start(up: Family, tmp_path: Path) -> None:
+    gateway = shown(up, "gateway")
+    execution_id = call("submit", "command", 'argv=["true"]', "--gateway", gateway).stdout.strip()
+    before = call("tail", execution_id, "--gateway", gateway, "--json")
+    up.signal(signal.SIGTERM)
+    assert up.wait() == 0
+
+    with family(tmp_path / "again", "up", "--port", "0", "--dir", str(tmp_path / "data")) as again:
+        again.await_words(READY)
+        after = call("tail", execution_id, "--gateway", shown(again, "gateway"), "--json")
+        again.signal(signal.SIGINT)
+        again.wait()
+
+    assert before.returncode == 0
+    assert after.stdout == before.stdout
+
+
+def test_killed_itself_it_leaves_nobody_behind(up: Family) -> None:
+    given = '{"argv": ["sleep", "300"]}'
+    call("submit", "command", "--input", given, "--gateway", shown(up, "gateway"))
+    wait_until(lambda: any("sleep 300" in command for command in up.members().values()))
+
+    up.signal(signal.SIGKILL)
+    up.wait()
+
+    up.await_nobody(seconds=12.0)
+
+
+def test_the_death_of_a_part_is_told_and_ends_the_rest(up: Family) -> None:
+    os.kill(up.member("tailrace", "worker"), signal.SIGKILL)
+
+    assert up.wait() == 70
+    assert "the worker was ended by SIGKILL" in up.said
+    up.await_nobody()
+
+
+def test_a_second_one_in_the_same_directory_is_refused(up: Family, tmp_path: Path) -> None:
+    done = call("up", "--port", "0", "--dir", str(tmp_path / "data"))
+
+    assert done.returncode == 6
+    assert "another 'tailrace up' runs in" in done.stderr
+    assert up.process.poll() is None
