@@ -70,7 +70,7 @@ class Viewers:
         )
         seconds = time.monotonic() - started
         failures = [repr(result) for result in results if isinstance(result, BaseException)]
-        if not cursors and not failures:
+        if seen and not cursors and not failures:
             await asyncio.wait({session.finished for session in fresh}, timeout=_OPEN_SECONDS)
             failures += ["has not got the first events"] * sum(s.viewer.next <= seen for s in fresh)
         gc.collect()
