@@ -27,6 +27,7 @@ from tests.integration.workers.watching import (
 )
 from tests.servers import RunningServer
 from workers import Context, Outputs, Pipeline, Registry, Step, Worker
+from workers.attempt import Attempt
 
 pytestmark = pytest.mark.anyio
 
@@ -160,8 +161,8 @@ async def test_what_does_not_end_within_the_drain_is_cancelled_with_the_reason(b
 
 
 async def test_a_stop_does_not_interrupt_an_ending_that_is_under_way(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
-    ending, release = asyncio.Event(), asyncio.Event()
-    append = bus.log.append
+    ending, release, asked = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    append, stop = bus.log.append, Attempt.stop
 
     async def slow_append(execution_id: str, events: Sequence[Sequence[bytes]], **options: Any) -> Appended:
         if b"execution.completed" in events[-1]:
@@ -169,14 +170,20 @@ async def test_a_stop_does_not_interrupt_an_ending_that_is_under_way(bus: Bus, m
             await release.wait()
         return await append(execution_id, events, **options)
 
+    def noted_stop(attempt: Attempt) -> asyncio.Task[None]:
+        asked.set()
+        return stop(attempt)
+
     monkeypatch.setattr(bus.log, "append", slow_append)
+    monkeypatch.setattr(Attempt, "stop", noted_stop)
     gate = Gate()
     gate.opened.set()
     async with working(bus, gate.registry, drain_seconds=0) as worker:
         execution_id = await bus.submit("gate", {})
         await ending.wait()
         worker.stop()
-        # Several turns of the loop: what a stop would do, it has done by then.
+        await asked.wait()
+        # Several turns of the loop: a cancellation would have arrived by then.
         for _ in range(10):
             await asyncio.sleep(0)
         release.set()
