@@ -39,7 +39,6 @@ class Attempt:
         self._registry = registry
         self._consumer = consumer
         self._stopped = False
-        self._ending = False
         self._task = asyncio.create_task(self._run(), name=f"attempt:{job.execution_id}")
 
     def on_end(self, call: Callable[[asyncio.Task[None]], None]) -> None:
@@ -47,8 +46,8 @@ class Attempt:
 
     def stop(self) -> asyncio.Task[None]:
         """End the execution in ``execution.cancelled``, with the reason that the worker stops."""
-        # Once, and not when it is ending anyway: a cancellation would interrupt the ending.
-        if not self._stopped and not self._ending:
+        # Once: a second cancellation would interrupt the ending that the first one asked for.
+        if not self._stopped:
             self._stopped = True
             self._task.cancel("the worker stops")
         return self._task
@@ -104,8 +103,6 @@ class Attempt:
                 if self._stopped:
                     await _end_stopped(execution)
                 raise
-            finally:
-                self._ending = True
 
     async def _submission(self, execution_id: str) -> Submission | InputInvalidError:
         try:
