@@ -13,27 +13,26 @@ from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self
 
-from bus.address import check_url, dial_of, redacted
+from bus.address import parse_url, redacted
 from bus.checkpoints import Checkpoints
 from bus.codec import ts_of
 from bus.counters import Counters
 from bus.cursor import START, Cursor, parse
+from bus.deployment import Deployment, deployment_of
 from bus.embedded import EmbeddedServer, embedded_path, start_embedded
 from bus.entry import Entry, Gap
 from bus.errors import BusUnavailableError, ReplyError
-from bus.event import check_execution_id, new_execution_id
+from bus.event import check_execution_id, check_name, new_execution_id
 from bus.execution import Execution
 from bus.follow import follow
 from bus.jobs import Jobs, Submission
 from bus.keys import Keys
 from bus.lease import Leases
-from bus.line import Commands, Line
-from bus.link import Dial
+from bus.line import Commands
 from bus.log import Log
 from bus.publisher import Publisher
 from bus.settings import BusSettings
 from bus.state import State
-from bus.tail.choose import open_tail
 from bus.tail.watch import Tail
 
 
@@ -46,7 +45,7 @@ class Bus:
         commands: Commands,
         *,
         counters: Counters,
-        dial: Dial | None,
+        deployment: Deployment,
         server: EmbeddedServer | None = None,
     ) -> None:
         self.settings = settings
@@ -64,24 +63,21 @@ class Bus:
         self.leases = Leases(commands, self.keys, settings.retention, lease_seconds=settings.lease_seconds)
         self.checkpoints = Checkpoints(commands, self.keys, settings.retention)
         self.jobs = Jobs(commands, self.log, self.keys, settings.retention)
-        self._dial = dial
+        self._deployment = deployment
         self._owners = itertools.count(1)
         self._server = server
         self._tail: Tail | None = None
         self._tail_lock = asyncio.Lock()
 
-    @property
-    def dial(self) -> Dial:
-        """Make a connection of one's own, as for a blocking command."""
-        if self._dial is None:
-            raise BusUnavailableError("this bus has no server to connect to")
-        return self._dial
+    async def open_line(self, name: str, *, wait_seconds: float = 5.0) -> Commands:
+        """Connect once more, for commands that block; the caller closes it. Raises BusUnavailableError."""
+        return await self._deployment.open_line(name, wait_seconds=wait_seconds)
 
     async def tail(self) -> Tail:
         """The one Tail of this process, started on first use. Raises BusUnavailableError."""
         async with self._tail_lock:
             if self._tail is None:
-                self._tail = await open_tail(self._dial, self.commands, self.counters, mode=self.settings.tail)
+                self._tail = await self._deployment.open_tail(self.commands, self.settings.tail)
             return self._tail
 
     def publisher(self, execution_id: str, *, producer: str | None = None, **options: Any) -> Publisher:
@@ -114,6 +110,8 @@ class Bus:
         has that id, InvalidEventError for an input that is no JSON or too large.
         """
         chosen = self.new_execution_id() if execution_id is None else check_execution_id(execution_id)
+        check_name(pipeline, field="pipeline")
+        check_name(queue, field="queue")
         await self.jobs.submit(
             Submission(chosen, pipeline, given or {}, queue, tenant), ts=ts_of(time.time_ns() // 1_000_000)
         )
@@ -155,7 +153,10 @@ class Bus:
 
 
 async def open_bus(url: str | None = None, *, settings: BusSettings | None = None) -> Bus:
-    """Open the bus at a URL: ``redis://``, ``rediss://``, ``unix://`` or ``embedded://[path]``.
+    """Open the bus at a URL.
+
+    ``redis://``, ``rediss://``, ``unix://`` or ``embedded://[path]``; ``redis+sentinel://host:port,…/service`` or
+    ``redis+cluster://host:port,…`` for more than one server.
 
     ``embedded://`` starts a real Valkey for this process; with a path it is persistent and shared by all processes
     that name the same path. Without a URL, ``TAILRACE_REDIS_URL`` says where.
@@ -163,22 +164,19 @@ async def open_bus(url: str | None = None, *, settings: BusSettings | None = Non
     Raises InvalidInputError for a URL that cannot be used, BusUnavailableError when nobody answers there.
     """
     settings = settings or BusSettings()
-    url = url or settings.redis_url
+    target = parse_url(url or settings.redis_url)
     server: EmbeddedServer | None = None
-    if check_url(url) == "embedded":
-        server = await start_embedded(embedded_path(url))
-        url = server.url
+    if target.scheme == "embedded":
+        server = await start_embedded(embedded_path(target.url))
+        target = parse_url(server.url)
     counters = Counters()
-    dial = dial_of(url)
-    line = Line(dial, counters=counters, name="redis")
+    deployment = deployment_of(target, counters)
     try:
-        await line.connect()
-        await line.command("PING")
+        commands = await deployment.open_line("redis")
     except BusUnavailableError as error:
-        await line.aclose()
         if server is not None:
             await server.close()
         if isinstance(error, ReplyError):
             raise
-        raise BusUnavailableError(f"cannot reach Redis at {redacted(url)}: {error}") from error
-    return Bus(settings, line, counters=counters, dial=dial, server=server)
+        raise BusUnavailableError(f"cannot reach Redis at {redacted(target.url)}: {error}") from error
+    return Bus(settings, commands, counters=counters, deployment=deployment, server=server)

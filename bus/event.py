@@ -15,13 +15,14 @@ from typing import Any, Final
 
 import orjson
 
-from bus.errors import EventTooLargeError, InvalidEventError, InvalidExecutionIdError
+from bus.errors import EventTooLargeError, InvalidEventError, InvalidExecutionIdError, InvalidInputError
 
 MAX_EVENT_BYTES: Final = 256 * 1024
 MAX_TYPE_CHARS: Final = 128
 MAX_STEP_CHARS: Final = 256
 
 _TYPE = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)*", re.ASCII)
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}", re.ASCII)
 _EXECUTION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}", re.ASCII)
 # Line breaks of any kind would break frames; half a surrogate pair has no UTF-8 form.
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\u0085\u2028\u2029\ud800-\udfff]")
@@ -114,6 +115,15 @@ def check_execution_id(execution_id: object, *, field: str = "execution_id") -> 
             f"{_shown(execution_id)} is not an execution id; expected 1 to 128 letters, digits, '_' or '-'",
         )
     return execution_id
+
+
+def check_name(name: object, *, field: str) -> str:
+    """Return the name of a pipeline or queue when it is well formed. Raises InvalidInputError."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise InvalidInputError(
+            field, f"{_shown(name)} is not a name; expected 1 to 64 lower-case letters, digits, '_' or '-'"
+        )
+    return name
 
 
 def new_execution_id(unix_ms: int, random: Callable[[int], bytes]) -> str:

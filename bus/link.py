@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final, cast
 
@@ -23,8 +23,8 @@ from bus.errors import BusUnavailableError, LinkLostError, ReplyError
 Push = Callable[[list[Any]], None]
 # Called with the raw reply, or the ReplyError or LinkLostError in its place; must not raise.
 Answer = Callable[[Any], None]
-# Makes a connection object of redis-py that is not connected yet.
-Dial = Callable[[], AbstractConnection]
+# Makes a connection of redis-py and connects it.
+Dial = Callable[[], Awaitable[AbstractConnection]]
 
 PING_AFTER_SECONDS: Final = 2.0
 SILENT_AFTER_SECONDS: Final = 5.0
@@ -62,15 +62,19 @@ class Link(asyncio.Protocol):
     @classmethod
     async def open(cls, dial: Dial, on_push: Push = _ignore_push, *, timeout_seconds: float = 5.0) -> Link:
         """Connect. Raises BusUnavailableError with the reason."""
-        connection = dial()
+        # In a task of its own: a cancellation that meets redis-py in the wrong moment would be swallowed there.
+        connecting = asyncio.ensure_future(dial())
         try:
-            async with asyncio.timeout(timeout_seconds):
-                await connection.connect()  # type: ignore[no-untyped-call]
-        except TimeoutError:
-            await connection.disconnect(nowait=True)
-            raise BusUnavailableError(f"no answer from Redis within {timeout_seconds:g} s") from None
+            await asyncio.wait([connecting], timeout=timeout_seconds)
+        finally:
+            if not connecting.done():
+                connecting.cancel()
+                connecting.add_done_callback(_close_late)
+        if not connecting.done():
+            raise BusUnavailableError(f"no answer from Redis within {timeout_seconds:g} s")
+        try:
+            connection = connecting.result()
         except (RedisError, OSError) as error:
-            await connection.disconnect(nowait=True)
             raise BusUnavailableError(str(error) or type(error).__name__) from error
         return cls(connection, on_push)
 
@@ -165,6 +169,12 @@ class Link(asyncio.Protocol):
         self._outgoing.clear()
         while self._waiting:
             self._waiting.popleft()(LinkLostError(str(reason)))
+
+
+def _close_late(connecting: asyncio.Future[AbstractConnection]) -> None:
+    """Nobody waits for this connection any more."""
+    if not connecting.cancelled() and connecting.exception() is None:
+        connecting.result()._close()  # type: ignore[no-untyped-call]  # noqa: SLF001 - as in Link
 
 
 def _settle(future: asyncio.Future[Any], reply: Any) -> None:

@@ -12,7 +12,7 @@ from typing import Final
 from bus.bus import Bus
 from bus.errors import BusUnavailableError, ReplyError
 from bus.jobs import Job, Taken, UnusableJob
-from bus.line import Line
+from bus.line import Commands
 from bus.retry import Backoff
 from workers.attempt import ENDING_SECONDS, Attempt
 from workers.registry import Registry
@@ -21,7 +21,7 @@ from workers.settings import WorkerSettings
 logger = logging.getLogger(__name__)
 
 # How long a take waits in Redis: as long as the last act of a stop may have to wait for it.
-BLOCK_MS: Final = 500
+BLOCK_MS: Final = 200
 # How long a take waits for a lost connection, likewise.
 LINE_WAIT_SECONDS: Final = 1.0
 # How often jobs of lost workers are looked for.
@@ -68,9 +68,8 @@ class Worker:
 
     async def run(self) -> None:
         """Raises BusUnavailableError when Redis cannot be reached at start; later it is waited for."""
-        line = Line(self._bus.dial, counters=self._bus.counters, name="jobs", wait_seconds=LINE_WAIT_SECONDS)
+        line = await self._bus.open_line("jobs", wait_seconds=LINE_WAIT_SECONDS)
         try:
-            await line.connect()
             await self._open_queues()
             taking = asyncio.create_task(self._take_jobs(line), name="worker:take")
             keeping = asyncio.create_task(self._keep_jobs(), name="worker:keep")
@@ -82,7 +81,7 @@ class Worker:
                 self._news.set()
                 await self._stop_attempts()
                 keeping.cancel()
-                # A take under way is not interrupted: Redis may just be giving us a job.
+                # A take under way is not cancelled, because Redis may just be giving us a job: it ends by itself.
                 await asyncio.wait([taking, keeping])
             await taking
             await self._leave_queues()
@@ -96,7 +95,7 @@ class Worker:
         finally:
             stopping.cancel()
 
-    async def _take_jobs(self, line: Line) -> None:
+    async def _take_jobs(self, line: Commands) -> None:
         while not self._stopping.is_set():
             free = self.settings.concurrency - len(self._attempts)
             if free == 0:
@@ -130,7 +129,7 @@ class Worker:
                     break
         return []
 
-    async def _take(self, free: int, line: Line) -> list[Taken]:
+    async def _take(self, free: int, line: Commands) -> list[Taken]:
         jobs, queues = self._bus.jobs, self.settings.queues
         if len(queues) == 1:
             return await jobs.take(queues, self.name, count=free, block_ms=BLOCK_MS, line=line)

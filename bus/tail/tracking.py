@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 from bus.counters import Counters
@@ -62,6 +63,9 @@ class TrackingWatch:
 
 
 # A watch, and the cursor it was read from.
+# One key that cannot be read, or not here: those who watch it find out why.
+_OF_THE_KEY: Final = frozenset({"WRONGTYPE", "NOPERM", "MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN"})
+
 _Asked = tuple[TrackingWatch, bytes]
 
 
@@ -70,12 +74,14 @@ class TrackingTail:
 
     mode = "tracking"
 
-    def __init__(self, dial: Dial, *, counters: Counters) -> None:
+    def __init__(self, dial: Dial, *, counters: Counters, alone: bool = False) -> None:
+        """Watch over connections that ``dial`` makes; ``alone`` reads each stream with a command of its own."""
+        self._alone = alone
         self._counters = counters
         self._watches: dict[bytes, list[TrackingWatch]] = {}
         # Ordered: who became ready first is read first, who had more than its share goes to the end.
         self._ready: dict[TrackingWatch, None] = {}
-        self._in_flight = False
+        self._in_flight = 0
         self._scheduled = False
         self._link: Link | None = None
         self._entries_a_turn = TURN_ENTRIES
@@ -90,6 +96,10 @@ class TrackingTail:
         await self._line.connect()
         await self._line.command("CLIENT", "TRACKING", "ON")
         self._started = True
+
+    @property
+    def connected(self) -> bool:
+        return self._line.connected
 
     async def aclose(self) -> None:
         self._closed = True
@@ -132,7 +142,7 @@ class TrackingTail:
 
     def _connected(self, link: Link) -> None:
         self._link = link
-        self._in_flight = False
+        self._in_flight = 0
         if self._started:
             link.send("CLIENT", "TRACKING", "ON").add_done_callback(self._tracking_answered)
             self._disturb_all("reconnected")
@@ -180,15 +190,16 @@ class TrackingTail:
         turn = self._take_turn()
         if not turn:
             return
-        self._in_flight = True
         self._pace.started(self._loop.time())
         count = self._count(len(turn))
-        cursors = [cursor for _, cursor in turn.values()]
         received = link.received_bytes
-        link.request(
-            lambda reply: self._answered(link, turn, count, received, reply),
-            "XREAD", "COUNT", count, "STREAMS", *turn, *cursors,
-        )  # fmt: skip
+        # Keys of different slots cannot share a command, not even on the node that has them all.
+        reads = [{key: asked} for key, asked in turn.items()] if self._alone else [turn]
+        self._in_flight = len(reads)
+        for read in reads:
+            cursors = [cursor for _, cursor in read.values()]
+            answer = partial(self._answered, link, read, count, received)
+            link.request(answer, "XREAD", "COUNT", count, "STREAMS", *read, *cursors)
 
     def _take_turn(self) -> dict[bytes, _Asked]:
         turn: dict[bytes, _Asked] = {}
@@ -212,7 +223,7 @@ class TrackingTail:
     def _answered(self, link: Link, turn: dict[bytes, _Asked], count: int, received: int, reply: Any) -> None:
         if link is not self._link:
             return
-        self._in_flight = False
+        self._in_flight -= 1
         if isinstance(reply, ReplyError):
             self._refused(link, turn, reply)
         elif not isinstance(reply, LinkLostError):
@@ -253,8 +264,7 @@ class TrackingTail:
             self._disturb(watch, "listener failed")
 
     def _refused(self, link: Link, turn: dict[bytes, _Asked], error: ReplyError) -> None:
-        if error.code in {"WRONGTYPE", "NOPERM"}:
-            # One key that is no stream must not stop the others: those who watch find out which it is.
+        if error.code in _OF_THE_KEY:
             for watch, _ in turn.values():
                 self._disturb(watch, str(error))
             return

@@ -1,0 +1,102 @@
+"""How Redis is deployed, as far as connections go: one server (or Sentinel's choice of one), or a cluster."""
+
+from __future__ import annotations
+
+import logging
+from typing import Literal, Protocol
+
+from bus.address import Target, dial_of, node_url
+from bus.cluster.line import ClusterLine
+from bus.cluster.slots import Address
+from bus.cluster.tail import ClusterTail
+from bus.counters import Counters
+from bus.errors import InvalidInputError, LinkLostError, ReplyError
+from bus.line import Commands, Line
+from bus.link import Dial
+from bus.tail.blocking import BlockingTail
+from bus.tail.tracking import TrackingTail
+from bus.tail.watch import Tail
+
+logger = logging.getLogger(__name__)
+
+TailMode = Literal["auto", "tracking", "blocking"]
+
+
+class Deployment(Protocol):
+    """Makes connections. Promises that what it opened is connected; raises BusUnavailableError where nobody answers."""
+
+    async def open_line(self, name: str, *, wait_seconds: float = 5.0) -> Commands: ...
+
+    async def open_tail(self, shared: Commands, mode: TailMode) -> Tail:
+        """Raises ReplyError when tracking is demanded and refused."""
+
+
+class Standalone:
+    def __init__(self, dial: Dial, counters: Counters) -> None:
+        self._dial = dial
+        self._counters = counters
+
+    async def open_line(self, name: str, *, wait_seconds: float = 5.0) -> Line:
+        line = Line(self._dial, counters=self._counters, name=name, wait_seconds=wait_seconds)
+        try:
+            await line.connect()
+        except BaseException:
+            await line.aclose()
+            raise
+        return line
+
+    async def open_tail(self, shared: Commands, mode: TailMode) -> Tail:
+        """Tracking where it is allowed, blocking where it is not, and never silently."""
+        if mode != "blocking":
+            tail = TrackingTail(self._dial, counters=self._counters)
+            try:
+                await tail.start()
+            except (ReplyError, LinkLostError) as refusal:
+                await tail.aclose()
+                if mode == "tracking":
+                    raise
+                self._counters.add("tail_fallbacks")
+                logger.warning("tail: CLIENT TRACKING refused (%s); falling back to blocking XREAD", refusal)
+            else:
+                return tail
+        return BlockingTail(lambda: self.open_line("tail"), shared, counters=self._counters)
+
+
+class Cluster:
+    def __init__(self, target: Target, counters: Counters) -> None:
+        self._target = target
+        self._counters = counters
+
+    async def open_line(self, name: str, *, wait_seconds: float = 5.0) -> ClusterLine:
+        line = ClusterLine(
+            self._dial_node, self._target.addresses, counters=self._counters, name=name, wait_seconds=wait_seconds
+        )
+        try:
+            await line.connect()
+        except BaseException:
+            await line.aclose()
+            raise
+        return line
+
+    async def open_tail(self, shared: Commands, mode: TailMode) -> Tail:
+        """Tracking only: a blocking read of several logs cannot cross slots."""
+        if mode == "blocking":
+            raise InvalidInputError("tail", "'blocking' does not work on a cluster; use 'tracking' or 'auto'")
+        if not isinstance(shared, ClusterLine):
+            raise TypeError("a cluster's tail needs the cluster's line")
+        tail = ClusterTail(shared, self._dial_node, counters=self._counters)
+        try:
+            await tail.start()
+        except BaseException:
+            await tail.aclose()
+            raise
+        return tail
+
+    def _dial_node(self, address: Address) -> Dial:
+        return dial_of(node_url(self._target, address))
+
+
+def deployment_of(target: Target, counters: Counters) -> Deployment:
+    if target.kind == "cluster":
+        return Cluster(target, counters)
+    return Standalone(dial_of(target), counters)
