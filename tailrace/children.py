@@ -19,6 +19,7 @@ from tailrace.lifeline import Lifeline
 POLL_SECONDS: Final = 0.05
 READY_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 5.0
+ORPHAN_SECONDS: Final = 2.0
 SHOWN_LOG_LINES: Final = 15
 
 
@@ -82,11 +83,13 @@ class Children:
     the lifeline ends them.
     """
 
-    def __init__(self, log_directory: Path, *, stop_seconds: float = STOP_SECONDS) -> None:
+    def __init__(
+        self, log_directory: Path, *, stop_seconds: float = STOP_SECONDS, orphan_seconds: float = ORPHAN_SECONDS
+    ) -> None:
         self.log_directory = log_directory
         self._stop_seconds = stop_seconds
         self.all: list[Child] = []
-        self._lifeline = Lifeline()
+        self._lifeline = Lifeline(orphan_seconds)
 
     def start(self, name: str, *arguments: str) -> Child:
         """Run ``tailrace <arguments>``; what it says goes to ``<name>.log``."""

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 def explain(error: Exception) -> tuple[ExitCode, str]:
     """Say what happened and how to cure it, in one line."""
+    if isinstance(error, ImportError):
+        return ExitCode.INTERNAL, f"the installation is incomplete ({error}); install tailrace again"
     from pydantic import ValidationError  # noqa: PLC0415 - see above
 
     import bus  # noqa: PLC0415 - see above

@@ -9,23 +9,26 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import threading
 import time
 from typing import Final
 
-VARIABLE: Final = "TAILRACE_LIFELINE_FD"
+VARIABLE: Final = "TAILRACE_LIFELINE"
 # To gateways and workers a second SIGTERM says not to wait for anybody.
 HURRY_SECONDS: Final = 0.5
-GRACE_SECONDS: Final = 8.0
 
 
 class Lifeline:
-    def __init__(self) -> None:
+    """``orphan_seconds`` is what a child has to end in order after its parent died."""
+
+    def __init__(self, orphan_seconds: float) -> None:
         self.read_descriptor, self._write_descriptor = os.pipe()
+        self._orphan_seconds = orphan_seconds
 
     def environment(self) -> dict[str, str]:
-        return {VARIABLE: str(self.read_descriptor)}
+        return {VARIABLE: f"{self.read_descriptor}:{self._orphan_seconds:g}"}
 
     def close(self) -> None:
         """Idempotent. Children that still run are told to end."""
@@ -37,21 +40,21 @@ class Lifeline:
 
 def hold_on() -> None:
     """In a child: end with the parent. Does nothing in a process that was started by hand."""
-    given = os.environ.pop(VARIABLE, "")
-    if not given.isdecimal():
+    given = re.fullmatch(r"(\d+):(\d+(?:\.\d+)?)", os.environ.pop(VARIABLE, ""))
+    if given is None:
         return
-    descriptor = int(given)
+    descriptor, orphan_seconds = int(given[1]), float(given[2])
     try:
         os.set_inheritable(descriptor, False)
     except OSError:
         return
-    threading.Thread(target=_await_end, args=(descriptor,), name="lifeline", daemon=True).start()
+    threading.Thread(target=_await_end, args=(descriptor, orphan_seconds), name="lifeline", daemon=True).start()
 
 
-def _await_end(descriptor: int) -> None:
+def _await_end(descriptor: int, orphan_seconds: float) -> None:
     os.read(descriptor, 1)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(HURRY_SECONDS)
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(GRACE_SECONDS)
+    time.sleep(orphan_seconds)
     os._exit(128 + signal.SIGTERM)

@@ -18,6 +18,8 @@ from tailrace.local import start_gateway, start_worker
 LOOK_SECONDS: Final = 0.5
 # What gateways and workers leave their viewers and executions by default, and a little.
 STOP_SECONDS: Final = 15.0
+# What a worker needs to kill a program that does not heed SIGTERM, and a little.
+ORPHAN_SECONDS: Final = 6.0
 
 
 async def stand_alone(directory: Path, *, host: str, port: int, allow_command: bool) -> None:
@@ -26,7 +28,7 @@ async def stand_alone(directory: Path, *, host: str, port: int, allow_command: b
         logs = server.directory / "logs"
         logs.mkdir(exist_ok=True)
         with _alone(server):
-            async with Children(logs, stop_seconds=STOP_SECONDS) as children:
+            async with Children(logs, stop_seconds=STOP_SECONDS, orphan_seconds=ORPHAN_SECONDS) as children:
                 start_worker(children, "worker", server.url, *(["--allow-command"] if allow_command else []))
                 _, url = await start_gateway(children, "gateway", server.url, host=host, port=port)
                 print(

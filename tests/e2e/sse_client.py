@@ -108,6 +108,9 @@ class SseStream:
             raise AssertionError(f"it did not end within {seconds:g} s; the last were {got[-3:]}") from None
         return got
 
+    def expect_unnamed(self, unnamed: bool) -> None:
+        self.frames_reader = FrameReader(named=not unnamed)
+
     def reset(self) -> None:
         """Vanish with a reset, as a process does that is killed with unread data."""
         connection: socket.socket = self._writer.get_extra_info("socket")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -54,7 +55,7 @@ def test_what_was_written_is_there_at_the_next_start(up: Family, tmp_path: Path)
 
 
 def test_killed_itself_it_leaves_nobody_behind(up: Family) -> None:
-    given = '{"argv": ["sleep", "300"]}'
+    given = json.dumps({"argv": ["sh", "-c", "trap '' TERM; sleep 300"]})
     call("submit", "command", "--input", given, "--gateway", shown(up, "gateway"))
     wait_until(lambda: any("sleep 300" in command for command in up.members().values()))
 
@@ -65,7 +66,7 @@ def test_killed_itself_it_leaves_nobody_behind(up: Family) -> None:
 
 
 def test_the_death_of_a_part_is_told_and_ends_the_rest(up: Family) -> None:
-    os.kill(up.member("tailrace", "worker"), signal.SIGKILL)
+    os.kill(up.member("-m tailrace worker"), signal.SIGKILL)
 
     assert up.wait() == 70
     assert "the worker was ended by SIGKILL" in up.said

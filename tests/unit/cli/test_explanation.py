@@ -21,6 +21,7 @@ from tailrace.explanation import explain
         (bus.LeaseHeldError("x", "them"), ExitCode.CONFLICT),
         (bus.BusUnavailableError("refused"), ExitCode.BUS),
         (EmbeddedServerError("disk full"), ExitCode.BUS),
+        (ImportError("No module named 'redis'"), ExitCode.INTERNAL),
         (ZeroDivisionError("ours"), ExitCode.INTERNAL),
     ],
 )
