@@ -39,7 +39,7 @@ class Numbering:
         if self.number is not None and cursor.n == self.number + 1:
             self.cursor, self.number = cursor, cursor.n
             return True
-        if self.number is None or cursor.n == 0 or self._fell_in(cursor):
+        if cursor.n == 0 or self._fell_in(cursor):
             self._step(cursor)
             return True
         return False

@@ -68,7 +68,7 @@ if not state[1] then
   if tail then
     local digits = string.match(tail[1], '-(%d+)$')
     n = #digits <= MAX_DIGITS and tonumber(digits) or 0
-    last = nil
+    if n > 0 then last = nil end
   end
 end
 if producer ~= '' and last and tonumber(ARGV[2]) > last + 1 then
