@@ -96,7 +96,8 @@ class Children:
         log_path = self.log_directory / f"{name.replace(' ', '-')}.log"
         with log_path.open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "tailrace", *arguments],
+                # -P: what lies in the user's directory, say a bus.py, is not ours to import.
+                [sys.executable, "-P", "-m", "tailrace", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -17,8 +17,8 @@ from tailrace.watch import Connected, Disconnected, Item
 class Audience:
     """``names`` are the gateways' by URL.
 
-    ``halfway`` is set when a viewer has seen half of the work, ``resumed_at`` (monotonic seconds) when all who were on
-    a gateway that died are on another.
+    ``halfway`` is set when a viewer has seen half of the work and all are connected, ``resumed_at`` (monotonic seconds)
+    when all who were on a gateway that died are on another.
     """
 
     def __init__(
@@ -67,8 +67,7 @@ class Audience:
         story = self._scene.story
         match item:
             case Received():
-                if story.take(item) and story.share >= 0.5:
-                    self.halfway.set()
+                story.take(item)
             case Connected():
                 self._scene.resumed += item.resumed
                 self._to_resume.discard(viewer)
@@ -76,5 +75,8 @@ class Audience:
                     self.resumed_at = time.monotonic()
             case Disconnected():
                 viewer.gateway = None
+        # A short document may be half done before everybody is there: who is not watching cannot resume.
+        if story.share >= 0.5 and all(each.gateway for each in self.viewers):
+            self.halfway.set()
         self._scene.audience = {name: self.on(url) for url, name in self._names.items()}
         self._screen.show(self._scene)

@@ -14,7 +14,7 @@ from typing import Final
 from uuid import uuid4
 
 FAMILY_VARIABLE: Final = "TAILRACE_TEST_FAMILY"
-TAILRACE: Final = (sys.executable, "-m", "tailrace")
+TAILRACE: Final = (sys.executable, "-P", "-m", "tailrace")
 
 
 def call(*arguments: str, env: Mapping[str, str] | None = None, stdin: str = "") -> subprocess.CompletedProcess[str]:
