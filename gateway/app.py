@@ -21,16 +21,26 @@ from gateway.guard import CrashGuard, HostGuard
 from gateway.hub import Hub, HubLimits
 from gateway.problem_docs import with_problem_schema
 from gateway.problems import ProblemError, problem_of
-from gateway.routes import events, executions, health, index
+from gateway.routes import events, executions, health, index, ws
 from gateway.settings import GatewaySettings
+
+
+# What servers look up in a scope while they write the body.
+_KEPT_OF_SCOPE = frozenset({"type", "method", "http_version"})
 
 
 class GatewayApp(FastAPI):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
+        if scope["type"] in {"http", "websocket"}:
             # The server's own, before every layer wraps it once more: streams write through it without a task.
-            scope.setdefault("state", {})["server_send"] = send
-        await super().__call__(scope, receive, send)
+            state = scope.setdefault("state", {})
+            state.update(server_send=send, afterwards=None)
+            await super().__call__(scope, receive, send)
+            if (afterwards := state.get("afterwards")) is not None:
+                _forget_request(scope)
+                await afterwards(receive)
+        else:
+            await super().__call__(scope, receive, send)
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
@@ -65,12 +75,19 @@ def create_app(bus: Bus, settings: GatewaySettings) -> GatewayApp:
     app.include_router(health.router)
     app.include_router(executions.router, prefix="/v1")
     app.include_router(events.router, prefix="/v1")
+    app.include_router(ws.router, prefix="/v1")
     for kind in (BusError, ProblemError, RequestValidationError, ValidationError, HTTPException):
         app.add_exception_handler(kind, _answer)
     # The last one added stands outermost.
     app.add_middleware(HostGuard, allowed=settings.allowed_hosts)
     app.add_middleware(CrashGuard)
     return app
+
+
+def _forget_request(scope: Scope) -> None:
+    """Let go of what answering took: a stream may last for days, and there may be thousands of them."""
+    for name in scope.keys() - _KEPT_OF_SCOPE:
+        del scope[name]
 
 
 async def _answer(_: Request, error: Exception) -> Response:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
 from bus.continuity import Numbering
@@ -13,16 +14,18 @@ from bus.errors import ExecutionUnknownError, InvalidInputError
 from bus.event import check_execution_id, check_step
 from gateway.hub import Filter
 from gateway.hub.filter import MAX_PATTERNS, check_pattern
-from gateway.render import SSE, SSE_UNNAMED, Format
+from gateway.render import NDJSON, SSE, SSE_UNNAMED, Format
 from gateway.sse import HubResponse
 
 if TYPE_CHECKING:
     from gateway.context import Gateway
 
 MAX_COALESCE_MS = 1000
+SSE_TYPE = "text/event-stream"
+NDJSON_TYPE = "application/x-ndjson"
 
 
-async def stream(request: Request, gateway: Gateway, execution_id: str) -> Response:
+async def stream(request: Request, gateway: Gateway, execution_id: str, media_type: str = SSE_TYPE) -> Response:
     """Replay after the client's cursor, then live, until the terminal event.
 
     204 when the client has had the terminal event: that is what stops an EventSource (WHATWG HTML, 9.2.3).
@@ -30,9 +33,9 @@ async def stream(request: Request, gateway: Gateway, execution_id: str) -> Respo
     """
     check_execution_id(execution_id)
     cursor = start_cursor(request)
-    rendering = _rendering(request)
-    wanted = _filter(request)
-    coalesce_ms = _coalesce_ms(request)
+    rendering = NDJSON if media_type == NDJSON_TYPE else _sse_of(request)
+    wanted = filter_of(request)
+    coalesce_ms = coalesce_ms_of(request)
     log, hub = gateway.bus.log, gateway.hub
     state = await log.state(execution_id)
     if state is None and not await log.exists(execution_id):
@@ -48,11 +51,12 @@ async def stream(request: Request, gateway: Gateway, execution_id: str) -> Respo
         rendering=rendering,
         wanted=wanted,
         coalesce_ms=coalesce_ms,
-        retry_ms=gateway.settings.retry_ms,
+        retry_ms=gateway.settings.retry_ms if media_type == SSE_TYPE else None,
+        media_type=media_type,
     )
 
 
-def start_cursor(request: Request) -> Cursor | None:
+def start_cursor(request: HTTPConnection) -> Cursor | None:
     """Where to begin; None for the present head.
 
     Last-Event-ID is what the client has seen, so it wins over ``from``, which stays in the URL when an EventSource
@@ -67,7 +71,7 @@ def start_cursor(request: Request) -> Cursor | None:
     return None if given == "tail" else parse(given, field="from")
 
 
-def _rendering(request: Request) -> Format:
+def _sse_of(request: HTTPConnection) -> Format:
     given = request.query_params.get("events")
     if given is None or given == "named":
         return SSE
@@ -76,18 +80,23 @@ def _rendering(request: Request) -> Format:
     raise InvalidInputError("events", f"{given[:32]!r} is not known; use 'message' for unnamed events, or leave it out")
 
 
-def _filter(request: Request) -> Filter | None:
+def filter_of(request: HTTPConnection) -> Filter | None:
     types = request.query_params.get("types")
-    step = request.query_params.get("step")
+    given = None if types is None else types.split(",") if types else []
+    return make_filter(given, request.query_params.get("step"))
+
+
+def make_filter(types: Sequence[str] | None, step: str | None) -> Filter | None:
+    """None for one that leaves nothing out. Raises InvalidInputError."""
     if types is None and step is None:
         return None
-    patterns = tuple(check_pattern(part) for part in types.split(",")) if types else ()
+    patterns = tuple(check_pattern(pattern) for pattern in types or ())
     if len(patterns) > MAX_PATTERNS:
         raise InvalidInputError("types", f"has {len(patterns)} patterns, the limit is {MAX_PATTERNS}")
     return Filter(patterns, None if step is None else check_step(step))
 
 
-def _coalesce_ms(request: Request) -> int:
+def coalesce_ms_of(request: HTTPConnection) -> int:
     given = request.query_params.get("coalesce_ms")
     if given is None:
         return 0

@@ -19,7 +19,10 @@ Message = MutableMapping[str, Any]
 
 
 class Format(Protocol):
-    """How one kind of viewer wants its bytes; ``message`` wraps them for the ASGI server."""
+    """How one kind of viewer wants its bytes; ``message`` wraps them for the ASGI server.
+
+    No bytes, as heartbeat or control, mean that there is nothing to say.
+    """
 
     name: str
     heartbeat: bytes

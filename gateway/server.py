@@ -20,6 +20,7 @@ from gateway.app import GatewayApp, create_app
 from gateway.context import Gateway
 from gateway.listener import BACKLOG, ListenError, bind, listen, raise_file_limit, url_of
 from gateway.settings import GatewaySettings
+from gateway.ws.limits import MAX_FRAME_BYTES, PING_SECONDS, PONG_SECONDS
 
 logger = logging.getLogger(__name__)
 
@@ -108,6 +109,11 @@ def uvicorn_config(app: GatewayApp) -> uvicorn.Config:
         app,
         http="httptools",
         ws="websockets-sansio",
+        ws_max_size=MAX_FRAME_BYTES,
+        ws_ping_interval=PING_SECONDS,
+        ws_ping_timeout=PONG_SECONDS,
+        # Costs more processor and memory for each connection than all the rest of it.
+        ws_per_message_deflate=False,
         lifespan="on",
         log_config=None,
         log_level="warning",

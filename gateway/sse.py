@@ -1,8 +1,9 @@
-"""The SSE response: sse-starlette's headers and HEAD, with the hub in place of its stream loop."""
+"""The streaming response, SSE or NDJSON: sse-starlette's headers and HEAD, with the hub in place of its stream loop."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 
 from sse_starlette import EventSourceResponse
 from starlette.types import Receive, Scope, Send
@@ -44,19 +45,29 @@ class HubResponse(EventSourceResponse):
             await super().__call__(scope, receive, send)
             return
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        sink = AsgiSink(scope.get("state", {}).get("server_send", send))
+        state = scope.get("state", {})
+        sink = AsgiSink(state.get("server_send", send))
         viewer = Viewer(sink, self._rendering, self._position, wanted=self._wanted, coalesce_ms=self._coalesce_ms)
         viewer.principal = self._principal
-        topic = self._topic
-        sink.on_drained = lambda: topic.drained(viewer)
+        sink.on_drained = partial(self._topic.drained, viewer)
         if self._retry_ms is not None:
             sink.write(self._rendering.message(b"retry: %d\n\n" % self._retry_ms))
-        try:
-            topic.join(viewer)
-            while (await receive())["type"] != "http.disconnect":
-                pass
-        finally:
-            self._hub.leave(topic, viewer)
+        watching = partial(watch, self._hub, self._topic, viewer)
+        if "afterwards" in state:
+            # The request has been answered for; what waits from here on need not hold it, nor the layers around it.
+            state["afterwards"] = watching
+        else:
+            await watching(receive)
+
+
+async def watch(hub: Hub, topic: Topic, viewer: Viewer, receive: Receive) -> None:
+    """Stay until the viewer has gone, or the hub has finished it."""
+    try:
+        topic.join(viewer)
+        while (await receive())["type"] != "http.disconnect":
+            pass
+    finally:
+        hub.leave(topic, viewer)
 
 
 async def _nothing() -> AsyncIterator[bytes]:

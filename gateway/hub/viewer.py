@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
 from enum import Enum
 from typing import Protocol
 
@@ -18,6 +19,9 @@ class Sink(Protocol):
 
     def finish(self, message: Message) -> None:
         """Write the last frames and close well."""
+
+    def send_away(self, message: Message) -> None:
+        """Like ``finish``, for a viewer that shall come back elsewhere."""
 
     def cut(self) -> None:
         """Close at once; what the socket held is lost to this connection, not to the viewer's cursor."""
@@ -43,6 +47,7 @@ class Viewer:
         "sink",
         "stage",
         "stuck_since",
+        "turn",
         "wanted",
     )
 
@@ -54,12 +59,15 @@ class Viewer:
         *,
         wanted: Filter | None = None,
         coalesce_ms: int = 0,
+        turn: AbstractAsyncContextManager[None] | None = None,
     ) -> None:
+        """``turn`` is entered for reading a page of the log, where several viewers share a connection."""
         self.sink = sink
         self.rendering = rendering
         self.position = position
         self.wanted = wanted
         self.coalesce_ms = coalesce_ms
+        self.turn = turn
         self.stage = Stage.REPLAYING
         # Whether the position was found in the log since the last disturbance.
         self.proved = False

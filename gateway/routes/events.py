@@ -1,4 +1,4 @@
-"""The events of one execution: one URL, live as SSE or paged as JSON."""
+"""The events of one execution: one URL, live as SSE or NDJSON, or paged as JSON."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from gateway.accept import choose
 from gateway.context import CurrentGateway
-from gateway.events_route import stream
+from gateway.events_route import NDJSON_TYPE, SSE_TYPE, stream
 from gateway.page import read_page
 from gateway.parsing import ExecutionId, check_limit
 from gateway.problem_docs import problems
@@ -17,9 +17,9 @@ from gateway.schemas import EventPage
 
 router = APIRouter(tags=["events"])
 
-STREAM = "text/event-stream"
 PAGE = "application/json"
-OFFERED = {STREAM: STREAM, PAGE: PAGE}
+# The page before NDJSON: application/* is what programs say that know of neither.
+OFFERED = {kind: kind for kind in (SSE_TYPE, PAGE, NDJSON_TYPE)}
 DEFAULT_LIMIT = 100
 
 
@@ -31,9 +31,9 @@ DEFAULT_LIMIT = 100
         200: {
             "model": EventPage,
             "description": "A page (`application/json`), or the log from the cursor on and then live "
-            "(`text/event-stream`; resume with `Last-Event-ID`). Without an `Accept` that prefers one of them: "
-            "a page when `after` or `limit` is given, else the stream.",
-            "content": {STREAM: {"schema": {"type": "string"}}},
+            "(`text/event-stream` or `application/x-ndjson`; resume with `Last-Event-ID` or `from`). Without an "
+            "`Accept` that prefers one of them: a page when `after` or `limit` is given, else `text/event-stream`.",
+            "content": {SSE_TYPE: {"schema": {"type": "string"}}, NDJSON_TYPE: {"schema": {"type": "string"}}},
         },
         204: {"description": "The execution has ended and nothing follows the cursor (stream only)"},
         **problems(400, 404, 406, 409, 422, 503),
@@ -49,11 +49,11 @@ async def read_events(
     limit: Annotated[int | None, Query(ge=1, description="Most events of a page", examples=[100])] = None,
 ) -> Response:
     paged = after is not None or limit is not None
-    chosen = choose(request.headers.get("accept"), OFFERED, default=PAGE if paged else STREAM)
-    if chosen == STREAM:
-        return await stream(request, gateway, execution_id)
+    chosen = choose(request.headers.get("accept"), OFFERED, default=PAGE if paged else SSE_TYPE)
+    if chosen in {SSE_TYPE, NDJSON_TYPE}:
+        return await stream(request, gateway, execution_id, chosen)
     if chosen == PAGE:
         count = check_limit(DEFAULT_LIMIT if limit is None else limit, gateway.settings.max_page)
         return await read_page(gateway, execution_id, after or "", count)
-    detail = f"events come as {STREAM} or {PAGE}; this Accept header allows neither"
+    detail = f"events come as {', '.join(OFFERED)}; this Accept header allows none of them"
     raise ProblemError(Problem(406, "not_acceptable", detail, "Accept", {"available": list(OFFERED)}))

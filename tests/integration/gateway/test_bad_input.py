@@ -58,10 +58,10 @@ async def test_a_limit_out_of_bounds_is_refused(client: httpx.AsyncClient, limit
     assert problem(answer, 422, "invalid_request", "limit")["errors"][0]["field"] == "limit"
 
 
-async def test_an_accept_that_allows_neither_representation_is_not_acceptable(client: httpx.AsyncClient) -> None:
+async def test_an_accept_that_allows_no_representation_is_not_acceptable(client: httpx.AsyncClient) -> None:
     answer = await client.get("/v1/executions/e/events", headers={"Accept": "image/png"})
     body = problem(answer, 406, "not_acceptable", "Accept")
-    assert body["available"] == ["text/event-stream", "application/json"]
+    assert body["available"] == ["text/event-stream", "application/json", "application/x-ndjson"]
 
 
 @pytest.mark.parametrize(

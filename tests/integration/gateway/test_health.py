@@ -100,7 +100,7 @@ async def test_openapi_documents_answers_and_problems_of_every_route(client: htt
         *("202", "400", "408", "409", "413", "415", "422", "503"),
     }
     events = paths["/v1/executions/{execution_id}/events"]["get"]["responses"]
-    assert set(events["200"]["content"]) == {"application/json", "text/event-stream"}
+    assert set(events["200"]["content"]) == {"application/json", "application/x-ndjson", "text/event-stream"}
     assert set(events) == {"200", "204", "400", "404", "406", "409", "422", "503"}
     schemas = document["components"]["schemas"]
     assert {"ProblemDetails", "EventPage", "ExecutionState", "Submitted"} <= set(schemas)

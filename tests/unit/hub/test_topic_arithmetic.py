@@ -67,6 +67,9 @@ class FakeSink:
         self.write(message)
         self.finished = True
 
+    def send_away(self, message: Message) -> None:
+        self.finish(message)
+
     def cut(self) -> None:
         self.finished = True
 

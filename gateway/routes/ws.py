@@ -1,0 +1,64 @@
+"""WebSocket: many executions over one socket, or one that the URL names."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import cast
+
+from fastapi import APIRouter
+from starlette.requests import HTTPConnection
+from starlette.routing import WebSocketRoute
+from starlette.types import Receive, Scope, Send
+
+from bus.event import check_execution_id
+from gateway.context import Gateway
+from gateway.events_route import coalesce_ms_of, filter_of, start_cursor
+from gateway.problems import Problem, unavailable
+from gateway.render_ws import SUBPROTOCOLS, WS_JSON
+from gateway.ws.connection import Connection
+from gateway.ws.origin import is_allowed
+from gateway.ws.socket import Socket, Wanted
+
+router = APIRouter()
+
+
+class SocketEndpoint:
+    """Plain ASGI: every layer more would be paid for by each idle socket."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        gateway = cast("Gateway", scope["app"].state.gateway)
+        request = HTTPConnection(scope)
+        subprotocol = next((name for name in scope["subprotocols"] if name in SUBPROTOCOLS), None)
+        problem = _refusal(gateway, request, subprotocol)
+        if problem is not None:
+            await problem.response()(scope, receive, send)
+            return
+        await receive()
+        await send({"type": "websocket.accept", "subprotocol": subprotocol})
+        only = scope["path_params"].get("execution_id")
+        rendering = WS_JSON if subprotocol is None else SUBPROTOCOLS[subprotocol]
+        connection = Connection(scope["state"].get("server_send", send), gateway.hub, rendering, only=only)
+        await Socket(gateway, connection).serve(receive, None if only is None else partial(_wanted, request))
+
+
+def _refusal(gateway: Gateway, request: HTTPConnection, subprotocol: str | None) -> Problem | None:
+    if gateway.draining:
+        return unavailable("shutting_down", "this gateway is shutting down; another one can answer")
+    origin = request.headers.get("origin")
+    if origin is not None and not is_allowed(origin, gateway.settings.allowed_hosts):
+        gateway.hub.count("ws_refused_origins")
+        detail = f"pages of {origin[:80]!r} may not open sockets here; name its host in TAILRACE_ALLOWED_HOSTS"
+        return Problem(403, "origin_not_allowed", detail, "Origin")
+    if request.scope["subprotocols"] and subprotocol is None:
+        detail = "none of the subprotocols offered is known here"
+        return Problem(400, "unknown_subprotocol", detail, "Sec-WebSocket-Protocol", {"available": list(SUBPROTOCOLS)})
+    return None
+
+
+def _wanted(request: HTTPConnection) -> Wanted:
+    """Raises InvalidInputError that names the parameter."""
+    execution_id = check_execution_id(request.path_params["execution_id"], field="execution")
+    return Wanted(execution_id, start_cursor(request), filter_of(request), coalesce_ms_of(request))
+
+
+router.routes.extend(WebSocketRoute(path, SocketEndpoint()) for path in ("/ws", "/executions/{execution_id}/ws"))

@@ -1,0 +1,1 @@
+"""WebSocket: many executions over one socket. The protocol stands in docs/websocket.md."""

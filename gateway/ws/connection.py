@@ -1,0 +1,200 @@
+"""One socket and the viewers that share it."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+
+from bus.continuity import Numbering
+from gateway.hub import Filter, Hub, Topic, Viewer
+from gateway.render import Message
+from gateway.render_ws import SocketFormat
+from gateway.stepping import Send, SteppedSend
+from gateway.ws.close_codes import CloseCode
+from gateway.ws.limits import MAX_READING
+from gateway.ws.outbox import Outbox
+
+
+class Connection:
+    """Writes for everybody on a socket. When it is full, all of its viewers lag until it is their turn again.
+
+    ``subscriptions`` are the running ones, by execution.
+    """
+
+    __slots__ = ("_closing", "_hub", "_outbox", "_replies", "_send", "_turns", "only", "rendering", "subscriptions")
+
+    def __init__(self, send: Send, hub: Hub, rendering: SocketFormat, *, only: str | None = None) -> None:
+        """``only`` is the execution that the socket is for, when it is for one: then it ends with that."""
+        self.rendering = rendering
+        self.only = only
+        self.subscriptions: dict[str, WsSink] = {}
+        self._hub = hub
+        self._send = SteppedSend(send)
+        self._send.on_drained = self._released
+        self._send.on_lost = self._lost
+        self._outbox = Outbox(self._send.write)
+        self._turns = asyncio.Semaphore(MAX_READING)
+        self._replies = _Pause()
+        self._closing = False
+
+    @property
+    def closing(self) -> bool:
+        """Nothing more is to be said here: the socket was closed by us, or is gone."""
+        return self._closing or self._outbox.abandoned
+
+    def subscribe(
+        self, topic: Topic, position: Numbering, *, wanted: Filter | None, coalesce_ms: int, reply: Message
+    ) -> None:
+        """Say so, then give the topic's entries from the position on."""
+        sink = WsSink(self, self._outbox, topic)
+        turn = _Turn(self._outbox, self._turns)
+        viewer = sink.viewer = Viewer(sink, self.rendering, position, wanted=wanted, coalesce_ms=coalesce_ms, turn=turn)
+        self.subscriptions[topic.execution_id] = sink
+        self._outbox.put(self._replies, reply)
+        topic.join(viewer)
+
+    def unsubscribe(self, execution_id: str) -> None:
+        """From now on nothing of this execution is written. Raises KeyError."""
+        self._leave(self.subscriptions.pop(execution_id))
+
+    async def reply(self, message: Message) -> None:
+        """Answer an op; returns when the answer is out, so that no client gets ahead of what it reads."""
+        self._outbox.put(self._replies, message)
+        await self.replied()
+
+    async def replied(self) -> None:
+        if self._outbox.held:
+            await self._replies.wait(self._outbox)
+
+    def finished(self, sink: WsSink, message: Message) -> None:
+        """The last of one execution."""
+        self.subscriptions.pop(sink.topic.execution_id, None)
+        self._hub.leave(sink.topic, sink.viewer)
+        self._outbox.put(sink, message)
+        if self.only is not None:
+            self.close(CloseCode.DONE)
+
+    def send_away(self, message: Message) -> None:
+        """All viewers of the socket leave together: a client makes one new socket, not one for each of them."""
+        if self._outbox.held:
+            self.abort()
+        else:
+            self._outbox.put(_Last(), message)
+            self.close(CloseCode.DRAINING)
+
+    def close(self, code: CloseCode, reason: str = "") -> None:
+        """Close well, behind everything that has been said."""
+        if self.closing:
+            return
+        self._closing = True
+        self.leave()
+        name = reason or code.name.lower().replace("_", " ")
+        self._outbox.put(_Last(), {"type": "websocket.close", "code": int(code), "reason": name})
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._send.abort()
+        self._lost()
+
+    def leave(self) -> None:
+        """Let all viewers go."""
+        while self.subscriptions:
+            self._leave(self.subscriptions.popitem()[1])
+
+    def _leave(self, sink: WsSink) -> None:
+        self._hub.leave(sink.topic, sink.viewer)
+        self._outbox.forget(sink)
+
+    def _released(self) -> None:
+        # The socket goes on, so nobody on it is stuck, however long the queue before him.
+        now = self._hub.now()
+        for sink in self.subscriptions.values():
+            sink.viewer.stuck_since = now
+        self._outbox.released()
+
+    def _lost(self) -> None:
+        self.leave()
+        self._outbox.abandon()
+
+
+class WsSink:
+    """The end of one subscription: a viewer's part of a shared socket."""
+
+    __slots__ = ("_connection", "_outbox", "topic", "viewer")
+
+    viewer: Viewer
+
+    def __init__(self, connection: Connection, outbox: Outbox, topic: Topic) -> None:
+        self._connection = connection
+        self._outbox = outbox
+        self.topic = topic
+
+    def write(self, message: Message) -> bool:
+        return self._outbox.put(self, message)
+
+    def finish(self, message: Message) -> None:
+        self._connection.finished(self, message)
+
+    def send_away(self, message: Message) -> None:
+        self._connection.send_away(message)
+
+    def cut(self) -> None:
+        # The socket took nothing for anybody.
+        self._connection.abort()
+
+    def drained(self) -> None:
+        self.topic.drained(self.viewer)
+
+
+class _Pause:
+    """A task that waits for its turn."""
+
+    __slots__ = ("_turn",)
+
+    def __init__(self) -> None:
+        self._turn: asyncio.Future[None] | None = None
+
+    async def wait(self, outbox: Outbox) -> None:
+        self._turn = asyncio.get_running_loop().create_future()
+        outbox.wait(self)
+        try:
+            await self._turn
+        finally:
+            self._turn = None
+
+    def drained(self) -> None:
+        if self._turn is not None and not self._turn.done():
+            self._turn.set_result(None)
+
+
+class _Turn:
+    """Leave to read a page: few at a time, and not while the socket is full, or each viewer would come to hold one."""
+
+    __slots__ = ("_outbox", "_turns")
+
+    def __init__(self, outbox: Outbox, turns: asyncio.Semaphore) -> None:
+        self._outbox = outbox
+        self._turns = turns
+
+    async def __aenter__(self) -> None:
+        await self._turns.acquire()
+        if self._outbox.held:
+            try:
+                await _Pause().wait(self._outbox)
+            except BaseException:
+                self._turns.release()
+                raise
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._turns.release()
+
+
+class _Last:
+    """A writer that says one thing and no more."""
+
+    __slots__ = ()
+
+    def drained(self) -> None:
+        pass

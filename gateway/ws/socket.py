@@ -1,0 +1,184 @@
+"""The ops of one socket, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from bus import BusError, ExecutionUnknownError
+from bus.continuity import Numbering
+from bus.cursor import START, Cursor, parse
+from bus.event import check_execution_id
+from gateway.events_route import make_filter
+from gateway.hub import Filter
+from gateway.problems import problem_of
+from gateway.render import Message
+from gateway.ws.close_codes import CloseCode, close_code_of
+from gateway.ws.connection import Connection
+from gateway.ws.limits import MAX_FRAME_BYTES, MAX_MALFORMED, MAX_SUBSCRIPTIONS
+from gateway.ws.ops import NotYet, Op, OpError, Ping, RequestId, Subscribe, Unsubscribe, check_op
+
+if TYPE_CHECKING:
+    from gateway.context import Gateway
+
+Receive = Callable[[], Awaitable[Message]]
+
+_TAIL: Final = "tail"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A subscription, checked. ``cursor`` None means the present head."""
+
+    execution_id: str
+    cursor: Cursor | None
+    filter: Filter | None
+    coalesce_ms: int
+
+
+class Socket:
+    def __init__(self, gateway: Gateway, connection: Connection) -> None:
+        self._gateway = gateway
+        self._connection = connection
+        self._malformed = 0
+
+    async def serve(self, receive: Receive, only: Callable[[], Wanted] | None = None) -> None:
+        """Do what the client says until it leaves; ``only`` is what it has said already, by the socket's URL."""
+        connection = self._connection
+        try:
+            if only is not None:
+                await self._watch_only(only)
+            while (message := await receive())["type"] != "websocket.disconnect":
+                if not connection.closing:
+                    await self._take(message)
+        except Exception:
+            connection.close(CloseCode.INTERNAL_ERROR)
+            raise
+        finally:
+            connection.leave()
+
+    async def _watch_only(self, wanted: Callable[[], Wanted]) -> None:
+        try:
+            await self._watch(wanted(), None)
+        except BusError as error:
+            code = await self._refuse(error, None, self._connection.only)
+            self._connection.close(close_code_of(code), code)
+
+    async def _take(self, message: Message) -> None:
+        try:
+            op = self._read(message)
+        except OpError as error:
+            await self._complain(error)
+            return
+        self._malformed = 0
+        try:
+            await self._do(op)
+        except OpError as error:
+            await self._tell_error(error.code, error.detail, error.field, op.id, getattr(op, "execution", None))
+        except BusError as error:
+            await self._refuse(error, op.id, getattr(op, "execution", None))
+
+    def _read(self, message: Message) -> Op:
+        frame = message.get("text") or message.get("bytes") or ""
+        if len(frame) > MAX_FRAME_BYTES:
+            raise OpError("frame_too_large", f"a frame has at most {MAX_FRAME_BYTES} bytes")
+        try:
+            given = self._connection.rendering.parse(message)
+        except ValueError as error:
+            raise OpError("invalid_frame", f"the frame cannot be read: {error}"[:200]) from None
+        return check_op(given)
+
+    async def _complain(self, error: OpError) -> None:
+        self._gateway.hub.count("ws_malformed_frames")
+        await self._tell_error(error.code, error.detail, error.field, error.id, None)
+        self._malformed += 1
+        if self._malformed >= MAX_MALFORMED:
+            self._connection.close(CloseCode.TOO_MANY_MALFORMED)
+
+    async def _do(self, op: Op) -> None:
+        match op:
+            case Ping():
+                await self._tell({"op": "pong", "id": op.id})
+            case Subscribe():
+                await self._subscribe(op)
+            case Unsubscribe():
+                await self._unsubscribe(op)
+            case NotYet():
+                raise OpError("not_supported", f"this gateway does not carry out {op.op!r} over WebSocket", field="op")
+
+    async def _subscribe(self, op: Subscribe) -> None:
+        subscriptions = self._connection.subscriptions
+        self._check_shared()
+        if op.execution in subscriptions:
+            raise OpError("already_subscribed", "unsubscribe first to begin elsewhere", field="execution")
+        if len(subscriptions) >= MAX_SUBSCRIPTIONS:
+            raise OpError("too_many_subscriptions", f"a socket has at most {MAX_SUBSCRIPTIONS}", field="execution")
+        await self._watch(wanted_of(op), op.id)
+
+    async def _unsubscribe(self, op: Unsubscribe) -> None:
+        self._check_shared()
+        if op.execution not in self._connection.subscriptions:
+            raise OpError("not_subscribed", "there is no such subscription, or it has ended", field="execution")
+        self._connection.unsubscribe(op.execution)
+        await self._tell({"op": "unsubscribed", "id": op.id, "execution": op.execution})
+
+    def _check_shared(self) -> None:
+        if self._connection.only is not None:
+            detail = "this socket is for one execution; close it to leave, and use /v1/ws for several"
+            raise OpError("one_execution_only", detail, field="op")
+
+    async def _watch(self, wanted: Wanted, request_id: RequestId | None) -> None:
+        """Raises ExecutionUnknownError, BusUnavailableError."""
+        gateway, connection = self._gateway, self._connection
+        if gateway.draining:
+            connection.close(CloseCode.DRAINING)
+            return
+        if not await gateway.bus.log.exists(wanted.execution_id):
+            raise ExecutionUnknownError(wanted.execution_id)
+        topic = await gateway.hub.open(wanted.execution_id)
+        # Nothing is awaited from here until the viewer has joined: the topic stays the hub's.
+        if connection.closing:
+            return
+        position = Numbering.after(topic.head if wanted.cursor is None else wanted.cursor)
+        said = {
+            "op": "subscribed",
+            "id": request_id,
+            "execution": wanted.execution_id,
+            "cursor": str(position.cursor),
+            "head": str(topic.head),
+            "status": topic.status,
+        }
+        connection.subscribe(
+            topic, position, wanted=wanted.filter, coalesce_ms=wanted.coalesce_ms, reply=self._message(said)
+        )
+        await connection.replied()
+
+    async def _refuse(self, error: BusError, request_id: RequestId | None, execution_id: str | None) -> str:
+        problem = problem_of(error)
+        await self._tell_error(problem.code, problem.detail, problem.field, request_id, execution_id)
+        return problem.code
+
+    async def _tell_error(
+        self, code: str, detail: str, field: str | None, request_id: RequestId | None, execution_id: str | None
+    ) -> None:
+        members: dict[str, Any] = {"op": "error", "id": request_id, "code": code, "detail": detail}
+        if field is not None:
+            members["field"] = field
+        if execution_id is not None:
+            members["execution"] = execution_id[:128]
+        await self._tell(members)
+
+    async def _tell(self, members: dict[str, Any]) -> None:
+        await self._connection.reply(self._message(members))
+
+    def _message(self, members: dict[str, Any]) -> Message:
+        rendering = self._connection.rendering
+        return rendering.message(rendering.piece(members))
+
+
+def wanted_of(op: Subscribe) -> Wanted:
+    """Raises InvalidInputError that names the field."""
+    execution_id = check_execution_id(op.execution, field="execution")
+    cursor = START if op.from_ is None else None if op.from_ == _TAIL else parse(op.from_, field="from")
+    return Wanted(execution_id, cursor, make_filter(op.types, op.step), op.coalesce_ms)
