@@ -155,7 +155,7 @@ class Jobs:
         """Take jobs that nobody had yet: at most ``count`` of each queue, in the order of the queues.
 
         Waits up to ``block_ms`` for the first; a caller who waits brings a ``line`` of its own, because whatever else
-        is sent on that connection waits too.
+        is sent on that connection waits too. In a cluster, where each queue lives elsewhere, it is one queue a call.
 
         Raises BusUnavailableError; ReplyError with code NOGROUP when a queue was not opened, or was deleted.
         """

@@ -20,7 +20,7 @@ from workers.settings import WorkerSettings
 
 logger = logging.getLogger(__name__)
 
-# How long a take waits in Redis: as long as the last act of a stop may have to wait for it.
+# How long a take waits in Redis: as long as the last act of a stop, or a job of a less urgent queue, may have to wait.
 BLOCK_MS: Final = 200
 # How long a take waits for a lost connection, likewise.
 LINE_WAIT_SECONDS: Final = 1.0
@@ -104,8 +104,8 @@ class Worker:
                 continue
             try:
                 taken = await self._claim(free) or await self._take(free, line)
-                for number, job in enumerate(taken):
-                    await self._begin(job, has_slot=number < free)
+                for job in taken:
+                    await self._begin(job)
             except BusUnavailableError as error:
                 await self._wait_for_redis(error)
             else:
@@ -130,20 +130,20 @@ class Worker:
         return []
 
     async def _take(self, free: int, line: Commands) -> list[Taken]:
-        jobs, queues = self._bus.jobs, self.settings.queues
-        if len(queues) == 1:
-            return await jobs.take(queues, self.name, count=free, block_ms=BLOCK_MS, line=line)
-        for queue in queues:
-            if taken := await jobs.take([queue], self.name, count=free):
-                return taken
-        return await jobs.take(queues, self.name, count=1, block_ms=BLOCK_MS, line=line)
+        """New jobs of the first queue that has any; all of them wait on the first, whose jobs are the most urgent."""
+        jobs, (first, *others) = self._bus.jobs, self.settings.queues
+        if others:
+            for queue in self.settings.queues:
+                if taken := await jobs.take([queue], self.name, count=free):
+                    return taken
+        return await jobs.take([first], self.name, count=free, block_ms=BLOCK_MS, line=line)
 
-    async def _begin(self, job: Taken, *, has_slot: bool) -> None:
+    async def _begin(self, job: Taken) -> None:
         if isinstance(job, UnusableJob):
             self._bus.counters.add("jobs_unusable")
             logger.warning("queue %s: job %s dropped: %s", job.queue, job.entry_id, job.defect)
             await self._bus.jobs.acknowledge(job)
-        elif self._stopping.is_set() or not has_slot:
+        elif self._stopping.is_set():
             await self._bus.jobs.hand_back(job, self.name)
         elif job.execution_id in self._attempts:
             # A second job of what we run: to take the lease again would fence off our own attempt. It stays in the

@@ -116,7 +116,7 @@ async def test_queues_named_first_go_first(bus: Bus) -> None:
     assert order == ["high"] * 3 + ["low"] * 3
 
 
-async def test_with_several_queues_a_job_of_any_is_taken_at_once(bus: Bus) -> None:
+async def test_with_several_queues_jobs_of_each_are_taken(bus: Bus) -> None:
     gate = Gate()
     gate.opened.set()
     async with working(bus, gate.registry, queues=("high", "low")):
