@@ -43,6 +43,20 @@ class Callbacks:
 
 
 class Subscription:
+    __slots__ = (
+        "_callbacks",
+        "_closed",
+        "_execution_id",
+        "_last_news",
+        "_log",
+        "_loop",
+        "_position",
+        "_proof",
+        "_stale_seconds",
+        "_stale_timer",
+        "_watch",
+    )
+
     def __init__(
         self,
         log: Log,
