@@ -222,8 +222,7 @@ def _refusal(error: ReplyError, execution_id: str, fence: int | None) -> Excepti
             return FenceStaleError(execution_id, fence or 0, int(detail))
         case "EXHAUSTED":
             return LogExhaustedError(
-                f"execution {execution_id}: a foreign entry {detail} leaves no id for the next; "
-                "delete it with XDEL, then lower the last id with XSETID"
+                f"execution {execution_id}: a foreign entry {detail} leaves no id for the next; run it under another id"
             )
         case "PRODUCERS":
             return LogExhaustedError(f"execution {execution_id} has had {detail} producers, the most there can be")
