@@ -6,7 +6,6 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Final
 
@@ -80,7 +79,8 @@ class Hub:
     async def open(self, execution_id: str) -> Topic:
         """Watch an execution from its present head on, once for all its viewers. Raises BusUnavailableError."""
         watched = self._watched.get(execution_id)
-        if watched is None:
+        # An ending is true of the log that it was read from, which may be gone, and another one begun under its id.
+        if watched is None or watched.topic.ended:
             opening = self._opening.get(execution_id)
             if opening is None:
                 opening = self._opening[execution_id] = self._loop.create_task(self._open(execution_id))
@@ -143,6 +143,11 @@ class Hub:
         head = await self._log.latest(execution_id)
         state = await self._log.state(execution_id)
         ended = state is not None and state.terminal is not None
+        before = self._watched.get(execution_id)
+        if before is not None:
+            if state is not None and before.topic.ended_at(state.terminal):
+                return before
+            self._forget(before)
         topic = Topic(
             execution_id,
             state.terminal if ended and state is not None and state.terminal is not None else head,
@@ -164,15 +169,20 @@ class Hub:
             )
         return watched
 
+    def _forget(self, watched: _Watched) -> None:
+        """Its log was deleted, or can be read again: whoever still reads what there was comes back to what there is."""
+        for viewer in list(watched.topic.viewers):
+            watched.topic.leave(viewer)
+            viewer.sink.cut()
+        self._pages.forget(watched.topic.execution_id)
+        if watched.subscription is not None:
+            watched.subscription.close()
+
     def _ring_bytes(self) -> int:
         share = self.limits.rings_bytes // (len(self._watched) + 1)
         return max(self.limits.min_ring_bytes, min(self.limits.ring_bytes, share))
 
     async def _replay(self, topic: Topic, viewer: Viewer) -> None:
-        async with viewer.turn or nullcontext():
-            await self._read_on(topic, viewer)
-
-    async def _read_on(self, topic: Topic, viewer: Viewer) -> None:
         backoff, attempt = Backoff(), 0
         while viewer in topic.viewers:
             try:

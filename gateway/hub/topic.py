@@ -16,7 +16,7 @@ from bus.cursor import START, Cursor, just_before
 from bus.entry import Entry, Gap
 from gateway.hub.filter import Filter
 from gateway.hub.viewer import Stage, Viewer
-from gateway.hub.window import Window
+from gateway.hub.window import CHUNK_BYTES, Window
 from gateway.render import Format, gap_payload
 
 # So few entries are written as they come, past the window; it renders them only for those who read it later.
@@ -146,6 +146,10 @@ class Topic:
         for viewer in list(self._waiting):
             self._finish(viewer)
 
+    def ended_at(self, terminal: Cursor | None) -> bool:
+        """Whether it ended well, with this entry."""
+        return self.ended and self._failure is None and terminal == self.head
+
     def fail(self, code: str, detail: str) -> None:
         """Tell everybody that the log cannot be read, and end."""
         self._failure = {"code": code, "detail": detail, "execution_id": self.execution_id}
@@ -173,18 +177,28 @@ class Topic:
             self._lag(viewer)
         elif viewer.ending:
             self._finish(viewer)
-        elif not page.more and page.position.cursor != self.head and not self.window.covers(page.position.cursor):
+        elif self._is_all(page):
             # Further than the tail has come, or at the end of a log that shrank: the next news decide.
             if self._caught_up(viewer):
                 self._wait(viewer)
         else:
             self._advance(viewer)
 
+    def _is_all(self, page: PageFrames) -> bool:
+        """Whether a page led to a place that the window does not know, and the log has no more behind it for now.
+
+        A page short of the head was read a while ago, for somebody else, unless it has nothing.
+        """
+        cursor = page.position.cursor
+        if page.more or cursor == self.head or self.window.covers(cursor):
+            return False
+        return cursor > self.head or not page.entries
+
     # Time.
 
     def heartbeat(self, now: float, idle_seconds: float) -> None:
         for group in self._groups.values():
-            if group.rendering.heartbeat and group.members and now - group.last_write >= idle_seconds:
+            if group.members and now - group.last_write >= idle_seconds:
                 self._write(group, group.rendering.heartbeat, group.cursor)
 
     def cut_stuck(self, now: float, timeout_seconds: float) -> int:
@@ -205,7 +219,7 @@ class Topic:
             viewer.sink.cut()
         else:
             rendering = viewer.rendering
-            viewer.sink.send_away(rendering.message(rendering.control("stream.reconnect", {"retry_ms": retry_ms})))
+            viewer.sink.finish(rendering.message(rendering.control("stream.reconnect", {"retry_ms": retry_ms})))
 
     # The arithmetic.
 
@@ -257,13 +271,13 @@ class Topic:
             return
         entries = cast("Sequence[Entry]", run)
         before = self.head
-        self.window.append(entries, self.max_entries, self.max_bytes)
+        size = self.window.append(entries, self.max_entries, self.max_bytes)
         if entries[-1].type.startswith("execution."):
             self.status = entries[-1].type.partition(".")[2]
         # A copy: who finds its socket full, or the window moved on, may leave the last of its group.
         for group in tuple(self._groups.values()):
             if not group.coalesce_ms:
-                if group.cursor == before and group.wanted is None and len(entries) <= FEW:
+                if group.cursor == before and group.wanted is None and len(entries) <= FEW and size <= CHUNK_BYTES:
                     rendering = group.rendering
                     frames = b"".join([rendering.entry(self.execution_id, entry) for entry in entries])
                     group.cursor = self.head
@@ -319,8 +333,7 @@ class Topic:
         for group in list(self._groups.values()):
             self._flush(group)
             if group.members:
-                payload = {"execution_id": self.execution_id, **gap_payload(gap)}
-                self._write(group, group.rendering.control("stream.gap", payload), head)
+                self._write(group, group.rendering.control("stream.gap", gap_payload(gap)), head)
             group.cursor = head
         self.window.reset(head)
         live = {viewer for group in self._groups.values() for viewer in group.members}
@@ -351,8 +364,7 @@ class Topic:
         return self._tell(viewer, "stream.caught_up", {"execution_id": self.execution_id, "cursor": str(self.head)})
 
     def _tell(self, viewer: Viewer, name: str, payload: dict[str, Any]) -> bool:
-        frames = viewer.rendering.control(name, payload)
-        if not frames or viewer.sink.write(viewer.rendering.message(frames)):
+        if viewer.sink.write(viewer.rendering.message(viewer.rendering.control(name, payload))):
             return True
         self._lag(viewer)
         return False

@@ -38,16 +38,19 @@ class Window:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def append(self, entries: Sequence[Entry], max_entries: int, max_bytes: int) -> None:
-        """Take what follows the head, in order."""
+    def append(self, entries: Sequence[Entry], max_entries: int, max_bytes: int) -> int:
+        """Take what follows the head, in order; gives about how many bytes that is."""
+        size = 0
         for entry in entries:
-            self._bytes += len(entry.raw_data) + _OVERHEAD_BYTES
+            size += len(entry.raw_data) + _OVERHEAD_BYTES
+        self._bytes += size
         self._entries.extend(entries)
         for frames in self._frames.values():
             frames.extend([None] * len(entries))
         self.head = entries[-1].cursor
         if len(self._entries) > max_entries or self._bytes > max_bytes:
             self._evict(max_entries, max_bytes)
+        return size
 
     def covers(self, cursor: Cursor) -> bool:
         """Whether what follows a cursor is here, proved: it is the base or one of the entries."""
