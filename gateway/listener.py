@@ -8,6 +8,7 @@ import resource
 import socket
 from typing import Final
 
+VANISHED_MS: Final = 60_000
 BACKLOG: Final = 4096
 
 
@@ -28,6 +29,10 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
+        # Accepted connections inherit it: a viewer that vanished without a word is given up when what was written to
+        # it has not been acknowledged for so long, not when the kernel stops sending it again (15 minutes).
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, VANISHED_MS)
     except OSError as error:
         listener.close()
         raise ListenError(_explain(error, shown)) from None
