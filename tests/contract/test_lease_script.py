@@ -1,0 +1,153 @@
+"""lease.lua by itself: who runs an execution, and that a quiet one lives on."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from bus.errors import ExecutionClosedError, LeaseHeldError, LeaseLostError, ReplyError
+from bus.keys import Keys
+from bus.lease import Lease, Leases
+from bus.line import Line
+from bus.retention import Retention
+
+pytestmark = pytest.mark.anyio
+
+LIVE_SECONDS = 1000
+
+
+@pytest.fixture
+def leases(line: Line, keys: Keys) -> Leases:
+    return Leases(line, keys, Retention(live_seconds=LIVE_SECONDS), lease_seconds=30)
+
+
+@pytest.fixture
+def meta(keys: Keys) -> str:
+    return keys.meta("run")
+
+
+async def expire(line: Line, meta: str) -> None:
+    """As if the lease's time had passed."""
+    await line.command("HSET", meta, "lease_until", 1)
+
+
+async def test_a_lease_is_taken_once_and_held(leases: Leases) -> None:
+    lease = await leases.take("run", "one")
+    assert (lease.fence, lease.attempt) == (1, 1)
+    with pytest.raises(LeaseHeldError, match="one"):
+        await leases.take("run", "two")
+
+
+async def test_of_many_who_come_at_once_exactly_one_takes_it(leases: Leases) -> None:
+    results = await asyncio.gather(*(leases.take("run", f"w{i}") for i in range(50)), return_exceptions=True)
+    assert sum(isinstance(result, Lease) for result in results) == 1
+    assert sum(isinstance(result, LeaseHeldError) for result in results) == 49
+
+
+async def test_its_owner_may_take_it_again_because_the_first_reply_may_have_been_lost(leases: Leases) -> None:
+    await leases.take("run", "one")
+    again = await leases.take("run", "one")
+    assert (again.fence, again.attempt) == (2, 2)
+
+
+async def test_an_expired_lease_goes_to_the_next_with_a_higher_fence(leases: Leases, line: Line, meta: str) -> None:
+    first = await leases.take("run", "one")
+    await expire(line, meta)
+    second = await leases.take("run", "two")
+    assert (second.fence, second.attempt) == (first.fence + 1, 2)
+    for spent in (leases.renew(first), leases.release(first)):
+        with pytest.raises(LeaseLostError):
+            await spent
+    await leases.renew(second)
+
+
+async def test_an_expired_lease_that_nobody_took_can_be_renewed(leases: Leases, line: Line, meta: str) -> None:
+    lease = await leases.take("run", "one")
+    await expire(line, meta)
+    await leases.renew(lease)
+    with pytest.raises(LeaseHeldError):
+        await leases.take("run", "two")
+
+
+async def test_a_released_lease_is_free_at_once(leases: Leases) -> None:
+    await leases.release(await leases.take("run", "one"))
+    assert (await leases.take("run", "two")).attempt == 2
+
+
+async def test_an_execution_that_has_ended_can_neither_be_taken_nor_renewed(
+    leases: Leases, line: Line, meta: str
+) -> None:
+    lease = await leases.take("run", "one")
+    await line.command("HSET", meta, "terminal", "5-5")
+    with pytest.raises(ExecutionClosedError, match="5-5"):
+        await leases.take("run", "two")
+    with pytest.raises(ExecutionClosedError, match="5-5"):
+        await leases.renew(lease)
+    await leases.release(lease)
+
+
+async def test_a_lease_survives_a_flush_when_its_owner_renews_it(leases: Leases, line: Line, meta: str) -> None:
+    """Otherwise a run that nobody else has would be cancelled, and would never end."""
+    lease = Lease("run", "one", fence=3, attempt=3)
+    await leases.renew(lease)
+    assert await line.command("HMGET", meta, "owner", "fence") == [b"one", b"3"]
+    assert 0 < int(await line.command("TTL", meta)) <= LIVE_SECONDS
+    with pytest.raises(LeaseHeldError):
+        await leases.take("run", "two")
+
+
+async def test_after_a_flush_whoever_took_it_first_keeps_it(leases: Leases, line: Line, meta: str) -> None:
+    lost = Lease("run", "one", fence=3, attempt=3)
+    await leases.take("run", "two")
+    with pytest.raises(LeaseLostError):
+        await leases.renew(lost)
+    assert await line.command("HGET", meta, "owner") == b"two"
+
+
+async def test_a_state_rewound_to_an_older_owner_is_not_renewed_for_the_new_one(leases: Leases) -> None:
+    await leases.take("run", "old")
+    with pytest.raises(LeaseLostError):
+        await leases.renew(Lease("run", "new", fence=2, attempt=2))
+
+
+async def test_case_09_a_renewal_keeps_every_key_of_a_quiet_execution_alive(
+    leases: Leases, line: Line, keys: Keys
+) -> None:
+    lease = await leases.take("run", "one")
+    log, meta, control, checkpoints = keys.of_execution("run")
+    await line.command("XADD", log, "*", "t", "a")
+    await line.command("XADD", control, "*", "t", "a")
+    await line.command("HSET", checkpoints, "a", "1")
+    for key in (log, meta, control, checkpoints):
+        await line.command("EXPIRE", key, LIVE_SECONDS // 2 - 10)
+    await leases.renew(lease)
+    for key in (log, meta, control, checkpoints):
+        assert int(await line.command("TTL", key)) > LIVE_SECONDS - 10
+
+
+async def test_case_09_a_renewal_touches_no_log_that_has_time_left(leases: Leases, line: Line, keys: Keys) -> None:
+    """Touching a watched key wakes everybody who reads it."""
+    lease = await leases.take("run", "one")
+    await line.command("XADD", keys.log("run"), "*", "t", "a")
+    await line.command("EXPIRE", keys.log("run"), LIVE_SECONDS * 3 // 4)
+    await leases.renew(lease)
+    assert int(await line.command("TTL", keys.log("run"))) <= LIVE_SECONDS * 3 // 4
+
+
+async def test_case_19_taking_a_lease_leaves_no_key_without_a_time_to_live(
+    leases: Leases, line: Line, keys: Keys
+) -> None:
+    await line.command("XADD", keys.log("run"), "*", "t", "a")
+    lease = await leases.take("run", "one")
+    for key in (keys.log("run"), keys.meta("run")):
+        assert 0 < int(await line.command("TTL", key)) <= LIVE_SECONDS
+    await leases.release(lease)
+    assert int(await line.command("TTL", keys.meta("run"))) > 0
+    assert int(await line.command("EXISTS", keys.control("run"), keys.checkpoints("run"))) == 0
+
+
+async def test_a_state_of_another_type_is_refused(leases: Leases, line: Line, meta: str) -> None:
+    await line.command("SET", meta, "a string", "EX", 10)
+    with pytest.raises(ReplyError, match="WRONGTYPE"):
+        await leases.take("run", "one")
