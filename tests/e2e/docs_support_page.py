@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 from markdown_it import MarkdownIt
@@ -46,7 +46,7 @@ class Page:
     def rows(self) -> list[list[str]]:
         """The cells of all rows of all tables, as they are written, without the quotes of code."""
         rows: list[list[str]] = []
-        for token, content in zip(tokens := _MARKDOWN.parse(self.text), tokens[1:], strict=False):
+        for token, content in pairwise(_MARKDOWN.parse(self.text)):
             if token.type == "tr_open":
                 rows.append([])
             elif token.type in {"td_open", "th_open"}:
@@ -54,14 +54,17 @@ class Page:
         return rows
 
     @property
-    def anchors(self) -> set[str]:
-        """As GitHub makes them of headings."""
-        headings = (_text(content) for token, content in self._pairs() if token.type == "heading_open")
-        return {_NOT_IN_ANCHORS.sub("", heading.lower()).replace(" ", "-") for heading in headings}
+    def headings(self) -> list[str]:
+        return [
+            "".join(child.content for child in content.children or ())
+            for token, content in pairwise(_MARKDOWN.parse(self.text))
+            if token.type == "heading_open"
+        ]
 
     @property
-    def headings(self) -> list[str]:
-        return [_text(content) for token, content in self._pairs() if token.type == "heading_open"]
+    def anchors(self) -> set[str]:
+        """As GitHub makes them of headings."""
+        return {_NOT_IN_ANCHORS.sub("", heading.lower()).replace(" ", "-") for heading in self.headings}
 
     @property
     def links(self) -> list[str]:
@@ -72,10 +75,6 @@ class Page:
             if child.type in {"link_open", "image"}
         ]
 
-    def _pairs(self) -> Iterator[tuple[Token, Token]]:
-        tokens = _MARKDOWN.parse(self.text)
-        return zip(tokens, tokens[1:], strict=False)
-
     def _place(self, token: Token) -> str:
         return f"{self.name}:{token.map[0] + 1 if token.map else '?'}"
 
@@ -83,7 +82,3 @@ class Page:
 def _reason(before: Token | None) -> str | None:
     found = _NOT_RUN.search(before.content) if before is not None and before.type == "html_block" else None
     return found[1] if found else None
-
-
-def _text(inline: Token) -> str:
-    return "".join(child.content for child in inline.children or ())
