@@ -10,7 +10,7 @@ from bus.continuity import Numbering
 from bus.cursor import Cursor
 from bus.entry import Entry, Gap
 from bus.log import PAGE_ENTRIES, Log
-from bus.subscription import Callbacks, Subscription
+from bus.subscription import Subscription
 from bus.tail.watch import Tail
 
 # A reader that is behind by more than this owns nothing but its cursor: it reads on from the log.
@@ -57,8 +57,7 @@ class _Live:
         self.taken = position
         self.ended = False
         self.error: Exception | None = None
-        callbacks = Callbacks(self._take_in, self._end, self._fail)
-        self._subscription = Subscription(log, tail, execution_id, position.copy(), callbacks)
+        self._subscription = Subscription(log, tail, execution_id, position.copy(), self)
 
     async def take(self) -> list[Entry | Gap]:
         """Wait for the next batch; nothing when there will be none."""
@@ -75,7 +74,7 @@ class _Live:
     def close(self) -> None:
         self._subscription.close()
 
-    def _take_in(self, items: Sequence[Entry | Gap]) -> None:
+    def news(self, items: Sequence[Entry | Gap]) -> None:
         if len(self._items) + len(items) > MAX_BUFFERED:
             # What was not taken yet is read again from the log, from where the reader stands.
             self._overflowed = True
@@ -85,10 +84,10 @@ class _Live:
             self._items.extend(items)
         self._news.set()
 
-    def _end(self) -> None:
+    def end(self) -> None:
         self.ended = True
         self._news.set()
 
-    def _fail(self, error: Exception) -> None:
+    def fail(self, error: Exception) -> None:
         self.error = error
         self._news.set()

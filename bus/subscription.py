@@ -11,9 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, Protocol
 
 from bus.continuity import Numbering
 from bus.entry import Entry, Gap
@@ -29,22 +28,24 @@ logger = logging.getLogger(__name__)
 STALE_SECONDS: Final = 15.0
 
 
-@dataclass(frozen=True, slots=True)
-class Callbacks:
-    """``items`` gets entries and gaps in order; ``ended`` is called once, after the last of them.
+class Reader(Protocol):
+    """Whoever reads. Called one at a time, in order; must not block."""
 
-    ``failed`` is called once instead of ``ended`` when this log can never be read (its key is not a stream), or not
-    any more (the bus was closed).
-    """
+    def news(self, items: Sequence[Entry | Gap]) -> None:
+        """Take entries and gaps, in order."""
 
-    items: Callable[[Sequence[Entry | Gap]], None]
-    ended: Callable[[], None]
-    failed: Callable[[Exception], None]
+    def end(self) -> None:
+        """The terminal entry was the last of the news, or there is nothing left to read. Called once, the last."""
+
+    def fail(self, error: Exception) -> None:
+        """Called once instead of ``end`` when this log can never be read (its key is not a stream), or not any more.
+
+        The latter is so when the bus was closed.
+        """
 
 
 class Subscription:
     __slots__ = (
-        "_callbacks",
         "_closed",
         "_execution_id",
         "_last_news",
@@ -52,6 +53,7 @@ class Subscription:
         "_loop",
         "_position",
         "_proof",
+        "_reader",
         "_stale_seconds",
         "_stale_timer",
         "_watch",
@@ -63,7 +65,7 @@ class Subscription:
         tail: Tail,
         execution_id: str,
         position: Numbering,
-        callbacks: Callbacks,
+        reader: Reader,
         *,
         stale_seconds: float = STALE_SECONDS,
     ) -> None:
@@ -71,7 +73,7 @@ class Subscription:
         self._log = log
         self._execution_id = execution_id
         self._position = position
-        self._callbacks = callbacks
+        self._reader = reader
         self._stale_seconds = stale_seconds
         self._loop = asyncio.get_running_loop()
         self._last_news = self._loop.time()
@@ -103,7 +105,7 @@ class Subscription:
             self._prove()
         else:
             self._last_news = self._loop.time()
-            self._callbacks.items(items)
+            self._reader.news(items)
 
     def disturbed(self, reason: str) -> None:
         del reason  # told once by the Tail, for all
@@ -143,14 +145,14 @@ class Subscription:
                 self._position = page.position
                 if page.items:
                     self._last_news = self._loop.time()
-                    self._callbacks.items(page.items)
+                    self._reader.news(page.items)
                 if self._closed:
                     # Whoever took these wanted no more: what it did not take has not ended for it.
                     return
                 if page.ended:
                     self._proof = None
                     self.close()
-                    self._callbacks.ended()
+                    self._reader.end()
                     return
                 if not page.more:
                     self._proof = None
@@ -162,4 +164,4 @@ class Subscription:
     def _fail(self, error: Exception) -> None:
         self._proof = None
         self.close()
-        self._callbacks.failed(error)
+        self._reader.fail(error)

@@ -24,7 +24,6 @@ from gateway.problems import ProblemError, problem_of
 from gateway.routes import events, executions, health, index, ws
 from gateway.settings import GatewaySettings
 
-
 # What servers look up in a scope while they write the body.
 _KEPT_OF_SCOPE = frozenset({"type", "method", "http_version"})
 

@@ -13,7 +13,7 @@ from bus.bus import Bus
 from bus.continuity import Numbering
 from bus.errors import BusClosedError, BusUnavailableError, ReplyError
 from bus.retry import Backoff
-from bus.subscription import Callbacks, Subscription
+from bus.subscription import Subscription
 from bus.tail.watch import Tail
 from gateway.hub.pages import Pages
 from gateway.hub.topic import Topic
@@ -160,13 +160,7 @@ class Hub:
         watched = _Watched(topic)
         self._watched[execution_id] = watched
         if not ended:
-            watched.subscription = Subscription(
-                self._log,
-                self._tail,
-                execution_id,
-                Numbering.after(head),
-                Callbacks(topic.news, topic.end, lambda error: topic.fail("log_unreadable", str(error))),
-            )
+            watched.subscription = Subscription(self._log, self._tail, execution_id, Numbering.after(head), topic)
         return watched
 
     def _forget(self, watched: _Watched) -> None:
@@ -191,7 +185,7 @@ class Hub:
                 return
             except BusUnavailableError as error:
                 if isinstance(error, ReplyError) and error.code in {"WRONGTYPE", "NOPERM"}:
-                    topic.fail("log_unreadable", str(error))
+                    topic.fail(error)
                     return
                 attempt += 1
                 self.counters.add("replay_retries")

@@ -64,6 +64,20 @@ class Group:
 
 
 class Topic:
+    __slots__ = (
+        "_failure",
+        "_groups",
+        "_ports",
+        "_waiting",
+        "ended",
+        "execution_id",
+        "max_bytes",
+        "max_entries",
+        "status",
+        "viewers",
+        "window",
+    )
+
     def __init__(
         self,
         execution_id: str,
@@ -150,9 +164,9 @@ class Topic:
         """Whether it ended well, with this entry."""
         return self.ended and self._failure is None and terminal == self.head
 
-    def fail(self, code: str, detail: str) -> None:
+    def fail(self, error: Exception) -> None:
         """Tell everybody that the log cannot be read, and end."""
-        self._failure = {"code": code, "detail": detail, "execution_id": self.execution_id}
+        self._failure = {"code": "log_unreadable", "detail": str(error), "execution_id": self.execution_id}
         self.ended = True
         for viewer in list(self.viewers):
             if viewer.stage is not Stage.LAGGING:
