@@ -10,12 +10,14 @@ from starlette.requests import HTTPConnection
 from starlette.routing import WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
+from bus import InvalidInputError
 from bus.event import check_execution_id
 from gateway.context import Gateway
 from gateway.events_route import coalesce_ms_of, filter_of, start_cursor
 from gateway.problems import Problem, unavailable
 from gateway.render_ws import SUBPROTOCOLS, WS_JSON
 from gateway.ws.connection import Connection
+from gateway.ws.handshake import forget_handshake
 from gateway.ws.origin import is_allowed
 from gateway.ws.socket import Socket, Wanted
 
@@ -35,10 +37,20 @@ class SocketEndpoint:
             return
         await receive()
         await send({"type": "websocket.accept", "subprotocol": subprotocol})
-        only = scope["path_params"].get("execution_id")
         rendering = WS_JSON if subprotocol is None else SUBPROTOCOLS[subprotocol]
-        connection = Connection(scope["state"].get("server_send", send), gateway.hub, rendering, only=only)
-        await Socket(gateway, connection).serve(receive, None if only is None else partial(_wanted, request))
+        only = scope["path_params"].get("execution_id")
+        wanted = None if only is None else _wanted(request, only)
+        state = scope["state"]
+        server_send = state.get("server_send", send)
+        serving = partial(
+            Socket(gateway, Connection(server_send, gateway.hub, rendering, only=only)).serve, only=wanted
+        )
+        if "afterwards" in state:
+            # The handshake is over; what waits from here on need not hold it, nor the layers around it.
+            forget_handshake(server_send)
+            state["afterwards"] = serving
+        else:
+            await serving(receive)
 
 
 def _refusal(gateway: Gateway, request: HTTPConnection, subprotocol: str | None) -> Problem | None:
@@ -55,10 +67,13 @@ def _refusal(gateway: Gateway, request: HTTPConnection, subprotocol: str | None)
     return None
 
 
-def _wanted(request: HTTPConnection) -> Wanted:
-    """Raises InvalidInputError that names the parameter."""
-    execution_id = check_execution_id(request.path_params["execution_id"], field="execution")
-    return Wanted(execution_id, start_cursor(request), filter_of(request), coalesce_ms_of(request))
+def _wanted(request: HTTPConnection, execution_id: str) -> Wanted | InvalidInputError:
+    """What the URL asks for, or why it cannot be had: a browser shows pages what a socket says, and no response."""
+    try:
+        checked = check_execution_id(execution_id, field="execution")
+        return Wanted(checked, start_cursor(request), filter_of(request), coalesce_ms_of(request))
+    except InvalidInputError as error:
+        return error
 
 
 router.routes.extend(WebSocketRoute(path, SocketEndpoint()) for path in ("/ws", "/executions/{execution_id}/ws"))

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from bus import BusError, ExecutionUnknownError
+from bus import BusError, ExecutionUnknownError, InvalidInputError
 from bus.continuity import Numbering
 from bus.cursor import START, Cursor, parse
 from bus.event import check_execution_id
@@ -43,7 +43,7 @@ class Socket:
         self._connection = connection
         self._malformed = 0
 
-    async def serve(self, receive: Receive, only: Callable[[], Wanted] | None = None) -> None:
+    async def serve(self, receive: Receive, only: Wanted | InvalidInputError | None = None) -> None:
         """Do what the client says until it leaves; ``only`` is what it has said already, by the socket's URL."""
         connection = self._connection
         try:
@@ -58,9 +58,11 @@ class Socket:
         finally:
             connection.leave()
 
-    async def _watch_only(self, wanted: Callable[[], Wanted]) -> None:
+    async def _watch_only(self, wanted: Wanted | InvalidInputError) -> None:
         try:
-            await self._watch(wanted(), None)
+            if isinstance(wanted, InvalidInputError):
+                raise wanted
+            await self._watch(wanted, None)
         except BusError as error:
             code = await self._refuse(error, None, self._connection.only)
             self._connection.close(close_code_of(code), code)
