@@ -126,6 +126,7 @@ class TopicMachine(RuleBasedStateMachine):
         super().__init__()
         self.log = ModelLog()
         self.asked: list[Viewer] = []
+        self.kept: dict[Cursor, RenderedPage] = {}
         self.timers: list[Callable[[], None]] = []
         self.clock = 0.0
         self.watched: list[Watched] = []
@@ -195,7 +196,15 @@ class TopicMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def answer(self, data: st.DataObject) -> None:
         viewer = self.asked.pop(data.draw(st.integers(0, len(self.asked) - 1)))
-        page: PageFrames = RenderedPage("x", self.log.read(viewer.position, PAGE), 0.0)
+        cursor = viewer.position.cursor
+        page: PageFrames
+        if cursor in self.kept and data.draw(st.booleans()):
+            # Read a while ago, for somebody else.
+            page = self.kept[cursor]
+        else:
+            page = read = RenderedPage("x", self.log.read(viewer.position, PAGE), 0.0)
+            if read.entries and not read.has_gap:
+                self.kept[cursor] = read
         self.topic.page(viewer, page)
 
     @precondition(lambda self: self.watched)
@@ -261,7 +270,7 @@ class TopicMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Let everything come to rest: then every viewer has all of it, and an ended log has ended all of them."""
-        if not self.log.closed:
+        if not self.log.entries:
             self.append(1)
         for _ in range(500):
             for watched in self.watched:
