@@ -1,44 +1,52 @@
 # Two commands do all the set-up on a bare machine with Python 3.11 and make:
 #   make demo    the main job, end to end
 #   make test    every test
+# `make` alone tells the other targets.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(shell cksum < requirements.lock | cut -d' ' -f1)
 
-.PHONY: demo test check lint unit format lock bench bench-quick faults clean
+.PHONY: help demo test check lint unit faults format lock bench bench-quick clean
 
-demo: $(STAMP)
+help:
+	@echo "make TARGET, where TARGET is one of:"
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(STAMP)  ## the main job, end to end; a gateway is killed on the way
 	@$(BIN)/tailrace demo
 
-test: $(STAMP) lint
+test: $(STAMP) lint  ## format, lint, types, layers and every test
 	$(BIN)/pytest
 
-check: $(STAMP) lint unit
+check: $(STAMP) lint unit  ## format, lint, types, layers and unit tests: before every commit
 
-lint: $(STAMP)
+lint: $(STAMP)  ## format, lint, types and layers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-unit: $(STAMP)
+unit: $(STAMP)  ## unit tests
 	$(BIN)/pytest tests/unit -q
 
-format: $(STAMP)
+faults: $(STAMP)  ## tests that kill, cut, pause and flush
+	$(BIN)/pytest tests/faults
+
+format: $(STAMP)  ## format the code, and cure what ruff can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 # Exact versions with hashes of everything, build tools included.
-lock: $(STAMP)
+lock: $(STAMP)  ## requirements.lock anew, after pyproject.toml has changed
 	$(BIN)/pip install -q uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	    --group dev pyproject.toml -o requirements.lock
 
-bench: $(STAMP)
+bench: $(STAMP)  ## every measurement, with a table and plots in bench/results
 	$(BIN)/python -m bench
 
-bench-quick: $(STAMP)
+bench-quick: $(STAMP)  ## the same in short
 	$(BIN)/python -m bench --quick
 
 $(STAMP): requirements.lock pyproject.toml
@@ -49,5 +57,5 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@rm -f $(VENV)/.installed-* && touch $@
 
-clean:
+clean:  ## remove the virtual environment and all caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

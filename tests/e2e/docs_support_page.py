@@ -67,6 +67,12 @@ class Page:
         return {_NOT_IN_ANCHORS.sub("", heading.lower()).replace(" ", "-") for heading in self.headings}
 
     @property
+    def code_spans(self) -> list[str]:
+        """Code in the midst of sentences."""
+        tokens = _MARKDOWN.parse(self.text)
+        return [child.content for token in tokens for child in token.children or () if child.type == "code_inline"]
+
+    @property
     def links(self) -> list[str]:
         return [
             str(child.attrs["href" if child.type == "link_open" else "src"])

@@ -86,6 +86,16 @@ def test_links_lead_somewhere(path: Path) -> None:
             assert parts.fragment in page_of(target).anchors, f"{named(path)} links to {link}: no such heading"
 
 
+@pytest.mark.parametrize("path", WRITTEN, ids=named)
+def test_make_has_the_targets_that_are_named(path: Path) -> None:
+    page = page_of(path)
+    lines = chain(page.code_spans, *(text.splitlines() for text in page.blocks_of("sh")))
+    targets = {line.split()[1] for line in lines if line.startswith("make ")}
+    known = next(line for line in (ROOT / "Makefile").read_text().splitlines() if line.startswith(".PHONY:"))
+
+    assert targets <= set(known.split())
+
+
 def test_every_command_has_its_section() -> None:
     documented = {name for name in page_of(ROOT / "docs/running.md").headings if name.startswith("tailrace ")}
 
