@@ -19,6 +19,7 @@ from gateway.render import Format, Message
 
 _LENGTH_BYTES: Final = 4
 _FIXARRAY_MOST: Final = 15
+_SURELY_READABLE_DEPTH: Final = 500
 
 
 class SocketFormat(Format, Protocol):
@@ -133,12 +134,16 @@ def _packed_entry(members: dict[str, Any], entry: Entry) -> bytes:
         data: Any = base64.b64decode(entry.data)
     else:
         data = entry.data
-    rest = {} if entry.raw_meta is None else {"meta": entry.meta}
+    if entry.raw_meta is not None:
+        members["meta"] = entry.meta
     try:
-        return _pack({**members, "data": data, **rest})
+        packed = _pack({**members, "data": data})
+        if entry.raw_data.count(b"[") + entry.raw_data.count(b"{") > _SURELY_READABLE_DEPTH:
+            msgpack.unpackb(b"\x91" + packed)
     except (ValueError, OverflowError, RecursionError):
-        # JSON may nest deeper than msgpack packs. Whoever wrote it, it must not stop the others' events.
+        # JSON may nest deeper than msgpack packs, or reads. Whoever wrote it, it must not stop the others' events.
         return _pack({**members, "data": entry.raw_data.decode(), "encoding": "json"})
+    return packed
 
 
 def _pack(members: dict[str, Any]) -> bytes:

@@ -59,7 +59,8 @@ class RenderedPage:
         skipped: Cursor | None = None
         for item in self._items:
             if isinstance(item, Gap):
-                parts.append(rendering.control("stream.gap", gap_payload(item)))
+                payload = {"execution_id": self._execution_id, **gap_payload(item)}
+                parts.append(rendering.control("stream.gap", payload))
             elif wanted is None or wanted.wants(item):
                 parts.append(rendering.entry(self._execution_id, item))
                 skipped = None

@@ -212,7 +212,7 @@ class Topic:
 
     def heartbeat(self, now: float, idle_seconds: float) -> None:
         for group in self._groups.values():
-            if group.members and now - group.last_write >= idle_seconds:
+            if group.rendering.heartbeat and group.members and now - group.last_write >= idle_seconds:
                 self._write(group, group.rendering.heartbeat, group.cursor)
 
     def cut_stuck(self, now: float, timeout_seconds: float) -> int:
@@ -233,7 +233,7 @@ class Topic:
             viewer.sink.cut()
         else:
             rendering = viewer.rendering
-            viewer.sink.finish(rendering.message(rendering.control("stream.reconnect", {"retry_ms": retry_ms})))
+            viewer.sink.send_away(rendering.message(rendering.control("stream.reconnect", {"retry_ms": retry_ms})))
 
     # The arithmetic.
 
@@ -347,7 +347,8 @@ class Topic:
         for group in list(self._groups.values()):
             self._flush(group)
             if group.members:
-                self._write(group, group.rendering.control("stream.gap", gap_payload(gap)), head)
+                payload = {"execution_id": self.execution_id, **gap_payload(gap)}
+                self._write(group, group.rendering.control("stream.gap", payload), head)
             group.cursor = head
         self.window.reset(head)
         live = {viewer for group in self._groups.values() for viewer in group.members}
@@ -378,7 +379,8 @@ class Topic:
         return self._tell(viewer, "stream.caught_up", {"execution_id": self.execution_id, "cursor": str(self.head)})
 
     def _tell(self, viewer: Viewer, name: str, payload: dict[str, Any]) -> bool:
-        if viewer.sink.write(viewer.rendering.message(viewer.rendering.control(name, payload))):
+        frames = viewer.rendering.control(name, payload)
+        if not frames or viewer.sink.write(viewer.rendering.message(frames)):
             return True
         self._lag(viewer)
         return False
