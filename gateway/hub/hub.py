@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Final
 
@@ -177,6 +178,10 @@ class Hub:
         return max(self.limits.min_ring_bytes, min(self.limits.ring_bytes, share))
 
     async def _replay(self, topic: Topic, viewer: Viewer) -> None:
+        async with viewer.turn or nullcontext():
+            await self._read_on(topic, viewer)
+
+    async def _read_on(self, topic: Topic, viewer: Viewer) -> None:
         backoff, attempt = Backoff(), 0
         while viewer in topic.viewers:
             try:
