@@ -104,7 +104,8 @@ def _interpreter(block: Block) -> list[str]:
         case "sh":
             return ["sh", "-eu"]
         case _:
-            return [_node(block), "--no-warnings", "--experimental-eventsource", "--import", "./prelude.mjs"]
+            experiments = ("--no-warnings", "--experimental-eventsource", "--experimental-websocket")
+            return [_node(block), *experiments, "--import", "./prelude.mjs"]
 
 
 def _node(block: Block) -> str:
