@@ -23,6 +23,9 @@ from bus.event import DROPPED, MAX_EVENT_BYTES, Event, check_step, check_type, e
 
 BINARY: Final = "binary"
 MAX_META_BYTES: Final = 16 * 1024
+# orjson reads so many levels and no more, and others of its kind likewise.
+_PARSER_DEPTH: Final = 1024
+MAX_DEPTH: Final = 1000
 _TS = re.compile(rb"\d{4}-[01]\d-[0-3]\dT[0-2]\d:[0-5]\d:[0-6]\d(\.\d{1,9})?(Z|[+-][0-2]\d:[0-5]\d)", re.ASCII)
 _KNOWN_FIELDS: Final = frozenset({b"t", b"s", b"ts", b"d", b"m", b"e"})
 _NULL: Final = b"null"
@@ -89,7 +92,7 @@ def _decode_ours(cursor: Cursor, fields: Sequence[bytes], limit_bytes: int) -> E
         orjson.loads(data)
     except (InvalidEventError, orjson.JSONDecodeError):
         return None
-    if len(data) > limit_bytes or _LF in data or _CR in data or not _TS.fullmatch(ts):
+    if len(data) > limit_bytes or _LF in data or _CR in data or not _TS.fullmatch(ts) or _nests_deep(data):
         return None
     # What Entry(...) does, without its keyword handling: half the time, fifty thousand times a second.
     return tuple.__new__(Entry, (cursor, event_type, step, ts.decode(), data, None, None))
@@ -140,11 +143,25 @@ def _json_line(raw: bytes, field: str, limit_bytes: int) -> bytes:
         orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise InvalidEventError(field, f"is not JSON: {error}") from None
+    if _nests_deep(raw):
+        raise InvalidEventError(field, f"is nested more than {MAX_DEPTH} deep")
     # JSON allows line breaks between its tokens, and nowhere else; SSE frames, NDJSON lines and logs do not.
     # Not written anew: that would round large numbers, and fail where nesting is deeper than it may be written.
     if _LF in raw or _CR in raw:
         return raw.translate(_LINE_BREAKS_TO_SPACES)
     return raw
+
+
+def _nests_deep(raw: bytes) -> bool:
+    """Whether it is readable by itself, and may not be any more inside an envelope, a page or a batch."""
+    if len(raw) <= 2 * MAX_DEPTH or raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH:
+        return False
+    around = _PARSER_DEPTH - MAX_DEPTH
+    try:
+        orjson.loads(b"[" * around + raw + b"]" * around)
+    except orjson.JSONDecodeError:
+        return True
+    return False
 
 
 def _bounded(raw: bytes, field: str, limit_bytes: int) -> bytes:

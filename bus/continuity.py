@@ -7,6 +7,7 @@ same millisecond as ours, one that our numbering will use again.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bus.cursor import START, Cursor
@@ -50,16 +51,14 @@ class Numbering:
         self._step(cursor)
         return jumped
 
-    def _counts(self, cursor: Cursor) -> bool:
-        return self.number is None or cursor.n == self.number + 1
-
     def _fell_in(self, cursor: Cursor) -> bool:
         """Whether Redis itself numbered it on from the entry before, within one millisecond: a stranger's, perhaps."""
         return cursor.ms == self.cursor.ms and cursor.n == self.cursor.n + 1
 
     def _step(self, cursor: Cursor) -> None:
         # A number that was used before, in a new millisecond, is ours: strangers had taken it.
-        if cursor.n and (self._counts(cursor) or not self._fell_in(cursor)):
+        counts = self.number is not None and cursor.n == self.number + 1
+        if cursor.n and (counts or not self._fell_in(cursor)):
             self.number = cursor.n
         self.cursor = cursor
 
@@ -72,6 +71,23 @@ class Extent:
     latest: Cursor | None
     length: int
     entries_added: int
+
+
+def number_at(cursor: Cursor, of_its_ms: Sequence[Cursor]) -> int | None:
+    """What number the next entry of ours follows behind an entry in the log, by all the entries of its millisecond.
+
+    Where a stranger's ``<ms>-0`` began the millisecond, Redis numbered what fell in on from there: those numbers are
+    no numbers of ours, and a reader who has only the cursor cannot tell.
+    """
+    number, previous = None, None
+    for each in of_its_ms:
+        if each > cursor:
+            break
+        fell_in = previous is not None and each.n == previous + 1
+        if each.n and (not fell_in or previous == number):
+            number = each.n
+        previous = each.n
+    return number
 
 
 def is_proved(requested: Cursor, first: Cursor | None) -> bool | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from bus.codec import drop
-from bus.continuity import Extent, Numbering, gap_at, is_proved, resume_point
+from bus.continuity import Extent, Numbering, gap_at, is_proved, number_at, resume_point
 from bus.counters import Counters
 from bus.cursor import START, Cursor, from_id
 from bus.entry import Entry, Gap
@@ -128,7 +128,12 @@ class Log:
         if gap is not None:
             self.counters.add("gaps")
             position = Numbering(resume_point(gap), None)
-        items, position = read_proved(position, raw, self.max_event_bytes)
+        items, following = read_proved(position, raw, self.max_event_bytes)
+        if position.number and position.number == after.n and any(isinstance(item, Gap) for item in items):
+            # The number was taken from the cursor, and that may be of a stranger's entry.
+            number = await self._number_at(execution_id, after)
+            items, following = read_proved(Numbering(after, number), raw, self.max_event_bytes)
+        position = following
         ended = False
         if gap is not None:
             items.insert(0, gap)
@@ -174,6 +179,10 @@ class Log:
             "XRANGE", self.keys.log(execution_id), "-" if start == START else str(start), "+", "COUNT", count
         )
         return entries
+
+    async def _number_at(self, execution_id: str, cursor: Cursor) -> int | None:
+        raw = await self._range(execution_id, Cursor(cursor.ms, 0), PAGE_ENTRIES)
+        return number_at(cursor, [from_id(entry_id) for entry_id, _ in raw])
 
     async def _known_entries(self, execution_id: str) -> int:
         state = await self.state(execution_id)
