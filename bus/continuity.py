@@ -72,6 +72,12 @@ class Extent:
     length: int
     entries_added: int
 
+    def changed_since(self, requested: Cursor, first: Cursor | None) -> bool:
+        """Whether the log cannot be the one in which ``first`` was the first entry at or after ``requested``."""
+        if first is None:
+            return self.latest is not None and self.latest >= requested
+        return self.earliest is None or self.earliest > first
+
 
 def number_at(cursor: Cursor, of_its_ms: Sequence[Cursor]) -> int | None:
     """What number the next entry of ours follows behind an entry in the log, by all the entries of its millisecond.

@@ -22,6 +22,8 @@ from bus.script import Script
 from bus.state import STATE_FIELDS, State, parse_state
 
 PAGE_ENTRIES: Final = 512
+# A log that is deleted, written or trimmed between two commands is looked at again, and not for ever.
+READ_ATTEMPTS: Final = 3
 _TERMINAL_BYTES: Final = frozenset(name.encode() for name in TERMINAL_TYPES)
 # What a later append needs to know of an execution is 10 arguments and a width per event; Redis allows a million.
 MAX_BATCH_EVENTS: Final = 1000
@@ -114,13 +116,12 @@ class Log:
         absent is the log asked what it still holds.
         """
         after = position.cursor
-        raw = await self._range(execution_id, after, count + 1)
-        first = from_id(raw[0][0]) if raw else None
+        raw, doubts = await self._look(execution_id, after, count + 1)
+        first = _first_of(raw)
         gap: Gap | None = None
-        if is_proved(after, first) is None:
-            extent, known = await asyncio.gather(self.extent(execution_id), self._known_entries(execution_id))
+        if doubts is not None:
             told = after == START and position.number is None
-            gap = None if told else gap_at(after, first, extent, known_entries=known)
+            gap = None if told else gap_at(after, first, doubts.extent, known_entries=doubts.known_entries)
         elif first == after:
             raw = raw[1:]
         more = len(raw) >= count
@@ -174,6 +175,20 @@ class Log:
         """Whether there is a log or a state."""
         return bool(await self._commands.command("EXISTS", self.keys.log(execution_id), self.keys.meta(execution_id)))
 
+    async def _look(self, execution_id: str, after: Cursor, count: int) -> tuple[list[RawEntry], _Doubts | None]:
+        """Read from a cursor on, and what else is known of the log where that proves nothing, at one time."""
+        doubts: _Doubts | None = None
+        for _ in range(READ_ATTEMPTS):
+            raw = await self._range(execution_id, after, count)
+            first = _first_of(raw)
+            if is_proved(after, first) is not None:
+                return raw, None
+            extent, known_entries = await asyncio.gather(self.extent(execution_id), self._known_entries(execution_id))
+            doubts = _Doubts(extent, known_entries)
+            if not extent.changed_since(after, first):
+                break
+        return raw, doubts
+
     async def _range(self, execution_id: str, start: Cursor, count: int) -> list[RawEntry]:
         entries: list[RawEntry] = await self._commands.command(
             "XRANGE", self.keys.log(execution_id), "-" if start == START else str(start), "+", "COUNT", count
@@ -213,6 +228,18 @@ class Log:
             else:
                 settled.append(item)
         return settled, False
+
+
+@dataclass(frozen=True, slots=True)
+class _Doubts:
+    """What decides where the ids alone prove nothing."""
+
+    extent: Extent
+    known_entries: int
+
+
+def _first_of(raw: Sequence[RawEntry]) -> Cursor | None:
+    return from_id(raw[0][0]) if raw else None
 
 
 def _pairs(reply: Any) -> dict[bytes, Any]:
