@@ -68,8 +68,12 @@ class Subscription:
         reader: Reader,
         *,
         stale_seconds: float = STALE_SECONDS,
+        timed: bool = True,
     ) -> None:
-        """Follow from a proved position on. Must be made inside a running loop."""
+        """Follow from a proved position on. Must be made inside a running loop.
+
+        Whoever has thousands keeps one timer for all: then ``timed`` is False, and ``check_stale`` is called often.
+        """
         self._log = log
         self._execution_id = execution_id
         self._position = position
@@ -80,7 +84,9 @@ class Subscription:
         self._proof: asyncio.Task[None] | None = None
         self._closed = False
         self._watch: Watch = tail.watch(log.keys.log(execution_id), position.cursor, self)
-        self._stale_timer = self._loop.call_later(stale_seconds * (0.8 + 0.4 * random.random()), self._check_stale)
+        self._stale_timer: asyncio.TimerHandle | None = None
+        if timed:
+            self._stale_timer = self._loop.call_later(stale_seconds * (0.8 + 0.4 * random.random()), self._tick)
 
     @property
     def position(self) -> Numbering:
@@ -91,7 +97,8 @@ class Subscription:
             return
         self._closed = True
         self._watch.close()
-        self._stale_timer.cancel()
+        if self._stale_timer is not None:
+            self._stale_timer.cancel()
         if self._proof is not None:
             self._proof.cancel()
 
@@ -111,14 +118,17 @@ class Subscription:
         del reason  # told once by the Tail, for all
         self._prove()
 
-    def _check_stale(self) -> None:
-        if self._closed:
-            return
-        quiet_seconds = self._loop.time() - self._last_news
-        if quiet_seconds >= self._stale_seconds:
+    def check_stale(self, now: float) -> None:
+        """Ask the log when there has been nothing for so long."""
+        if now - self._last_news >= self._stale_seconds and not self._closed:
+            self._last_news = now
             self._prove()
-            quiet_seconds = 0.0
-        self._stale_timer = self._loop.call_later(self._stale_seconds - quiet_seconds, self._check_stale)
+
+    def _tick(self) -> None:
+        now = self._loop.time()
+        self.check_stale(now)
+        if not self._closed:
+            self._stale_timer = self._loop.call_later(self._last_news + self._stale_seconds - now, self._tick)
 
     def _prove(self) -> None:
         self._watch.suspend()

@@ -161,7 +161,9 @@ class Hub:
         watched = _Watched(topic)
         self._watched[execution_id] = watched
         if not ended:
-            watched.subscription = Subscription(self._log, self._tail, execution_id, Numbering.after(head), topic)
+            watched.subscription = Subscription(
+                self._log, self._tail, execution_id, Numbering.after(head), topic, timed=False
+            )
         return watched
 
     def _forget(self, watched: _Watched) -> None:
@@ -209,6 +211,8 @@ class Hub:
             for watched in list(self._watched.values()):
                 topic = watched.topic
                 topic.max_bytes = ring_bytes
+                if watched.subscription is not None:
+                    watched.subscription.check_stale(now)
                 topic.heartbeat(now, self.limits.heartbeat_seconds)
                 cut = topic.cut_stuck(now, self.limits.slow_timeout_seconds)
                 if cut:
