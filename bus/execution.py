@@ -101,7 +101,7 @@ class Execution:
         return await self.append(FAILED, {"reason": reason, "message": message, **details})
 
     async def __aenter__(self) -> Self:
-        self._lease = await self._leases.take(self.id, self._owner)
+        self._lease = await self._leases.take(self.id, self._owner, self.pipeline)
         self._publisher = self._new_publisher("body", **self._publisher_options)
         self._body = asyncio.current_task()
         self._heartbeat = asyncio.create_task(self._beat(self._lease), name=f"heartbeat:{self.id}")

@@ -35,9 +35,12 @@ class Leases:
         self._retention = retention
         self._script = Script.load("lease")
 
-    async def take(self, execution_id: str, owner: str) -> Lease:
-        """Raises LeaseHeldError while another holds it, ExecutionClosedError when it has ended."""
-        fence, attempt = await self._run("take", execution_id, owner, "")
+    async def take(self, execution_id: str, owner: str, pipeline: str | None = None) -> Lease:
+        """Raises LeaseHeldError while another holds it, ExecutionClosedError when it has ended.
+
+        ``pipeline`` is noted in a state that names none yet.
+        """
+        fence, attempt = await self._run("take", execution_id, owner, "", pipeline or "")
         return Lease(execution_id, owner, int(fence), int(attempt))
 
     async def renew(self, lease: Lease) -> None:
@@ -48,7 +51,7 @@ class Leases:
         """Raises LeaseLostError."""
         await self._run("release", lease.execution_id, lease.owner, lease.fence)
 
-    async def _run(self, action: str, execution_id: str, owner: str, fence: int | str) -> list[int]:
+    async def _run(self, action: str, execution_id: str, owner: str, fence: int | str, pipeline: str = "") -> list[int]:
         try:
             reply: list[int] = await self._script.run(
                 self._commands,
@@ -58,6 +61,7 @@ class Leases:
                 int(self.lease_seconds * 1000),
                 fence,
                 self._retention.live_seconds,
+                pipeline,
             )
         except ReplyError as error:
             word, _, detail = str(error).partition(" ")

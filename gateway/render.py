@@ -91,9 +91,11 @@ class SseFormat:
         return b"id: %d-%d\n\n" % cursor
 
     def control(self, name: str, payload: dict[str, Any]) -> bytes:
+        # An EventSource obeys the field, not our data: without it, all who are sent away would return at once.
+        retry = b"retry: %d\n" % payload["retry_ms"] if "retry_ms" in payload else b""
         if self._named:
-            return b"event: %b\ndata: %b\n\n" % (name.encode(), orjson.dumps(payload))
-        return b"data: %b\n\n" % orjson.dumps({"type": name, **payload})
+            return b"%bevent: %b\ndata: %b\n\n" % (retry, name.encode(), orjson.dumps(payload))
+        return b"%bdata: %b\n\n" % (retry, orjson.dumps({"type": name, **payload}))
 
     def message(self, frames: bytes) -> Message:
         return {"type": "http.response.body", "body": frames, "more_body": True}

@@ -39,9 +39,7 @@ def find_leftovers(mark: str) -> dict[int, str]:
         # A process may end at any time, and those of other users cannot be read: neither is ours.
         with contextlib.suppress(OSError):
             if pid != os.getpid() and (_is_zombie_child(entry) or needle in _environment(entry)):
-                command = (
-                    (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-                )
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
                 found[pid] = command or "(zombie: ended, and nobody waited for it)"
     return found
 

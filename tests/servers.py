@@ -43,9 +43,7 @@ def find_binary(kind: ServerKind) -> Path:
         return Path(get_binary_path())
     found = shutil.which("redis-server")
     if found is None:
-        raise ServerUnavailableError(
-            "redis-server is not on the PATH; install it with: apt install redis-server"
-        )
+        raise ServerUnavailableError("redis-server is not on the PATH; install it with: apt install redis-server")
     return Path(found)
 
 
@@ -176,9 +174,7 @@ class RunningServer:
             if self._answering_pid() == process.pid:
                 return
             time.sleep(0.005)
-        raise ServerStartError(
-            f"{self.kind} was not ready in {START_TIMEOUT_SECONDS:g} s:\n{self.log()[-2000:]}"
-        )
+        raise ServerStartError(f"{self.kind} was not ready in {START_TIMEOUT_SECONDS:g} s:\n{self.log()[-2000:]}")
 
     def _answering_pid(self) -> int | None:
         """Who answers at our address: on a TCP port it might be a stranger that took the port first."""

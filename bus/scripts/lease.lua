@@ -3,6 +3,7 @@
 --
 -- KEYS  1 log  2 meta  3 control  4 checkpoints
 -- ARGV  1 'take' | 'renew' | 'release'   2 owner   3 lease, milliseconds   4 fence ('' when taking)   5 live TTL, seconds
+--       6 pipeline, when it is known ('' for none)
 -- Reply take: {fence, attempt}; renew and release: 1
 -- Errors  CLOSED <terminal id> · HELD <owner> · LOST <current fence>
 local action, owner = ARGV[1], ARGV[2]
@@ -25,6 +26,7 @@ if action == 'take' then
   end
   reply = {redis.call('HINCRBY', meta, 'fence', 1), redis.call('HINCRBY', meta, 'attempt', 1)}
   redis.call('HSETNX', meta, 'created', string.format('%.0f', now))
+  if ARGV[6] and ARGV[6] ~= '' then redis.call('HSETNX', meta, 'pipeline', ARGV[6]) end
 else
   -- Only another owner takes a lease away. A state that was flushed, or rewound by a failover, is set right again.
   if tonumber(state[4] or 0) > tonumber(ARGV[4]) or (state[2] and state[2] ~= owner) then

@@ -151,3 +151,12 @@ async def test_a_state_of_another_type_is_refused(leases: Leases, line: Line, me
     await line.command("SET", meta, "a string", "EX", 10)
     with pytest.raises(ReplyError, match="WRONGTYPE"):
         await leases.take("run", "one")
+
+
+async def test_the_first_taking_notes_the_pipeline_and_a_later_one_does_not_change_it(
+    leases: Leases, line: Line, meta: str
+) -> None:
+    lease = await leases.take("run", "one", "ingest")
+    await leases.release(lease)
+    await leases.take("run", "two", "other")
+    assert await line.command("HGET", meta, "pipeline") == b"ingest"
