@@ -8,7 +8,7 @@ import resource
 import socket
 from typing import Final
 
-VANISHED_MS: Final = 60_000
+VANISHED_SECONDS: Final = 60.0
 BACKLOG: Final = 4096
 
 
@@ -16,7 +16,7 @@ class ListenError(Exception):
     """The address cannot be listened on; the message is one sentence with its cure."""
 
 
-def bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int, *, vanished_seconds: float = VANISHED_SECONDS) -> socket.socket:
     """Bind, without listening yet: who connects too early is refused rather than left waiting. Raises ListenError."""
     shown = f"{host}:{port}"
     try:
@@ -32,7 +32,7 @@ def bind(host: str, port: int) -> socket.socket:
         # Accepted connections inherit it: a viewer that vanished without a word is given up when what was written to
         # it has not been acknowledged for so long, not when the kernel stops sending it again (15 minutes).
         if hasattr(socket, "TCP_USER_TIMEOUT"):
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, VANISHED_MS)
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(vanished_seconds * 1000))
     except OSError as error:
         listener.close()
         raise ListenError(_explain(error, shown)) from None

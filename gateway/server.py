@@ -42,7 +42,7 @@ def serve(settings: GatewaySettings, bus_settings: BusSettings) -> int:
     raise_file_limit()
     try:
         with (
-            bind(settings.host, settings.port) as listener,
+            bind(settings.host, settings.port, vanished_seconds=settings.vanished_seconds) as listener,
             asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
         ):
             runner.run(_serve(listener, settings, bus_settings))

@@ -26,6 +26,9 @@ class GatewaySettings(BaseSettings):
 
     heartbeat_seconds: float = Field(10.0, gt=0, le=300, description="silence after which a stream says it lives")
     slow_timeout_seconds: float = Field(30.0, gt=0, description="a viewer without progress for so long is cut")
+    vanished_seconds: float = Field(
+        60.0, ge=1, le=3600, description="a connection that acknowledges nothing for so long is given up"
+    )
     retry_ms: int = Field(1000, ge=0, le=600_000, description="how long an EventSource waits before it reconnects")
     linger_seconds: float = Field(5.0, ge=0, description="how long a run is watched after its last viewer left")
     drain_seconds: float = Field(10.0, ge=0, le=3600, description="over how long viewers are sent away at shutdown")

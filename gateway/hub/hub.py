@@ -184,7 +184,7 @@ class Hub:
             await self._read_on(topic, viewer)
 
     async def _read_on(self, topic: Topic, viewer: Viewer) -> None:
-        backoff, attempt = Backoff(), 0
+        backoff, attempt, beat = Backoff(), 0, self._loop.time()
         while viewer in topic.viewers:
             try:
                 page = await self._pages.read(topic.execution_id, viewer.position)
@@ -198,6 +198,10 @@ class Hub:
                 self.counters.add("replay_retries")
                 if attempt == 1:
                     logger.warning("replay of %s: %s; retrying", topic.execution_id, error)
+                if self._loop.time() - beat >= self.limits.heartbeat_seconds:
+                    beat = self._loop.time()
+                    if not topic.beat(viewer):
+                        return
                 await asyncio.sleep(backoff.delay_seconds(attempt, random.random))
             else:
                 topic.page(viewer, page)

@@ -215,6 +215,15 @@ class Topic:
             if group.rendering.heartbeat and group.members and now - group.last_write >= idle_seconds:
                 self._write(group, group.rendering.heartbeat, group.cursor)
 
+    def beat(self, viewer: Viewer) -> bool:
+        """Show one that waits for a page that we live. False when its socket is full: it asks again when it drains."""
+        if viewer.stage is not Stage.REPLAYING or not viewer.rendering.heartbeat:
+            return True
+        if viewer.sink.write(viewer.rendering.message(viewer.rendering.heartbeat)):
+            return True
+        self._lag(viewer)
+        return False
+
     def cut_stuck(self, now: float, timeout_seconds: float) -> int:
         """Cut viewers whose sockets have taken nothing for so long; their cursors let them resume."""
         stuck = [v for v in self.viewers if v.stage is Stage.LAGGING and now - v.stuck_since > timeout_seconds]
