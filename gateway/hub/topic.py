@@ -214,6 +214,12 @@ class Topic:
         for group in self._groups.values():
             if group.rendering.heartbeat and group.members and now - group.last_write >= idle_seconds:
                 self._write(group, group.rendering.heartbeat, group.cursor)
+        for viewer in [v for v in self._waiting if now - v.stuck_since >= idle_seconds]:
+            viewer.stuck_since = now
+            beat = viewer.rendering.heartbeat
+            if beat and not viewer.sink.write(viewer.rendering.message(beat)):
+                del self._waiting[viewer]
+                self._lag(viewer)
 
     def beat(self, viewer: Viewer) -> bool:
         """Show one that waits for a page that we live. False when its socket is full: it asks again when it drains."""
@@ -378,6 +384,7 @@ class Topic:
             self._finish(viewer)
             return
         viewer.stage = Stage.WAITING
+        viewer.stuck_since = self._ports.now()
         self._waiting[viewer] = None
 
     def _caught_up(self, viewer: Viewer) -> bool:
