@@ -64,6 +64,9 @@ async def watch(hub: Hub, topic: Topic, viewer: Viewer, receive: Receive) -> Non
     """Stay until the viewer has gone, or the hub has finished it."""
     try:
         topic.join(viewer)
+        if hub.draining:
+            # It asked on a connection that it had before.
+            hub.send_away(topic, viewer)
         while (await receive())["type"] != "http.disconnect":
             pass
     finally:

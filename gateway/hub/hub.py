@@ -64,6 +64,7 @@ class Hub:
         self._replays: set[asyncio.Task[None]] = set()
         self._ticker = self._loop.create_task(self._tick(), name="hub:tick")
         self.draining = False
+        self._drain_seconds = 0.0
 
     @property
     def viewers(self) -> int:
@@ -99,6 +100,7 @@ class Hub:
     async def drain(self, seconds: float) -> None:
         """Tell every viewer to come back elsewhere, spread over the time given."""
         self.draining = True
+        self._drain_seconds = seconds
         topics = [watched.topic for watched in self._watched.values()]
         viewers = [(topic, viewer) for topic in topics for viewer in topic.viewers]
         random.shuffle(viewers)
@@ -107,7 +109,10 @@ class Hub:
             due = start + seconds * index / len(viewers)
             if due > self._loop.time():
                 await asyncio.sleep(due - self._loop.time())
-            topic.send_away(viewer, retry_ms=random.randint(100, 100 + int(seconds * 1000)))
+            self.send_away(topic, viewer)
+
+    def send_away(self, topic: Topic, viewer: Viewer) -> None:
+        topic.send_away(viewer, retry_ms=random.randint(100, 100 + int(self._drain_seconds * 1000)))
 
     async def aclose(self) -> None:
         tasks = [self._ticker, *self._replays, *self._opening.values()]
