@@ -58,6 +58,7 @@ class NotYet(BaseModel):
 
     id: RequestId
     op: Literal["cancel", "pause", "resume", "signal", "auth"]
+    execution: str | None = None
 
 
 Op = Subscribe | Unsubscribe | Ping | NotYet

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Receive = Callable[[], Awaitable[Message]]
 
 _TAIL: Final = "tail"
+_MAX_SHOWN_CHARS: Final = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +169,7 @@ class Socket:
         if field is not None:
             members["field"] = field
         if execution_id is not None:
-            members["execution"] = execution_id[:128]
+            members["execution"] = execution_id[:_MAX_SHOWN_CHARS]
         await self._tell(members)
 
     async def _tell(self, members: dict[str, Any]) -> None:
