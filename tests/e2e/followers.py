@@ -14,7 +14,7 @@ from tests.e2e.sse_frames import Frame
 
 @dataclass
 class Follower:
-    """Follows one run. ``cut_soon`` draws, for each connection, after how many bytes it is cut (None: not by us)."""
+    """Follows one run. ``cut_after_bytes`` draws, for each connection, where it is cut (None: not by us)."""
 
     run: str
     urls: Sequence[str]
@@ -31,6 +31,8 @@ class Follower:
     cuts_in_mid_frame: int = 0
     refusals: int = 0
     ended: Frame | None = None
+    _heartbeats_before: int = 0
+    _stream: SseStream | None = None
 
     @property
     def gaps(self) -> list[Frame]:
@@ -55,22 +57,36 @@ class Follower:
                         # The terminal event was got; what says so too was cut off.
                         self.ended = Frame(None, "stream.end")
                         return
-                    assert stream.status == 200, (stream.status, await stream.body())
-                    self.connections += 1
-                    await self._read(stream)
+                    if stream.status == 200:
+                        self.connections += 1
+                        await self._read(stream)
+                    else:
+                        # Redis is away; anything else is no reason to come again.
+                        assert stream.status == 503, (stream.status, await stream.body())
+                        await self._wait()
             except (ConnectionBrokenError, OSError):
                 # Its gateway was killed, or is not up again yet.
-                self.refusals += 1
-                await asyncio.sleep(self.chance.uniform(0.02, 0.2))
+                await self._wait()
+
+    async def _wait(self) -> None:
+        self.refusals += 1
+        await asyncio.sleep(self.chance.uniform(0.02, 0.2))
+
+    @property
+    def heartbeats(self) -> int:
+        """Of all its connections so far, the present one included."""
+        return self._heartbeats_before + (self._stream.frames_reader.heartbeats if self._stream else 0)
 
     async def _read(self, stream: SseStream) -> None:
+        self._heartbeats_before, self._stream = self.heartbeats, stream
         budget = self.cut_after_bytes(self.chance)
         while True:
             if self.pause_seconds and self.chance.random() < 0.02:
                 await asyncio.sleep(self.pause_seconds)
             data = await stream.read()
             if not data:
-                assert self.ended is not None, f"closed without stream.end after {self.last_id}"
+                sent_away = bool(self.controls) and self.controls[-1].name == "stream.reconnect"
+                assert self.ended is not None or sent_away, f"closed without a word after {self.last_id}"
                 return
             if budget is not None and len(data) >= budget:
                 self._take(stream, data[:budget])

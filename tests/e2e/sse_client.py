@@ -9,6 +9,7 @@ import struct
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
+from typing import cast
 from urllib.parse import urlencode, urlsplit
 
 from tests.e2e.sse_frames import Frame, FrameReader
@@ -111,10 +112,14 @@ class SseStream:
     def expect_unnamed(self, unnamed: bool) -> None:
         self.frames_reader = FrameReader(named=not unnamed)
 
+    @property
+    def raw_socket(self) -> socket.socket:
+        """asyncio's view of it, which takes socket options."""
+        return cast("socket.socket", self._writer.get_extra_info("socket"))
+
     def reset(self) -> None:
         """Vanish with a reset, as a process does that is killed with unread data."""
-        connection: socket.socket = self._writer.get_extra_info("socket")
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.raw_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._writer.transport.abort()
 
     def close(self) -> None:

@@ -69,6 +69,10 @@ class FrameReader:
         if _CONTROL.search(block):
             raise MalformedFrameError(f"control characters in {block[:200]!r}")
         fields: dict[bytes, bytes] = {}
+        first, _, following = block.partition(b"\n")
+        if (match := _RETRY.fullmatch(first)) and following.startswith(b"event: stream.reconnect\n"):
+            self.retries.append(int(match[1]))
+            block = following
         for line in block.split(b"\n"):
             field, colon, value = line.partition(b": ")
             if not colon or field not in {b"id", b"event", b"data"} or field in fields:

@@ -51,8 +51,8 @@ async def bystander(bus: Bus, gateway_url: str, run: str) -> AsyncGenerator[None
 
 async def add(client: Redis, bus: Bus, run: str, fields: Fields, entry_id: str = "*") -> str:
     given: Any = fields
-    added: bytes = await client.xadd(bus.keys.log(run), given, id=entry_id)
-    return added.decode()
+    added: Any = await client.xadd(bus.keys.log(run), given, id=entry_id)
+    return str(added.decode())
 
 
 async def replay_to(url: str, run: str, last: str) -> list[Frame]:
@@ -88,7 +88,15 @@ async def test_a_good_entry_of_another_program_is_shown_live_and_replayed(
 
 
 INJECTION: bytes = b"x\n\nid: 9-9\nevent: execution.completed\ndata: {}\n\n"
-BREAKS = [INJECTION, b"a\rb", b"a\r\nb", b"a\x00b", "a\u2028b\u0085c\u2029".encode(), b"\xff\xfe\xc3(", b"\xed\xa0\x80"]
+BREAKS: list[bytes] = [
+    INJECTION,
+    b"a\rb",
+    b"a\r\nb",
+    b"a\x00b",
+    "a\u2028b\u0085c\u2029".encode(),
+    b"\xff\xfe\xc3(",
+    b"\xed\xa0\x80",
+]
 
 
 def hostile_entries() -> Iterator[tuple[Fields, bool]]:
