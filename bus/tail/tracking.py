@@ -233,6 +233,7 @@ class TrackingTail:
             self._schedule()
 
     def _dispatch(self, turn: dict[bytes, _Asked], streams: dict[bytes, list[RawEntry]], count: int) -> None:
+        self._pace.took(sum(map(len, streams.values())))
         for key, (watch, cursor) in turn.items():
             entries = streams.get(key, ())
             if not watch.active or watch.cursor != cursor:

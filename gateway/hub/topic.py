@@ -21,6 +21,9 @@ from gateway.render import Format, gap_payload
 
 # So few entries are written as they come, past the window; it renders them only for those who read it later.
 FEW: Final = 16
+# The window spares many viewers of one run from reading the log each for itself. For one viewer it would only keep
+# thousands of runs' entries alive, which the garbage collector then walks over.
+RING_A_VIEWER: Final = 64
 
 
 class Ports(Protocol):
@@ -300,7 +303,7 @@ class Topic:
             return
         entries = cast("Sequence[Entry]", run)
         before = self.head
-        size = self.window.append(entries, self.max_entries, self.max_bytes)
+        size = self.window.append(entries, min(self.max_entries, RING_A_VIEWER * len(self.viewers)), self.max_bytes)
         if entries[-1].type.startswith("execution."):
             self.status = entries[-1].type.partition(".")[2]
         # A copy: who finds its socket full, or the window moved on, may leave the last of its group.
