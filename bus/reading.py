@@ -9,6 +9,7 @@ from typing import Any
 from bus.codec import decode
 from bus.continuity import Numbering
 from bus.entry import Entry, Gap
+from bus.event import TERMINAL_TYPES
 
 RawEntry = Sequence[Any]  # [id, [field, value, ...]] as Redis sends it
 
@@ -33,14 +34,14 @@ def read_plain(numbering: Numbering, raw: Sequence[RawEntry], limit_bytes: int) 
     A jump in the numbering, or an entry that claims to end the execution, wants a second look. ``numbering`` has
     moved on only when entries are returned.
     """
-    trial = numbering.copy()
+    cursor, number = numbering.cursor, numbering.number
     entries = []
     for entry_id, fields in raw:
         entry = decode(entry_id, fields, limit_bytes=limit_bytes)
-        if entry.is_terminal or not trial.follows(entry.cursor):
+        if entry.type in TERMINAL_TYPES or not numbering.follows(entry.cursor):
+            numbering.cursor, numbering.number = cursor, number
             return None
         entries.append(entry)
-    numbering.cursor, numbering.number = trial.cursor, trial.number
     return entries
 
 

@@ -53,7 +53,7 @@ class PageFrames(Protocol):
 class Group:
     """Live viewers that want the same bytes at the same times."""
 
-    __slots__ = ("coalesce_ms", "cursor", "due", "last_write", "members", "rendering", "wanted")
+    __slots__ = ("coalesce_ms", "cursor", "due", "members", "rendering", "silent", "silent_since", "wanted")
 
     def __init__(self, rendering: Format, wanted: Filter | None, coalesce_ms: int, cursor: Cursor) -> None:
         self.rendering = rendering
@@ -61,7 +61,9 @@ class Group:
         self.coalesce_ms = coalesce_ms
         self.cursor = cursor
         self.due = False
-        self.last_write = 0.0
+        # Nothing was written since ``silent_since``; noted when the clock is looked at, not with every write.
+        self.silent = False
+        self.silent_since = 0.0
         # A dict as an ordered set: members leave in O(1).
         self.members: dict[Viewer, None] = {}
 
@@ -143,6 +145,9 @@ class Topic:
     # News from the log.
 
     def news(self, items: Sequence[Entry | Gap]) -> None:
+        if len(items) == 1 and isinstance(items[0], Entry):
+            self._entries(items)
+            return
         start = 0
         for index, item in enumerate(items):
             if isinstance(item, Gap):
@@ -215,7 +220,10 @@ class Topic:
 
     def heartbeat(self, now: float, idle_seconds: float) -> None:
         for group in self._groups.values():
-            if group.rendering.heartbeat and group.members and now - group.last_write >= idle_seconds:
+            if not group.silent:
+                group.silent = True
+                group.silent_since = now
+            elif group.rendering.heartbeat and group.members and now - group.silent_since >= idle_seconds:
                 self._write(group, group.rendering.heartbeat, group.cursor)
         for viewer in [v for v in self._waiting if now - v.stuck_since >= idle_seconds]:
             viewer.stuck_since = now
@@ -290,7 +298,6 @@ class Topic:
         group = self._groups.get(key)
         if group is None:
             group = self._groups[key] = Group(*key, self.head)
-            group.last_write = self._ports.now()
         if group.cursor != self.head:
             # The group is coalescing; brought to the head now, all its members stand at one place.
             self._flush(group)
@@ -348,9 +355,14 @@ class Topic:
 
     def _write(self, group: Group, frames: bytes, cursor: Cursor) -> None:
         message = group.rendering.message(frames)
-        lagging = [viewer for viewer in group.members if not viewer.sink.write(message)]
-        group.last_write = self._ports.now()
-        for viewer in lagging:
+        group.silent = False
+        lagging: list[Viewer] | None = None
+        for viewer in group.members:
+            if not viewer.sink.write(message):
+                if lagging is None:
+                    lagging = []
+                lagging.append(viewer)
+        for viewer in lagging or ():
             del group.members[viewer]
             viewer.position = Numbering.after(cursor)
             self._lag(viewer)
