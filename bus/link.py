@@ -28,6 +28,9 @@ Dial = Callable[[], Awaitable[AbstractConnection]]
 
 PING_AFTER_SECONDS: Final = 2.0
 SILENT_AFTER_SECONDS: Final = 5.0
+WATCH_SECONDS: Final = 0.5
+# hiredis would say False, which is also a reply of RESP3.
+_NOTHING_YET: Final = object()
 
 
 def _ignore_push(_: list[Any]) -> None:
@@ -37,8 +40,8 @@ def _ignore_push(_: list[Any]) -> None:
 class Link(asyncio.Protocol):
     """A pipelined connection. Ends once, for a reason; ``lost`` then holds it.
 
-    A peer that falls silent while replies are due, or does not answer a PING, is given up after
-    ``SILENT_AFTER_SECONDS``: a half-open socket is found in seconds.
+    A peer that falls silent while replies are due is given up after ``SILENT_AFTER_SECONDS``. One that is not asked
+    anything is sent a PING, and the silence before it counts: a half-open socket is found in seconds either way.
     """
 
     def __init__(self, connection: AbstractConnection, on_push: Push) -> None:
@@ -48,7 +51,7 @@ class Link(asyncio.Protocol):
         # Kept alive: its stream writer would close the transport when collected.
         self._connection = connection
         self._transport = cast("asyncio.Transport", connection._writer.transport)  # type: ignore[union-attr]  # noqa: SLF001 - the hand-over
-        self._reader = hiredis.Reader(protocolError=LinkLostError, replyError=ReplyError)
+        self._reader = hiredis.Reader(protocolError=LinkLostError, replyError=ReplyError, notEnoughData=_NOTHING_YET)
         self._waiting: deque[Answer] = deque()
         self.received_bytes = 0
         self._outgoing: list[bytes] = []
@@ -57,7 +60,7 @@ class Link(asyncio.Protocol):
         self._writable.set()
         self.lost: asyncio.Future[LinkLostError] = loop.create_future()
         self._transport.set_protocol(self)
-        self._watchdog = loop.call_later(1.0, self._watch)
+        self._watchdog = loop.call_later(WATCH_SECONDS, self._watch)
 
     @classmethod
     async def open(cls, dial: Dial, on_push: Push = _ignore_push, *, timeout_seconds: float = 5.0) -> Link:
@@ -116,7 +119,7 @@ class Link(asyncio.Protocol):
         try:
             reader.feed(data)
             reply = reader.gets()
-            while reply is not False:
+            while reply is not _NOTHING_YET:
                 self._take(reply)
                 reply = reader.gets()
         except LinkLostError as error:
@@ -156,7 +159,8 @@ class Link(asyncio.Protocol):
             return
         if not self._waiting and silent_seconds > PING_AFTER_SECONDS:
             self.send(b"PING").add_done_callback(_retrieve)
-        self._watchdog = self._loop.call_later(1.0, self._watch)
+            self._last_heard -= PING_AFTER_SECONDS
+        self._watchdog = self._loop.call_later(WATCH_SECONDS, self._watch)
 
     def _end(self, reason: LinkLostError) -> None:
         if self.lost.done():
