@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from redis.asyncio import Connection, ConnectionPool, SSLConnection
 from redis.asyncio.connection import AbstractConnection
@@ -22,6 +23,8 @@ SCHEMES: Final = (
 )  # fmt: skip
 _DEFAULT_PORT: Final = {"sentinel": 26379, "cluster": 6379}
 CONNECT_SECONDS: Final = 5.0
+_NUMBER: Final = re.compile(r"[0-9]{1,5}")
+_PASSWORD_OPTION: Final = re.compile(r"([?&][^?&=]*password=)[^&#]*")
 _TCP: Final[dict[str, Any]] = {"socket_connect_timeout": CONNECT_SECONDS, "socket_keepalive": True}
 
 
@@ -41,12 +44,18 @@ class Target:
 
 def parse_url(url: str) -> Target:
     """Understand a URL. Raises InvalidInputError that names what is wrong."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        # What urlsplit says repeats the credentials.
+        raise InvalidInputError("redis_url", f"{redacted(url)!r} is no URL") from None
     if parts.scheme not in SCHEMES:
         known = ", ".join(f"{name}://" for name in SCHEMES)
         raise InvalidInputError("redis_url", f"{redacted(url)!r} has none of the schemes {known}")
     scheme, _, kind = parts.scheme.partition("+")
     if kind not in _DEFAULT_PORT:
+        if parts.scheme in {"redis", "rediss"}:
+            _check_server(url, parts)
         return Target(url, "server", parts.scheme)
     credentials, _, hosts = parts.netloc.rpartition("@")
     addresses = tuple(_address(url, host, _DEFAULT_PORT[kind]) for host in hosts.split(",") if host)
@@ -55,7 +64,7 @@ def parse_url(url: str) -> Target:
     if kind == "cluster":
         return Target(url, "cluster", scheme, credentials, addresses, query=parts.query)
     service, _, database = parts.path.strip("/").partition("/")
-    if not service or not (database or "0").isdigit():
+    if not service or not _NUMBER.fullmatch(database or "0"):
         raise InvalidInputError(
             "redis_url", f"{redacted(url)!r}: expected redis+sentinel://host:26379,…/<service>[/<database>]"
         )
@@ -74,7 +83,9 @@ def dial_of(target: Target | str) -> Dial:
     options = {} if target.scheme == "unix" else _TCP
     try:
         pool = ConnectionPool.from_url(target.url, **_options(), **options)
-    except ValueError as error:
+        # Options that no connection knows are told here.
+        pool.make_connection()  # type: ignore[no-untyped-call]
+    except (ValueError, TypeError) as error:
         raise InvalidInputError("redis_url", f"{redacted(target.url)!r}: {error}") from None
     return lambda: _connected(pool.make_connection())  # type: ignore[no-untyped-call]
 
@@ -89,10 +100,24 @@ def node_url(target: Target, address: tuple[str, int]) -> str:
 
 def redacted(url: str) -> str:
     """A URL that may be logged."""
-    scheme, mark, rest = url.partition("://")
+    scheme, mark, rest = url.partition("://") if "://" in url else ("", "", url)
+    rest = _PASSWORD_OPTION.sub(r"\1***", rest)
     credentials, at, hosts = rest.rpartition("@")
     user, colon, password = credentials.partition(":")
     return f"{scheme}{mark}{user}{':***' if colon and password else ''}{at}{hosts}"
+
+
+def _check_server(url: str, parts: SplitResult) -> None:
+    try:
+        _ = parts.port
+    except ValueError:
+        raise InvalidInputError(
+            "redis_url",
+            f"{redacted(url)!r}: the port is no number up to 65535; in a password, write / ? # @ as %2F %3F %23 %40",
+        ) from None
+    database = parts.path.strip("/")
+    if database and not _NUMBER.fullmatch(database):
+        raise InvalidInputError("redis_url", f"{redacted(url)!r}: {database!r} is not the number of a database")
 
 
 def _options() -> dict[str, Any]:
@@ -130,6 +155,6 @@ def _address(url: str, host: str, default_port: int) -> tuple[str, int]:
     name, colon, port = host.rpartition(":")
     if not colon or host.endswith("]"):
         return host.strip("[]"), default_port
-    if not port.isdigit() or not name:
+    if not name or not _NUMBER.fullmatch(port) or not 0 < int(port) < 65536:  # noqa: PLR2004 - ports are 16 bits wide
         raise InvalidInputError("redis_url", f"{redacted(url)!r}: {host!r} is not host:port")
     return name.strip("[]"), int(port)
