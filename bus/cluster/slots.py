@@ -50,7 +50,8 @@ def slot_of(command: Sequence[bytes | str | float]) -> int | None:
         return None
     if name in {"XREAD", "XREADGROUP"}:
         words = [part.upper() if isinstance(part, str) else part for part in command]
-        index = words.index("STREAMS") + 1
+        # Past the names of group and consumer, which may be any word.
+        index = words.index("STREAMS", 4 if name == "XREADGROUP" else 1) + 1
     else:
         index = _KEY_INDEX.get(name, 1)
     return slot_of_key(command[index])
