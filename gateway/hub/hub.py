@@ -218,17 +218,25 @@ class Hub:
             now = self._loop.time()
             ring_bytes = self._ring_bytes()
             for watched in list(self._watched.values()):
-                topic = watched.topic
-                topic.max_bytes = ring_bytes
-                if watched.subscription is not None:
-                    watched.subscription.check_stale(now)
-                topic.heartbeat(now, self.limits.heartbeat_seconds)
-                cut = topic.cut_stuck(now, self.limits.slow_timeout_seconds)
-                if cut:
-                    self.counters.add("slow_cuts", cut)
-                    logger.warning("cut %d slow viewers of %s; they can resume", cut, topic.execution_id)
-                self._close_if_idle(watched, now)
+                watched.topic.max_bytes = ring_bytes
+                try:
+                    self._look_after(watched, now)
+                except Exception:
+                    # One run's trouble must not stop the heartbeats of all the others.
+                    self.counters.add("hub_errors")
+                    logger.exception("looking after %s failed", watched.topic.execution_id)
             self._pages.forget_old()
+
+    def _look_after(self, watched: _Watched, now: float) -> None:
+        topic = watched.topic
+        if watched.subscription is not None:
+            watched.subscription.check_stale(now)
+        topic.heartbeat(now, self.limits.heartbeat_seconds)
+        cut = topic.cut_stuck(now, self.limits.slow_timeout_seconds)
+        if cut:
+            self.counters.add("slow_cuts", cut)
+            logger.warning("cut %d slow viewers of %s; they can resume", cut, topic.execution_id)
+        self._close_if_idle(watched, now)
 
     def _close_if_idle(self, watched: _Watched, now: float) -> None:
         topic = watched.topic
