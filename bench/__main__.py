@@ -18,9 +18,15 @@ _RESULTS = Path(__file__).parent / "results"
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure Tailrace beside its alternatives.")
     parser.add_argument("--quick", action="store_true", help="under 90 seconds: a look, not figures to quote")
-    parser.add_argument("--only", metavar="SCENARIO", action="append", default=[], help="by name or start of name")
-    parser.add_argument("--contender", metavar="NAME", action="append", default=[], choices=list(ALL))
-    parser.add_argument("--rounds", type=int, default=0, help="default 3; 1 with --quick")
+    parser.add_argument(
+        "--only",
+        metavar="SCENARIO",
+        action="append",
+        default=[],
+        help="a scenario, by name or start of name; may be repeated",
+    )
+    parser.add_argument("--contender", metavar="NAME", action="append", default=[], help="the same of a contender")
+    parser.add_argument("--rounds", type=int, default=0, help="default what each scenario needs; 1 with --quick")
     parser.add_argument(
         "--calm",
         type=float,
@@ -35,7 +41,8 @@ def main() -> int:
     scenarios = plan.quick() if options.quick else plan.full()
     if options.list:
         for scenario in scenarios:
-            print(f"{scenario.name:24} {scenario.title}")
+            print(f"{scenario.name:24} {scenario.title}: {', '.join(scenario.contenders)}")
+        print()
         for contender in ALL.values():
             print(f"{contender.name:24} {contender.about}{_absence(contender.missing())}")
         return 0
@@ -43,6 +50,8 @@ def main() -> int:
         scenarios = [s for s in scenarios if any(s.name.startswith(only) for only in options.only)]
         if not scenarios:
             parser.error("no such scenario; --list names them")
+    if unknown := set(options.contender) - {name for scenario in scenarios for name in scenario.contenders}:
+        parser.error(f"{', '.join(sorted(unknown))}: no such contender in these scenarios; --list names them")
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwinds, so that no server is left behind
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -50,7 +59,7 @@ def main() -> int:
     described = machine.describe()
     results = runner.run(
         scenarios,
-        options.rounds or (1 if options.quick else 3),
+        options.rounds or int(options.quick),
         options.contender,
         options.calm,
         lambda line: print(line, file=sys.stderr, flush=True),

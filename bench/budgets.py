@@ -126,4 +126,7 @@ BUDGETS: Final = (
         "at least",
         exact=True,
     ),
+    Budget("emit", "CPU of the producer an event, one run", Figure("us_per_event", "emit-1", unit="µs", digits=1), 15),
+    Budget("emit", "CPU of the producer an event, 50 runs", Figure("us_per_event", "emit-50", unit="µs", digits=1), 15),
+    Budget("emit", "slowdown of a typical pipeline", Figure("slowdown_percent", "pipeline", unit="%"), 1),
 )

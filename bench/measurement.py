@@ -28,6 +28,9 @@ class Account:
         return not (self.lost or self.gaps or self.duplicates or self.foreign)
 
 
+EXACT: Final = Account()
+
+
 @dataclass(frozen=True, slots=True)
 class Measurement:
     """Figures by name (units in the names), the account, and flags to print beside them."""
@@ -40,7 +43,7 @@ class Measurement:
 
 
 def flags(
-    account: Account,
+    account: Account = EXACT,
     *,
     delivered_share: float = 1.0,
     generator_share: float = 0.0,

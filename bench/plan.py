@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from bench import idle, paced, storm
+from bench.alone import emit, link, pipeline, program, stages
+from bench.contenders import ALL
 from bench.scenario import Scenario
 
 EVERYBODY: Final = ("tailrace", "tailrace-blocking", "bare", "nchan", "centrifugo", "handwritten")
@@ -20,97 +22,155 @@ _FANOUT: Final = (
 _KEEPERS: Final = ("tailrace", "nchan", "centrifugo", "handwritten")
 
 
-def many(runs: int, rate: int, seconds: float, contenders: tuple[str, ...] = EVERYBODY) -> Scenario:
-    load = paced.Load(f"many-{runs}-{rate // 1000}k", runs, runs, rate, seconds)
+def _missing(name: str) -> str | None:
+    return ALL[name].missing()
+
+
+def _paced(group: str, load: paced.Load, title: str, contenders: tuple[str, ...], ladder: str = "") -> Scenario:
     return Scenario(
         load.scenario,
-        "many",
-        f"{runs} runs, one viewer each, {rate:,} ev/s",
+        group,
+        title,
         contenders,
-        lambda contender: paced.measure(contender, load),
-        ladder=f"many-{runs}",
+        lambda name: paced.measure(ALL[name], load),
+        _missing,
+        ladder=ladder,
     )
+
+
+def many(runs: int, rate: int, seconds: float, contenders: tuple[str, ...] = EVERYBODY) -> Scenario:
+    load = paced.Load(f"many-{runs}-{rate // 1000}k", runs, runs, rate, seconds)
+    return _paced("many", load, f"{runs} runs, one viewer each, {rate:,} ev/s", contenders, ladder=f"many-{runs}")
 
 
 def fanout(viewers: int, rate: int, seconds: float, contenders: tuple[str, ...] = _FANOUT) -> Scenario:
     load = paced.Load(f"fanout-{viewers}-{rate}", 1, viewers, rate, seconds)
-    return Scenario(
-        load.scenario,
-        "fanout",
-        f"{viewers} viewers of one run, {rate} ev/s",
-        contenders,
-        lambda contender: paced.measure(contender, load),
-        ladder=f"fanout-{viewers}",
-    )
+    return _paced("fanout", load, f"{viewers} viewers of one run, {rate} ev/s", contenders, ladder=f"fanout-{viewers}")
 
 
 def latency(seconds: float, contenders: tuple[str, ...] = EVERYBODY) -> Scenario:
     load = paced.Load("latency-1k", 100, 100, 1000, seconds)
-    return Scenario(
-        load.scenario,
-        "latency",
-        "publish to viewer, 100 runs, one viewer each, 1,000 ev/s",
-        contenders,
-        lambda contender: paced.measure(contender, load),
-    )
+    return _paced("latency", load, "publish to viewer, 100 runs, one viewer each, 1,000 ev/s", contenders)
 
 
 def pair(rate: int, seconds: float) -> Scenario:
     load = paced.Load(f"pair-500-{rate // 1000}k", 500, 500, rate, seconds)
-    return Scenario(
-        load.scenario,
-        "pair",
-        f"two gateways against one, 500 runs, one viewer each, {rate:,} ev/s",
-        ("tailrace", "tailrace-pair"),
-        lambda contender: paced.measure(contender, load),
-    )
+    title = f"two gateways against one, 500 runs, one viewer each, {rate:,} ev/s"
+    return _paced("pair", load, title, ("tailrace", "tailrace-pair"))
 
 
 def waiting(
     viewers: int, own_runs: bool, seconds: float, contenders: tuple[str, ...] = _KEEPERS, wire: str = "sse"
 ) -> Scenario:
-    name = f"idle-{wire}-{viewers}-{'own' if own_runs else 'one'}"
-    load = idle.Waiting(name, viewers, own_runs, seconds)
+    load = idle.Waiting(f"idle-{wire}-{viewers}-{'own' if own_runs else 'one'}", viewers, own_runs, seconds)
     return Scenario(
-        name,
+        load.scenario,
         "idle",
         f"{viewers} idle {'SSE' if wire == 'sse' else 'WebSocket'} viewers, "
         + ("each of its own run" if own_runs else "all of one run"),
         contenders,
-        lambda contender: idle.measure(contender, load),
+        lambda name: idle.measure(ALL[name], load),
+        _missing,
     )
 
 
 def resuming(viewers: int, missed: int, own_runs: bool, contenders: tuple[str, ...] = _KEEPERS) -> Scenario:
-    name = f"storm-{viewers}x{missed}-{'own' if own_runs else 'one'}"
-    load = storm.Storm(name, viewers, missed, own_runs)
+    load = storm.Storm(f"storm-{viewers}x{missed}-{'own' if own_runs else 'one'}", viewers, missed, own_runs)
     return Scenario(
-        name,
+        load.scenario,
         "storm",
         f"{viewers} viewers resume {missed} events back, " + ("each of its own run" if own_runs else "all of one run"),
         contenders,
-        lambda contender: storm.measure(contender, load),
+        lambda name: storm.measure(ALL[name], load),
+        _missing,
     )
 
 
+def emitting(runs: int, events: int) -> Scenario:
+    name = f"emit-{runs}"
+    return Scenario(
+        name,
+        "emit",
+        f"a producer states {events:,} events in " + ("one run" if runs == 1 else f"{runs} runs"),
+        emit.CONTENDERS,
+        lambda contender: program.measure(name, contender, "emit", runs=runs, events=events),
+    )
+
+
+def streaming(steps: int, rounds: int, contenders: tuple[str, ...] = pipeline.CONTENDERS) -> Scenario:
+    return Scenario(
+        "pipeline",
+        "pipeline",
+        f"a pipeline of {steps} steps with every event published against none",
+        contenders,
+        lambda contender: program.measure("pipeline", contender, "pipeline", steps=steps),
+        rounds=rounds,
+    )
+
+
+def reading(streams: int, entries: int) -> Scenario:
+    name = f"link-{streams}"
+    return Scenario(
+        name,
+        "link",
+        f"one XREAD finds {streams} ready stream{'s' * (streams > 1)}, one entry each",
+        link.CONTENDERS,
+        lambda contender: program.measure(name, contender, "link", streams=streams, entries=entries),
+    )
+
+
+def staging(name: str, title: str, rows: tuple[str, ...], sizes: tuple[int, ...], entries: int) -> Scenario:
+    return Scenario(
+        name,
+        "stages",
+        title,
+        rows,
+        lambda stage: program.measure(name, stage, "stages", redis=False, entries=entries, sizes=sizes),
+    )
+
+
+def _alone(scale: float, piped: Scenario) -> list[Scenario]:
+    return [
+        *(emitting(runs, int(100_000 * scale)) for runs in (1, 50)),
+        piped,
+        *(reading(streams, int(entries * scale)) for streams, entries in ((1, 20_000), (10, 100_000), (100, 200_000))),
+        staging(
+            "stages-deliver",
+            "what a gateway does for an entry, stage by stage",
+            stages.DELIVERING,
+            (1, 10),
+            int(20_000 * scale),
+        ),
+        staging(
+            "stages-emit",
+            "what a producer does for an event, without Redis",
+            stages.EMITTING,
+            (1, 500),
+            int(20_000 * scale),
+        ),
+    ]
+
+
 def full() -> list[Scenario]:
-    seconds = 5.0
+    seconds = 4.0
     return [
         *(many(runs, rate, seconds) for runs in (500, 5000) for rate in (5_000, 20_000, 50_000)),
-        *(fanout(viewers, rate, seconds) for viewers in (500, 2000) for rate in (100, 250)),
+        fanout(500, 100, seconds),
+        fanout(500, 250, seconds),
+        fanout(2000, 50, seconds),
         latency(seconds),
-        pair(20_000, seconds),
-        pair(50_000, seconds),
-        *(waiting(5000, own_runs, 10.0) for own_runs in (False, True)),
-        *(waiting(2000, own_runs, 10.0, ("tailrace-ws",), wire="ws") for own_runs in (False, True)),
+        *(pair(rate, seconds) for rate in (20_000, 50_000)),
+        *(waiting(5000, own_runs, 4.0) for own_runs in (False, True)),
+        *(waiting(2000, own_runs, 4.0, ("tailrace-ws",), wire="ws") for own_runs in (False, True)),
         resuming(1000, 1000, own_runs=False),
         resuming(1000, 1000, own_runs=True, contenders=("tailrace", "handwritten")),
+        *_alone(1.0, streaming(10, rounds=5)),
     ]
 
 
 def quick() -> list[Scenario]:
     """The same loads where they fit, fewer and shorter: a look, not a figure to quote."""
-    seconds = 2.0
+    seconds = 1.5
     return [
         many(500, 5_000, seconds, ("tailrace", "bare", "nchan", "handwritten")),
         many(500, 20_000, seconds, ("tailrace", "bare")),
@@ -119,4 +179,5 @@ def quick() -> list[Scenario]:
         waiting(1000, own_runs=True, seconds=2.0, contenders=("tailrace",)),
         waiting(500, own_runs=True, seconds=2.0, contenders=("tailrace-ws",), wire="ws"),
         resuming(200, 1000, own_runs=False, contenders=("tailrace",)),
+        *_alone(0.1, streaming(3, rounds=1, contenders=("tailrace",))),
     ]

@@ -38,6 +38,27 @@ _COLUMNS: Final = {
         ("generator_cores", "generator cores", 2),
         ("gateway_memory_mb", "gateway MB", 0),
     ),
+    "emit": (
+        ("us_per_event", "producer CPU µs/event", 1),
+        ("redis_us_per_event", "Redis CPU µs/event", 1),
+        ("events_per_second", "events/s", 0),
+    ),
+    "pipeline": (
+        ("slowdown_percent", "slowdown %", 2),
+        ("with_seconds", "seconds with", 3),
+        ("without_seconds", "seconds without", 3),
+        ("cpu_us_per_event", "CPU µs/event", 1),
+    ),
+    "link": (
+        ("us_per_entry", "CPU µs/entry", 2),
+        ("us_per_turn", "CPU µs/reading", 1),
+        ("entries_per_second", "entries/s", 0),
+    ),
+    "stages": (
+        ("us_at_1", "µs/entry, batches of 1", 2),
+        ("us_at_10", "of 10", 2),
+        ("us_at_500", "of 500", 2),
+    ),
 }
 
 
@@ -47,7 +68,8 @@ def tables(scenarios: Sequence[Scenario], results: Results) -> str:
 
 
 def _table(scenario: Scenario, results: Results) -> str:
-    columns = _COLUMNS[scenario.group]
+    measured_here = {figure for rounds in results.of(scenario.name) for figure in rounds.figures}
+    columns = [column for column in _COLUMNS[scenario.group] if column[0] in measured_here]
     bare = results.figure(scenario.name, "bare", "gateway_us_per_delivery") is not None
     headings = ["contender", *(heading for _, heading, _ in columns), *(["x bare"] if bare else []), "remarks"]
     lines = [f"### {scenario.name}: {scenario.title}", "", _row(headings), _row(["---"] * len(headings))]

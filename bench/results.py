@@ -18,6 +18,9 @@ class Results:
     def add(self, measurement: Measurement) -> None:
         self.rounds.setdefault((measurement.scenario, measurement.contender), []).append(measurement)
 
+    def of(self, scenario: str) -> list[Measurement]:
+        return [measured for (name, _), rounds in self.rounds.items() if name == scenario for measured in rounds]
+
     def figure(self, scenario: str, contender: str, name: str) -> Spread | None:
         rounds = self.rounds.get((scenario, contender), [])
         return spread([measurement.figures[name] for measurement in rounds if name in measurement.figures])

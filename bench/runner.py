@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable, Sequence
 
 from bench.accounting import Machine
-from bench.contenders import ALL
 from bench.load.remote import LoadError
 from bench.measurement import NOISY
 from bench.process import NotReadyError
 from bench.results import Results
 from bench.scenario import Scenario
+
+ROUNDS = 3
 
 
 def run(
@@ -21,7 +22,8 @@ def run(
     calm_seconds: float,
     say: Callable[[str], None],
 ) -> Results:
-    """``wanted`` are the contenders to ask; empty means all. Says a line for each measurement.
+    """``wanted`` are the contenders to ask; empty means all. ``rounds`` of 0 leaves their number to the scenarios.
+    Says a line for each measurement.
 
     Before each one, waits up to ``calm_seconds`` for the machine to have nothing else to do.
     """
@@ -30,9 +32,10 @@ def run(
     for scenario in scenarios:
         say(f"\n{scenario.name}: {scenario.title}")
         names = [name for name in scenario.contenders if not wanted or name in wanted]
+        asked_rounds = rounds or scenario.rounds or ROUNDS
         asked = []
         for name in names:
-            reason = ALL[name].missing()
+            reason = scenario.missing(name)
             if reason is not None:
                 reason = f"not installed: {reason}"
             elif (scenario.ladder, name) in left_behind:
@@ -42,7 +45,7 @@ def run(
             else:
                 results.absent[scenario.name, name] = reason
                 say(f"  {name:20} {reason}")
-        for _ in range(rounds):
+        for _ in range(asked_rounds):
             for name in list(asked):
                 _await_calm(calm_seconds)
                 _measure(scenario, name, results, say)
@@ -50,7 +53,7 @@ def run(
                     asked.remove(name)
         for name in asked:
             saturated = [flag for flag in results.flags(scenario.name, name) if flag.startswith("saturated")]
-            if scenario.ladder and saturated == [f"saturated {rounds}/{rounds}"]:
+            if scenario.ladder and saturated == [f"saturated {asked_rounds}/{asked_rounds}"]:
                 left_behind[scenario.ladder, name] = scenario.name
     return results
 
@@ -69,7 +72,7 @@ def _await_calm(limit_seconds: float) -> None:
 def _measure(scenario: Scenario, name: str, results: Results, say: Callable[[str], None]) -> None:
     started = time.monotonic()
     try:
-        measurement = scenario.measure(ALL[name])
+        measurement = scenario.measure(name)
     except (LoadError, NotReadyError) as error:
         results.absent[scenario.name, name] = f"failed: {error}"
         say(f"  {name:20} failed: {error}")
@@ -84,6 +87,9 @@ def _measure(scenario: Scenario, name: str, results: Results, say: Callable[[str
             "p50_ms",
             "p99_ms",
             "kb_per_viewer",
+            "us_per_event",
+            "us_per_entry",
+            "slowdown_percent",
             "generator_cores",
             "others_cores",
         )

@@ -67,8 +67,14 @@ def test_every_budget_speaks_of_a_scenario_and_contender_that_the_full_run_measu
         assert budget.figure.over is None or budget.figure.over in asked
 
 
-def test_every_contender_of_a_plan_exists() -> None:
-    assert {name for scenario in full() + quick() for name in scenario.contenders} <= set(ALL)
+def test_every_contender_that_serves_viewers_exists() -> None:
+    served = [scenario for scenario in full() + quick() if scenario.group not in {"emit", "pipeline", "link", "stages"}]
+    assert {name for scenario in served for name in scenario.contenders} <= set(ALL)
+
+
+def test_every_group_of_a_plan_has_a_table() -> None:
+    for scenario in full() + quick():
+        assert scenario.name in tables([scenario], Results())
 
 
 def test_who_loses_or_doubles_events_is_marked() -> None:

@@ -1,0 +1,1 @@
+"""Programs that are measured alone: one process and its Redis, nobody watches."""
