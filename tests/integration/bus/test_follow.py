@@ -175,16 +175,21 @@ async def test_case_02_a_cursor_of_another_log_is_a_gap(bus: Bus) -> None:
 
 
 async def test_case_02_a_log_that_is_deleted_and_written_again_while_it_is_followed_is_a_gap(tailing_bus: Bus) -> None:
+    """Told before the first new entry, though its numbers look like those of a stranger."""
     await publish(tailing_bus, "run", 0, 9)
     async with Follower(tailing_bus, "run") as follower:
         await follower.until(lambda f: len(f.entries) == 10)
+        await until_watched(tailing_bus, 1)
         await tailing_bus.commands.command("DEL", *tailing_bus.keys.of_execution("run"))
         await asyncio.sleep(0.002)
-        await publish(tailing_bus, "run", 100, 104, end=True)
+        await publish(tailing_bus, "run", 100, 104)
+        await follower.until(lambda f: len(f.entries) == 15)
+        assert len(follower.gaps) == 1
+        assert follower.types.index(f"gap:{follower.gaps[0].reason}") == 10
+        await publish(tailing_bus, "run", 105, 105, end=True)
         await follower.end()
     assert len(follower.gaps) == 1
-    assert follower.types.index(f"gap:{follower.gaps[0].reason}") == 10
-    assert data_of(follower) == [*range(10), *range(100, 105)]
+    assert data_of(follower) == [*range(10), *range(100, 106)]
 
 
 @pytest.mark.parametrize("cursor", ["$", "1-", "abc", "1-1\n", "-2"])
@@ -415,21 +420,31 @@ async def test_a_slow_reader_owns_a_cursor_not_a_queue_and_still_gets_everything
     assert not any(isinstance(item, Gap) for item in seen)
 
 
-@pytest.mark.parametrize("behind", [MAX_BUFFERED - 200, MAX_BUFFERED - 1, MAX_BUFFERED])
-async def test_the_ending_that_overflows_a_slow_reader_does_not_cut_it_short(bus: Bus, behind: int) -> None:
+@pytest.mark.parametrize("last_batch", [10, 48, 49, 400])
+async def test_the_ending_that_overflows_a_slow_reader_does_not_cut_it_short(bus: Bus, last_batch: int) -> None:
     """The last page and the ending came together, and the page did not fit: that is no end."""
-    await publish(bus, "run", 0, 0)
-    async with aclosing(bus.follow("run")) as items:
+    buffered = MAX_BUFFERED - 48
+
+    async def append(first: int, last: int, *ending: list[bytes]) -> None:
+        await bus.log.append(
+            "run", [[b"t", b"a", b"d", b"%d" % number] for number in range(first, last + 1)] + [*ending]
+        )
+
+    await append(0, 0)
+    async with aclosing(bus.follow("run")) as items, Follower(bus, "run", delay_seconds=0) as other:
         seen = [await anext(items)]
         pending = asyncio.ensure_future(anext(items))
-        await asyncio.sleep(0.05)
-        await publish(bus, "run", 1, behind)
+        await until_watched(bus, 2)
+        await append(1, 1)
         seen.append(await pending)
-        await asyncio.sleep(0.1)
-        await publish(bus, "run", behind + 1, behind + 400, end=True)
-        await asyncio.sleep(0.2)
+        await append(2, 1000)
+        await append(1001, 1900)
+        await append(1901, buffered + 1)
+        await other.until(lambda f: len(f.entries) == buffered + 2)
+        await append(buffered + 2, buffered + last_batch, [b"t", b"execution.completed"])
+        await other.end()
         seen += [item async for item in items]
-    assert [item.data for item in seen if isinstance(item, Entry)] == [*range(behind + 401), None]
+    assert [item.data for item in seen if isinstance(item, Entry)] == [*range(buffered + last_batch + 1), None]
 
 
 async def test_many_follow_many_runs_and_each_gets_its_own(tailing_bus: Bus) -> None:
