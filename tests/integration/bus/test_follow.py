@@ -55,7 +55,7 @@ async def watches(bus: Bus) -> int:
 
 async def until_watched(bus: Bus, count: int) -> None:
     async with asyncio.timeout(10):
-        while await watches(bus) < count:  # noqa: ASYNC110 - the tail tells nobody
+        while await watches(bus) != count:  # noqa: ASYNC110 - the tail tells nobody
             await asyncio.sleep(0.005)
 
 
@@ -443,6 +443,7 @@ async def test_the_ending_that_overflows_a_slow_reader_does_not_cut_it_short(bus
         await other.until(lambda f: len(f.entries) == buffered + 2)
         await append(buffered + 2, buffered + last_batch, [b"t", b"execution.completed"])
         await other.end()
+        await until_watched(bus, 0)
         seen += [item async for item in items]
     assert [item.data for item in seen if isinstance(item, Entry)] == [*range(buffered + last_batch + 1), None]
 
