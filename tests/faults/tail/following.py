@@ -1,0 +1,57 @@
+"""A follower that goes on through whatever happens, and can be asked how far it has come."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import orjson
+
+from bus import Entry
+from bus.cursor import START
+from bus.entry import Gap
+from bus.follow import follow
+from bus.log import Log
+from bus.tail.watch import Tail
+
+
+class Following:
+    def __init__(self) -> None:
+        self.numbers: list[int] = []
+        self.data: list[Any] = []
+        self.gaps: list[Gap] = []
+        self._news = asyncio.Event()
+
+    async def reached(self, count: int, *, seconds: float) -> None:
+        """Wait for so many entries. Raises AssertionError."""
+        try:
+            async with asyncio.timeout(seconds):
+                while len(self.numbers) < count:
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError:
+            raise AssertionError(f"{len(self.numbers)} of {count} entries within {seconds:g} s") from None
+
+    async def read(self, log: Log, tail: Tail, run: str) -> None:
+        async for item in follow(log, tail, run, START):
+            if isinstance(item, Entry):
+                self.numbers.append(item.cursor.n)
+                self.data.append(orjson.loads(item.raw_data))
+            else:
+                self.gaps.append(item)
+            self._news.set()
+
+
+@asynccontextmanager
+async def following(log: Log, tail: Tail, run: str) -> AsyncGenerator[Following, None]:
+    """Follow from the start to the end, which must have come on leaving well."""
+    made = Following()
+    task = asyncio.create_task(made.read(log, tail, run))
+    try:
+        yield made
+        await asyncio.wait_for(asyncio.shield(task), 15)
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
