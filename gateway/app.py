@@ -85,8 +85,10 @@ def create_app(bus: Bus, settings: GatewaySettings) -> GatewayApp:
 
 def _forget_request(scope: Scope) -> None:
     """Let go of what answering took: a stream may last for days, and there may be thousands of them."""
-    for name in scope.keys() - _KEPT_OF_SCOPE:
-        del scope[name]
+    kept = {name: scope[name] for name in _KEPT_OF_SCOPE & scope.keys()}
+    # A dict that was emptied by one and one keeps its size.
+    scope.clear()
+    scope.update(kept)
 
 
 async def _answer(_: Request, error: Exception) -> Response:

@@ -9,8 +9,9 @@ from bus.continuity import Numbering
 from gateway.hub import Filter, Hub, Topic, Viewer
 from gateway.render import Message
 from gateway.render_ws import SocketFormat
-from gateway.stepping import Send, SteppedSend
+from gateway.stepping import Send
 from gateway.ws.close_codes import CloseCode
+from gateway.ws.framed_send import FramedSend
 from gateway.ws.limits import MAX_READING
 from gateway.ws.outbox import Outbox
 
@@ -29,7 +30,7 @@ class Connection:
         self.only = only
         self.subscriptions: dict[str, WsSink] = {}
         self._hub = hub
-        self._send = SteppedSend(send)
+        self._send = FramedSend(send)
         self._send.on_drained = self._released
         self._send.on_lost = self._lost
         self._outbox = Outbox(self._send.write)
