@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from bench import idle, paced, storm
-from bench.alone import emit, link, pipeline, program, stages
+from bench.alone import append, emit, link, pipeline, program, stages
 from bench.contenders import ALL
 from bench.scenario import Scenario
 
@@ -97,6 +97,17 @@ def emitting(runs: int, events: int) -> Scenario:
     )
 
 
+def appending(batch: int, events: int) -> Scenario:
+    name = f"append-{batch}"
+    return Scenario(
+        name,
+        "append",
+        f"Redis takes {events:,} events of 100 runs, {batch} at a time",
+        append.CONTENDERS,
+        lambda contender: program.measure(name, contender, "append", batch=batch, events=events, runs=100),
+    )
+
+
 def streaming(steps: int, rounds: int, contenders: tuple[str, ...] = pipeline.CONTENDERS) -> Scenario:
     return Scenario(
         "pipeline",
@@ -133,6 +144,7 @@ def _alone(scale: float, piped: Scenario) -> list[Scenario]:
     return [
         *(emitting(runs, int(100_000 * scale)) for runs in (1, 50)),
         piped,
+        *(appending(batch, int(50_000 * scale)) for batch in (1, 10, 50)),
         *(reading(streams, int(entries * scale)) for streams, entries in ((1, 20_000), (10, 100_000), (100, 200_000))),
         staging(
             "stages-deliver",

@@ -43,6 +43,7 @@ _COLUMNS: Final = {
         ("redis_us_per_event", "Redis CPU µs/event", 1),
         ("events_per_second", "events/s", 0),
     ),
+    "append": (("redis_us_per_event", "Redis CPU µs/event", 2), ("events_per_second", "events/s", 0)),
     "pipeline": (
         ("slowdown_percent", "slowdown %", 2),
         ("with_seconds", "seconds with", 3),

@@ -88,6 +88,8 @@ def _measure(scenario: Scenario, name: str, results: Results, say: Callable[[str
             "p99_ms",
             "kb_per_viewer",
             "us_per_event",
+            "redis_us_per_event",
+            "us_at_1",
             "us_per_entry",
             "slowdown_percent",
             "generator_cores",

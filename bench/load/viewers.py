@@ -10,7 +10,7 @@ Orders are lines of JSON on stdin, answers lines of JSON on stdout:
     {"op": "window"}                           what came since the mark
     {"op": "settle", "sent": [..], "quiet_seconds": s}
         waits until every viewer has all that was sent to its run, or nothing came for so long; then the
-        exact account: lost, gaps, duplicates, foreign, cut. `seconds` is from the last mark.
+        exact account: lost, gaps, duplicates, foreign, cut. `seconds` is from the last mark to the last event.
     {"op": "cursors"}                          the id of the last event each viewer had: one for each run
     {"op": "close"}
 
@@ -37,6 +37,7 @@ from bench.stats import percentile
 
 _CONNECTING: Final = 256
 _OPEN_SECONDS: Final = 60.0
+_SLICE_SECONDS: Final = 0.25
 
 
 class Viewers:
@@ -130,11 +131,12 @@ class Viewers:
         for session in self._sessions:
             session.expect(sent[session.viewer.run])
         waiting: set[asyncio.Future[None]] = {session.finished for session in self._sessions}
-        before = -1
-        while waiting and self._tally.events != before:
-            before = self._tally.events
-            _, waiting = await asyncio.wait(waiting, timeout=order["quiet_seconds"])
-        seconds = time.monotonic() - self._marked_seconds
+        arrived_seconds, before = time.monotonic(), -1
+        while waiting and time.monotonic() - arrived_seconds < order["quiet_seconds"]:
+            _, waiting = await asyncio.wait(waiting, timeout=_SLICE_SECONDS)
+            if self._tally.events != before:
+                arrived_seconds, before = time.monotonic(), self._tally.events
+        seconds = arrived_seconds - self._marked_seconds
         viewers = [session.viewer for session in self._sessions]
         return {
             "seconds": seconds,
