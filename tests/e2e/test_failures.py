@@ -65,6 +65,7 @@ async def test_case_01_a_trimmed_cursor_is_told_one_gap_before_what_is_left_and_
     assert len(controls_of([*replayed, *live], "stream.gap")) == 1
     assert replayed[1].id is None
     assert replayed[1].payload == {
+        "execution_id": run,
         "requested": ids[4],
         "earliest": ids[40],
         "latest": ids[49],
@@ -111,7 +112,7 @@ async def test_case_02_a_cursor_ahead_of_the_log_is_a_gap_at_once_and_new_events
         first = await stream.until("stream.caught_up", seconds=5)
         later = await append_events(bus, run, 3, first=5)
         live = await stream.until_true(lambda frame: frame.id == later[-1], seconds=5)
-    gap = {"requested": ahead, "earliest": ids[0], "latest": ids[-1], "reason": "rewound"}
+    gap = {"execution_id": run, "requested": ahead, "earliest": ids[0], "latest": ids[-1], "reason": "rewound"}
     assert [frame.payload for frame in controls_of([*first, *live], "stream.gap")] == [gap]
     assert ids_of([*first, *live]) == later[5:]
 

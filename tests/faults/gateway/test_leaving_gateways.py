@@ -34,9 +34,9 @@ async def test_gateways_killed_in_turn_under_their_viewers_lose_nothing(server_u
     ):
         gateways = [gateway(), gateway()]
         urls = [await asyncio.to_thread(each.url) for each in gateways]
-        publishing = Publishing(bus, run)
+        publishing = Publishing(bus, run, events_a_second=100)
         followers = followers_of(run, urls, 30)
-        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(100), asyncio.TaskGroup() as group:
             group.create_task(publishing.publish())
 
             async def there() -> bool:
@@ -53,7 +53,7 @@ async def test_gateways_killed_in_turn_under_their_viewers_lose_nothing(server_u
                     """every viewer has events of after the last death"""
                     return all(len(follower.events) > emitted + 10 for follower in followers)
 
-                await eventually(everybody_goes_on)
+                await eventually(everybody_goes_on, seconds=40)
                 dying = turn % 2
                 gateways[dying].signal(signal.SIGKILL)
                 await asyncio.to_thread(gateways[dying].wait)
