@@ -85,6 +85,7 @@ class Publisher:
         # Set while there is room; waiting for it is how a full buffer slows its pipeline.
         self._room = asyncio.Event()
         self._room.set()
+        self._queue = asyncio.Lock()
         self._idle = asyncio.Event()
         self._idle.set()
         self._clock = _Clock()
@@ -104,10 +105,14 @@ class Publisher:
         events could not be, BusClosedError after ``aclose``.
         """
         event = Event(event_type, data, step, None, meta)
-        while not self.offer(event):
-            self._log.counters.add("publish_waits")
-            self._room.clear()
-            await self._room.wait()
+        if not self._queue.locked() and self.offer(event):
+            return
+        # In turn: or who emits in a loop would take all the room each time, and an ending might never get any.
+        async with self._queue:
+            while not self.offer(event):
+                self._log.counters.add("publish_waits")
+                self._room.clear()
+                await self._room.wait()
 
     def offer(self, event: Event) -> bool:
         """Buffer one event, or say False when there is no room. Raises as ``emit`` does."""
