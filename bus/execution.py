@@ -11,6 +11,7 @@ from bus.cursor import Cursor
 from bus.errors import (
     BusError,
     BusUnavailableError,
+    EventTooLargeError,
     ExecutionClosedError,
     FenceStaleError,
     InvalidEventError,
@@ -165,7 +166,7 @@ class Execution:
             elif isinstance(error, (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit)):
                 await self.publisher.append(CANCELLED, {"reason": "cancelled", "message": "the program stopped it"})
             else:
-                await self.publisher.append(FAILED, failure_of(error))
+                await _append_failed(self.publisher, failure_of(error))
         except PublishFailedError as failure:
             await self._confess(failure)
             raise
@@ -175,8 +176,8 @@ class Execution:
         # What became of the last batch is unknown, so its producer's numbers are of no use any more.
         words = self._new_publisher("ending", give_up_after_seconds=ENDING_SECONDS)
         try:
-            await words.append(
-                FAILED,
+            await _append_failed(
+                words,
                 {"reason": "publish_failed", "message": _text(str(failure)), "lost_events": failure.lost_events},
             )
         except ExecutionClosedError:
@@ -223,6 +224,14 @@ class Execution:
             except BusUnavailableError as error:
                 self._log.counters.add("lease_renew_retries")
                 logger.warning("execution %s: lease not renewed: %s", self.id, error)
+
+
+async def _append_failed(publisher: Publisher, failure: dict[str, Any]) -> None:
+    try:
+        await publisher.append(FAILED, failure)
+    except EventTooLargeError as error:
+        # Events may be as small as 256 bytes; that it failed must fit into any.
+        await publisher.append(FAILED, {"reason": "exception", "message": f"its reason has {error.size_bytes} bytes"})
 
 
 def failure_of(error: BaseException) -> dict[str, Any]:
