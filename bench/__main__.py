@@ -9,10 +9,11 @@ import signal
 import sys
 from pathlib import Path
 
-from bench import machine, plan, publish, runner
+from bench import docs, machine, plan, publish, runner
 from bench.contenders import ALL
 
 _RESULTS = Path(__file__).parent / "results"
+_PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 
 
 def main() -> int:
@@ -35,6 +36,9 @@ def main() -> int:
         help="before each measurement wait up to so long until nothing else uses the machine",
     )
     parser.add_argument("--list", action="store_true", help="name the scenarios and the contenders, and stop")
+    parser.add_argument(
+        "--docs", action="store_true", help="put the last full run into docs/performance.md once more, and stop"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     options = parser.parse_args()
 
@@ -45,6 +49,9 @@ def main() -> int:
         print()
         for contender in ALL.values():
             print(f"{contender.name:24} {contender.about}{_absence(contender.missing())}")
+        return 0
+    if options.docs:
+        docs.rewrite(_PAGE, _RESULTS, plan.full())
         return 0
     if options.only:
         scenarios = [s for s in scenarios if any(s.name.startswith(only) for only in options.only)]
@@ -67,6 +74,8 @@ def main() -> int:
     partial = options.only or options.contender
     folder = _RESULTS / "partial" if partial else _RESULTS / "quick" if options.quick else _RESULTS
     text = publish.write(folder, scenarios, results, described)
+    if folder == _RESULTS:
+        docs.rewrite(_PAGE, _RESULTS, scenarios)
     print(json.dumps({"machine": described, **results.as_json()}) if options.json else text)
     return 0
 

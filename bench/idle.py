@@ -13,7 +13,7 @@ from bench.paced import executions
 from bench.process import stage
 
 _WARM_VIEWERS: Final = 100
-_SETTLE_SECONDS: Final = 2.0
+_SETTLE_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)

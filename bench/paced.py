@@ -26,7 +26,7 @@ class Load:
     viewers: int
     rate: float
     seconds: float
-    warm_seconds: float = 1.5
+    warm_seconds: float = 1.0
 
     @property
     def deliveries_per_second(self) -> float:

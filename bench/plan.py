@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from bench import idle, paced, storm
@@ -19,6 +20,7 @@ _FANOUT: Final = (
     "centrifugo",
     "handwritten",
 )
+_PLAIN_FANOUT: Final = ("tailrace", "tailrace-coalesce20", "bare", "nchan", "centrifugo")
 _KEEPERS: Final = ("tailrace", "nchan", "centrifugo", "handwritten")
 
 
@@ -108,14 +110,13 @@ def appending(batch: int, events: int) -> Scenario:
     )
 
 
-def streaming(steps: int, rounds: int, contenders: tuple[str, ...] = pipeline.CONTENDERS) -> Scenario:
+def streaming(steps: int, contenders: tuple[str, ...] = pipeline.CONTENDERS) -> Scenario:
     return Scenario(
         "pipeline",
         "pipeline",
         f"a pipeline of {steps} steps with every event published against none",
         contenders,
         lambda contender: program.measure("pipeline", contender, "pipeline", steps=steps),
-        rounds=rounds,
     )
 
 
@@ -140,43 +141,30 @@ def staging(name: str, title: str, rows: tuple[str, ...], sizes: tuple[int, ...]
     )
 
 
-def _alone(scale: float, piped: Scenario) -> list[Scenario]:
-    return [
-        *(emitting(runs, int(100_000 * scale)) for runs in (1, 50)),
-        piped,
-        *(appending(batch, int(50_000 * scale)) for batch in (1, 10, 50)),
-        *(reading(streams, int(entries * scale)) for streams, entries in ((1, 20_000), (10, 100_000), (100, 200_000))),
-        staging(
-            "stages-deliver",
-            "what a gateway does for an entry, stage by stage",
-            stages.DELIVERING,
-            (1, 10),
-            int(20_000 * scale),
-        ),
-        staging(
-            "stages-emit",
-            "what a producer does for an event, without Redis",
-            stages.EMITTING,
-            (1, 500),
-            int(20_000 * scale),
-        ),
-    ]
-
-
 def full() -> list[Scenario]:
-    seconds = 4.0
+    """Three rounds of each; two of those that no budget speaks of."""
+    seconds = 3.0
+    many_viewers = tuple(name for name in EVERYBODY if name != "tailrace-blocking")
     return [
-        *(many(runs, rate, seconds) for runs in (500, 5000) for rate in (5_000, 20_000, 50_000)),
+        *(many(500, rate, seconds) for rate in (5_000, 20_000, 50_000)),
+        replace(many(5000, 5_000, seconds, many_viewers), rounds=2),
+        many(5000, 20_000, seconds, many_viewers),
+        replace(many(5000, 50_000, seconds, many_viewers), rounds=2),
         fanout(500, 100, seconds),
-        fanout(500, 250, seconds),
-        fanout(2000, 50, seconds),
+        replace(fanout(500, 250, seconds, _PLAIN_FANOUT), rounds=2),
+        replace(fanout(2000, 50, seconds, _PLAIN_FANOUT), rounds=2),
         latency(seconds),
-        *(pair(rate, seconds) for rate in (20_000, 50_000)),
-        *(waiting(5000, own_runs, 4.0) for own_runs in (False, True)),
-        *(waiting(2000, own_runs, 4.0, ("tailrace-ws",), wire="ws") for own_runs in (False, True)),
+        *(replace(pair(rate, seconds), rounds=2) for rate in (20_000, 50_000)),
+        *(waiting(5000, own_runs, 3.0) for own_runs in (False, True)),
+        *(waiting(2000, own_runs, 3.0, ("tailrace-ws",), wire="ws") for own_runs in (False, True)),
         resuming(1000, 1000, own_runs=False),
-        resuming(1000, 1000, own_runs=True, contenders=("tailrace", "handwritten")),
-        *_alone(1.0, streaming(10, rounds=5)),
+        resuming(1000, 1000, own_runs=True, contenders=("tailrace",)),
+        *(emitting(runs, 100_000) for runs in (1, 50)),
+        replace(streaming(10), rounds=5),
+        *(appending(batch, 50_000) for batch in (1, 10, 50)),
+        *(reading(streams, entries) for streams, entries in ((1, 20_000), (10, 100_000), (100, 200_000))),
+        staging("stages-deliver", "a gateway's work for an entry, stage by stage", stages.DELIVERING, (1, 10), 20_000),
+        staging("stages-emit", "a producer's work for an event, without Redis", stages.EMITTING, (1, 500), 20_000),
     ]
 
 
@@ -188,8 +176,11 @@ def quick() -> list[Scenario]:
         many(500, 20_000, seconds, ("tailrace", "bare")),
         fanout(500, 100, seconds, ("tailrace", "bare", "nchan")),
         latency(seconds, ("tailrace",)),
-        waiting(1000, own_runs=True, seconds=2.0, contenders=("tailrace",)),
-        waiting(500, own_runs=True, seconds=2.0, contenders=("tailrace-ws",), wire="ws"),
+        waiting(1000, own_runs=True, seconds=1.0, contenders=("tailrace",)),
+        waiting(500, own_runs=True, seconds=1.0, contenders=("tailrace-ws",), wire="ws"),
         resuming(200, 1000, own_runs=False, contenders=("tailrace",)),
-        *_alone(0.1, streaming(3, rounds=1, contenders=("tailrace",))),
+        emitting(1, 20_000),
+        streaming(3, contenders=("tailrace",)),
+        appending(10, 10_000),
+        reading(10, 20_000),
     ]

@@ -73,7 +73,7 @@ def _table(scenario: Scenario, results: Results) -> str:
     columns = [column for column in _COLUMNS[scenario.group] if column[0] in measured_here]
     bare = results.figure(scenario.name, "bare", "gateway_us_per_delivery") is not None
     headings = ["contender", *(heading for _, heading, _ in columns), *(["x bare"] if bare else []), "remarks"]
-    lines = [f"### {scenario.name}: {scenario.title}", "", _row(headings), _row(["---"] * len(headings))]
+    rows = []
     for name in scenario.contenders:
         if (scenario.name, name) in results.rounds:
             cells = [name]
@@ -84,32 +84,34 @@ def _table(scenario: Scenario, results: Results) -> str:
                 ratio = results.ratio("gateway_us_per_delivery", (scenario.name, name), (scenario.name, "bare"))
                 cells.append(ratio.text(2) if ratio else "")
             cells.append(", ".join(results.flags(scenario.name, name)))
-            lines.append(_row(cells))
+            rows.append(cells)
         elif (scenario.name, name) in results.absent:
             reason = results.absent[scenario.name, name].splitlines()[0]
-            lines.append(_row([name, *[""] * (len(headings) - 2), reason]))
-    return "\n".join(lines) + "\n"
+            rows.append([name, *[""] * (len(headings) - 2), reason])
+    return f"### {scenario.name}: {scenario.title}\n\n{table(headings, rows)}"
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join([_row(headings), _row(["---"] * len(headings)), *map(_row, rows)]) + "\n"
 
 
 def verdicts(results: Results) -> str:
     """Every budget with what was measured; 'not measured' is not 'holds'."""
-    lines = [_row(["budget", "of what", "limit", "measured", "verdict"]), _row(["---"] * 5)]
+    rows = []
     for budget in BUDGETS:
         figure = budget.figure
         measured = figure.measured(results)
         holds = budget.holds(results)
-        lines.append(
-            _row(
-                [
-                    budget.row,
-                    budget.text,
-                    f"{budget.sense} {budget.limit:g} {figure.unit}",
-                    f"{measured.text(figure.digits)} {figure.unit}" if measured else "",
-                    {True: "holds", False: "DOES NOT HOLD", None: "not measured"}[holds],
-                ]
-            )
+        rows.append(
+            [
+                budget.row,
+                budget.text,
+                f"{budget.sense} {budget.limit:g} {figure.unit}",
+                f"{measured.text(figure.digits)} {figure.unit}" if measured else "",
+                {True: "holds", False: "DOES NOT HOLD", None: "not measured"}[holds],
+            ]
         )
-    return "\n".join(lines) + "\n"
+    return table(["budget", "of what", "limit", "measured", "verdict"], rows)
 
 
 def _row(cells: Sequence[str]) -> str:

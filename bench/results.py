@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from bench.measurement import Measurement
+from bench.measurement import Account, Measurement
 from bench.stats import Spread, spread
 
 
@@ -47,6 +47,17 @@ class Results:
     def exact(self, scenario: str, contender: str) -> bool:
         rounds = self.rounds.get((scenario, contender), [])
         return bool(rounds) and all(measurement.account.exact for measurement in rounds)
+
+    @classmethod
+    def from_json(cls, told: dict[str, Any]) -> Results:
+        """What ``as_json`` gave."""
+        results = cls()
+        for one in told["rounds"]:
+            account, flags = Account(**one["account"]), tuple(one["flags"])
+            results.add(Measurement(one["scenario"], one["contender"], one["figures"], account, flags))
+        for one in told["absent"]:
+            results.absent[one["scenario"], one["contender"]] = one["reason"]
+        return results
 
     def as_json(self) -> dict[str, Any]:
         return {

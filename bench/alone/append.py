@@ -45,7 +45,9 @@ class Appending:
     def send(self, run: int, events: list[list[bytes]]) -> list[Awaitable[Any]]:
         seq, keys = self._seqs[run], self._keys[run]
         self._seqs[run] += len(events)
-        laid_out: list[bytes | int] = [part for fields in events for part in (len(fields), *fields)]
+        laid_out: list[bytes | int] = []
+        for fields in events:
+            laid_out += (len(fields), *fields)
         head = ("EVALSHA", self._script.digest, len(keys), *keys, _PRODUCER, seq, "")
         return [self._link.send(*head, *self._bounds, len(events), *laid_out)]
 

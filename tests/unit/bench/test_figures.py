@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from bench.budgets import BUDGETS, Budget, Figure
 from bench.contenders import ALL
+from bench.docs import BEGIN, END, between_markers
+from bench.growth import growth, million
 from bench.measurement import Account, Measurement, flags
 from bench.plan import full, quick
 from bench.plot import Bar, bars
@@ -102,3 +106,47 @@ def test_a_plot_names_every_bar_and_escapes_it() -> None:
     drawn = bars("a < b", "µs", [Bar("g", "tailrace", Spread(2, 1, 3, 3)), Bar("g", "bare", Spread(1, 1, 1, 3))])
     assert "a &lt; b" in drawn
     assert drawn.count("<rect") == 3
+
+
+def test_results_come_back_from_their_file_as_they_were() -> None:
+    results = Results()
+    results.add(measured("s", "tailrace", Account(lost=1), cpu=1.5))
+    results.absent["s", "centrifugo"] = "not installed"
+    assert Results.from_json(json.loads(json.dumps(results.as_json()))) == results
+
+
+def test_the_docs_take_figures_between_their_markers_only() -> None:
+    page = f"before\n{BEGIN}\nold\n{END}\nafter\n"
+    assert between_markers(page, "new\n") == f"before\n{BEGIN}\nnew\n{END}\nafter\n"
+
+
+def test_a_page_without_markers_is_left_alone() -> None:
+    with pytest.raises(ValueError, match="measured: begin"):
+        between_markers("no markers", "new")
+
+
+def test_a_million_viewers_are_a_million_times_the_measured_figure() -> None:
+    results = Results()
+    results.add(measured("idle-sse-5000-own", "tailrace", kb_per_viewer=12.0, idle_us_per_viewer_second=2.0))
+    needs = {load: needed for load, _, _, _, needed in million(results)}
+    assert needs == {
+        "memory of idle SSE viewers, each of its own run": "12.0 GB",
+        "keeping idle viewers (heartbeats, checks)": "2.0 cores",
+    }
+
+
+def test_every_sum_for_a_million_is_made_from_a_scenario_that_the_full_run_measures() -> None:
+    asked = {scenario.name for scenario in full()}
+    everything = Results()
+    for name in asked:
+        figures = dict.fromkeys(
+            (
+                *("kb_per_viewer", "idle_us_per_viewer_second", "gateway_us_per_delivery"),
+                *("redis_us_per_event", "events_per_second", "events_per_read"),
+            ),
+            1.0,
+        )
+        everything.add(measured(name, "tailrace", Account(), **figures))
+        everything.add(measured(name, "tailrace-ws", Account(), **figures))
+    assert len(million(everything)) == 8
+    assert len(growth(everything)) == 9
