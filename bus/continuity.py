@@ -8,7 +8,7 @@ same millisecond as ours, one that our numbering will use again.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bus.cursor import START, Cursor
 from bus.entry import Gap, GapReason
@@ -19,18 +19,22 @@ class Numbering:
     """Where a reader stands: the last id it saw, and the number the next entry of ours must follow.
 
     ``number`` is None while unknown: after a stranger's entry, and after a gap, whose loss has been told.
+    ``origin`` is the entry from which the number was taken, while it may be a stranger's: see ``number_at``.
     """
 
     cursor: Cursor
     number: int | None
+    origin: Cursor | None = field(default=None, compare=False)
 
     @classmethod
     def after(cls, cursor: Cursor) -> Numbering:
         """Stand after a cursor that was proved to be in the log, or at the start."""
-        return cls(cursor, cursor.n if cursor.n or cursor == START else None)
+        if cursor.n:
+            return cls(cursor, cursor.n, cursor)
+        return cls(cursor, 0 if cursor == START else None)
 
     def copy(self) -> Numbering:
-        return Numbering(self.cursor, self.number)
+        return Numbering(self.cursor, self.number, self.origin)
 
     def follows(self, cursor: Cursor) -> bool:
         """Step on to the next entry when it follows without question; False, without a step, when it must be proved.
@@ -38,7 +42,10 @@ class Numbering:
         Numbers that begin anew look like a stranger's, and are a log that was deleted and written again.
         """
         if self.number is not None and cursor.n == self.number + 1:
-            self.cursor, self.number = cursor, cursor.n
+            if self.origin is not None:
+                self._step(cursor)
+            else:
+                self.cursor, self.number = cursor, cursor.n
             return True
         if cursor.n == 0 or self._fell_in(cursor):
             self._step(cursor)
@@ -58,8 +65,12 @@ class Numbering:
     def _step(self, cursor: Cursor) -> None:
         # A number that was used before, in a new millisecond, is ours: strangers had taken it.
         counts = self.number is not None and cursor.n == self.number + 1
-        if cursor.n and (counts or not self._fell_in(cursor)):
+        fell_in = self._fell_in(cursor)
+        if cursor.n and (counts or not fell_in):
             self.number = cursor.n
+        if cursor.n and not fell_in:
+            # No stranger's entry begins anywhere but at 0.
+            self.origin = None
         self.cursor = cursor
 
 
