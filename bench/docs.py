@@ -19,7 +19,9 @@ def rewrite(page: Path, folder: Path, scenarios: Sequence[Scenario]) -> None:
     """Raises FileNotFoundError without a full run's results, ValueError for a page without the markers."""
     results = Results.from_json(json.loads((folder / "results.json").read_text()))
     machine = json.loads((folder / "machine.json").read_text())
-    page.write_text(between_markers(page.read_text(), section(scenarios, results, machine)))
+    plots = [f"![{plot.stem}](../bench/results/{plot.name})" for plot in sorted(folder.glob("*.svg"))]
+    written = section(scenarios, results, machine, plots)
+    page.write_text(between_markers(page.read_text(), written))
 
 
 def between_markers(text: str, section: str) -> str:
@@ -30,7 +32,7 @@ def between_markers(text: str, section: str) -> str:
     return f"{before}{BEGIN}\n{section.strip()}\n{END}{after}"
 
 
-def section(scenarios: Sequence[Scenario], results: Results, machine: dict[str, str]) -> str:
+def section(scenarios: Sequence[Scenario], results: Results, machine: dict[str, str], plots: Sequence[str] = ()) -> str:
     measured = [scenario for scenario in scenarios if results.of(scenario.name)]
     return "\n".join(
         [
@@ -42,13 +44,15 @@ def section(scenarios: Sequence[Scenario], results: Results, machine: dict[str, 
             "### Budgets",
             "",
             report.verdicts(results),
-            "### How cost grows",
+            "### How cost grows, measured",
             "",
             report.table(["load", "scenario", "gateway CPU µs/delivery", "events/read"], growth.growth(results)),
             "### What a million viewers take",
             "",
             report.table(["load", "from scenario", "measured", "sum", "needs"], growth.million(results)),
             "### Everything",
+            "",
+            *plots,
             "",
             report.tables(measured, results).replace("\n### ", "\n#### ").replace("### ", "#### ", 1),
         ]
