@@ -130,10 +130,11 @@ class Log:
             self.counters.add("gaps")
             position = Numbering(resume_point(gap), None)
         items, following = read_proved(position, raw, self.max_event_bytes)
-        if position.number and position.number == after.n and any(isinstance(item, Gap) for item in items):
-            # The number was taken from the cursor, and that may be of a stranger's entry.
-            number = await self._number_at(execution_id, after)
-            items, following = read_proved(Numbering(after, number), raw, self.max_event_bytes)
+        if position.origin is not None and any(isinstance(item, Gap) for item in items):
+            number = await self._number_at(execution_id, position.origin)
+            if number != position.origin.n:
+                # Redis had numbered that one, and no publisher: no hole can be told from it.
+                items, following = read_proved(Numbering(after, number), raw, self.max_event_bytes)
         position = following
         ended = False
         if gap is not None:

@@ -34,12 +34,12 @@ def read_plain(numbering: Numbering, raw: Sequence[RawEntry], limit_bytes: int) 
     A jump in the numbering, or an entry that claims to end the execution, wants a second look. ``numbering`` has
     moved on only when entries are returned.
     """
-    cursor, number = numbering.cursor, numbering.number
+    cursor, number, origin = numbering.cursor, numbering.number, numbering.origin
     entries = []
     for entry_id, fields in raw:
         entry = decode(entry_id, fields, limit_bytes=limit_bytes)
         if entry.type in TERMINAL_TYPES or not numbering.follows(entry.cursor):
-            numbering.cursor, numbering.number = cursor, number
+            numbering.cursor, numbering.number, numbering.origin = cursor, number, origin
             return None
         entries.append(entry)
     return entries
