@@ -43,3 +43,22 @@ def test_what_fell_in_behind_a_stranger_is_no_number_of_ours_while_ours_is_unkno
     items, at = read_proved(Numbering.after(Cursor(6, 0)), raw, MAX_EVENT_BYTES)
     assert len(items) == len(cursors)
     assert at == Numbering(Cursor(8, 12), 12)
+
+
+@pytest.mark.parametrize(
+    ("behind", "sure"),
+    [
+        ([], False),
+        ([Cursor(7, 0)], False),
+        ([Cursor(6, 5)], False),
+        ([Cursor(6, 5), Cursor(7, 0), Cursor(7, 1)], False),
+        ([Cursor(7, 5)], True),
+        ([Cursor(7, 0), Cursor(7, 5)], True),
+    ],
+)
+def test_a_resumed_number_is_in_doubt_until_one_that_only_we_can_have_written(behind: list[Cursor], sure: bool) -> None:
+    resumed = Numbering.after(Cursor(6, 4))
+    for cursor in behind:
+        assert resumed.copy().follows(cursor)
+        assert resumed.follows(cursor)
+    assert (resumed.origin is None) == sure
