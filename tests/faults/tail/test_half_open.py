@@ -116,13 +116,15 @@ async def test_case_22_a_tail_whose_connection_alone_is_dead_is_found_though_nob
         try:
             async with following(bus.log, tail, run) as got:
                 publisher = bus.publisher(run)
-                await publisher.append("custom.counted", {"k": 0})
-                await got.reached(1, seconds=5)
+                for number in range(3):
+                    # The last of them at least comes by the tail, which then has nothing under way.
+                    await publisher.append("custom.counted", {"k": number})
+                    await got.reached(number + 1, seconds=5)
                 assert network.swallow() == 1
-                await publisher.append("custom.counted", {"k": 1})
+                await publisher.append("custom.counted", {"k": 3})
                 await found_within(counters, "tail")
-                await got.reached(2, seconds=2)
-                await publisher.append("execution.completed", {"k": 2})
+                await got.reached(4, seconds=2)
+                await publisher.append("execution.completed", {"k": 4})
         finally:
             await tail.aclose()
         await publisher.aclose()
