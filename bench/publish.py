@@ -23,6 +23,8 @@ _PLOTS: Final = (
 def write(folder: Path, scenarios: Sequence[Scenario], results: Results, machine: dict[str, str]) -> str:
     """Return the text of table.md, which is also what is printed."""
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "machine.json").write_text(json.dumps(machine, indent=2, ensure_ascii=False) + "\n")
+    (folder / "results.json").write_text(json.dumps(results.as_json(), indent=1) + "\n")
     text = "\n".join(
         [
             "# Measured by `python -m bench`",
@@ -38,8 +40,6 @@ def write(folder: Path, scenarios: Sequence[Scenario], results: Results, machine
         ]
     )
     (folder / "table.md").write_text(text)
-    (folder / "machine.json").write_text(json.dumps(machine, indent=2, ensure_ascii=False) + "\n")
-    (folder / "results.json").write_text(json.dumps(results.as_json(), indent=1) + "\n")
     for name, group, figure, title, unit, digits in _PLOTS:
         values = []
         for scenario in scenarios:

@@ -29,7 +29,9 @@ class Results:
         """One (scenario, contender)'s figure over another's, round by round: they alternated."""
         above = self.rounds.get(over, [])
         below = self.rounds.get(under, [])
-        return spread([a.figures[name] / b.figures[name] for a, b in zip(above, below, strict=False)])
+        pairs = [(a.figures[name], b.figures[name]) for a, b in zip(above, below, strict=False)]
+        # A contender that was given no CPU at all in a round has nothing to be compared with.
+        return spread([ours / theirs for ours, theirs in pairs if theirs])
 
     def flags(self, scenario: str, contender: str) -> list[str]:
         """Every flag of any round with in how many rounds it stood, and the sum of what it counts."""

@@ -43,6 +43,14 @@ def test_a_ratio_is_taken_round_by_round() -> None:
     assert results.ratio("cpu", ("s", "tailrace"), ("s", "bare")) == Spread(2.5, 2, 3, 2)
 
 
+def test_a_round_in_which_the_other_used_nothing_has_no_ratio() -> None:
+    results = Results()
+    for theirs in (0, 5):
+        results.add(measured("s", "tailrace", cpu=10))
+        results.add(measured("s", "bare", cpu=theirs))
+    assert results.ratio("cpu", ("s", "tailrace"), ("s", "bare")) == Spread(2, 2, 2, 1)
+
+
 @pytest.mark.parametrize(("value", "holds"), [(9.0, True), (10.0, True), (10.1, False)])
 def test_a_budget_holds_up_to_its_limit(value: float, holds: bool) -> None:
     results = Results()
