@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,16 +15,30 @@ import pytest
 from tests.leftovers import MARK_VARIABLE, end_leftovers
 from tests.servers import RunningServer, ServerKind, ServerUnavailableError, spawn_server
 
+# Where the workers of a session tell what they found.
+TOLD_VARIABLE = "TAILRACE_TEST_LEFTOVERS"
 ServerOfKind = Callable[[ServerKind], RunningServer]
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
+    if _is_controller(session):
+        # Whatever it starts are the workers; each of them looks after its own and tells us here.
+        os.environ[TOLD_VARIABLE] = tempfile.mkstemp(prefix="tailrace-leftovers-")[1]
+        return
     # Every process a test starts inherits this, however it detaches itself from us.
     os.environ[MARK_VARIABLE] = uuid4().hex
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    leftovers = end_leftovers(os.environ[MARK_VARIABLE])
+    if _is_controller(session):
+        told = Path(os.environ[TOLD_VARIABLE])
+        leftovers = told.read_text().splitlines()
+        told.unlink()
+    else:
+        leftovers = end_leftovers(os.environ[MARK_VARIABLE])
+        if leftovers and TOLD_VARIABLE in os.environ:
+            with Path(os.environ[TOLD_VARIABLE]).open("a") as told_file:
+                told_file.writelines(f"{leftover}\n" for leftover in leftovers)
     if leftovers:
         reporter = session.config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None:
@@ -31,6 +46,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
             for leftover in leftovers:
                 reporter.write_line(f"ERROR: a test left a process behind: {leftover}", red=True)
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _is_controller(session: pytest.Session) -> bool:
+    """Whether the tests run in other processes (pytest-xdist), which this one only directs."""
+    return bool(getattr(session.config.option, "numprocesses", None)) and not hasattr(session.config, "workerinput")
 
 
 @pytest.fixture(scope="session")
