@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bench import docs, machine, plan, publish, runner
 from bench.contenders import ALL
+from bench.results import Results
 
 _RESULTS = Path(__file__).parent / "results"
 _PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
@@ -64,13 +65,21 @@ def main() -> int:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     described = machine.describe()
-    results = runner.run(
-        scenarios,
-        options.rounds or int(options.quick),
-        options.contender,
-        options.calm,
-        lambda line: print(line, file=sys.stderr, flush=True),
-    )
+    results = Results()
+    complete = False
+    try:
+        runner.run(
+            scenarios,
+            results,
+            rounds=options.rounds or int(options.quick),
+            wanted=options.contender,
+            calm_seconds=options.calm,
+            say=lambda line: print(line, file=sys.stderr, flush=True),
+        )
+        complete = True
+    finally:
+        if not complete:
+            publish.write(_RESULTS / "partial", scenarios, results, described)
     partial = options.only or options.contender
     folder = _RESULTS / "partial" if partial else _RESULTS / "quick" if options.quick else _RESULTS
     text = publish.write(folder, scenarios, results, described)

@@ -18,21 +18,26 @@ SUBJECT = "tailrace"
 
 def run(
     scenarios: Sequence[Scenario],
+    results: Results,
+    *,
     rounds: int,
     wanted: Sequence[str],
     calm_seconds: float,
     say: Callable[[str], None],
-) -> Results:
+) -> None:
     """``wanted`` are the contenders to ask; empty means all. ``rounds`` of 0 leaves their number to the scenarios.
     Says a line for each measurement.
 
+    Fills ``results`` as it goes, so that who is interrupted has what was measured.
+
     Before each one, waits up to ``calm_seconds`` for the machine to have nothing else to do.
     """
-    results = Results()
     left_behind: dict[tuple[str, str], str] = {}
     for scenario in scenarios:
-        say(f"\n{scenario.name}: {scenario.title}")
         names = [name for name in scenario.contenders if not wanted or name in wanted]
+        if not names:
+            continue
+        say(f"\n{scenario.name}: {scenario.title}")
         asked_rounds = rounds or scenario.rounds or ROUNDS
         asked = []
         for name in names:
@@ -57,7 +62,6 @@ def run(
             # Tailrace itself is asked on every rung: its own failing is what must not be hidden.
             if scenario.ladder and name != SUBJECT and saturated == [f"saturated {asked_rounds}/{asked_rounds}"]:
                 left_behind[scenario.ladder, name] = scenario.name
-    return results
 
 
 def _await_calm(limit_seconds: float) -> None:
@@ -75,7 +79,7 @@ def _measure(scenario: Scenario, name: str, results: Results, say: Callable[[str
     started = time.monotonic()
     try:
         measurement = scenario.measure(name)
-    except (LoadError, NotReadyError) as error:
+    except (LoadError, NotReadyError, OSError) as error:  # OSError: a server or a load process has died
         results.absent[scenario.name, name] = f"failed: {error}"
         say(f"  {name:20} failed: {error}")
         return
