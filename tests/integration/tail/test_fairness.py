@@ -1,7 +1,8 @@
 """A run that floods the tail, or has a large backlog, holds up nobody else.
 
-How long quiet runs' events take is compared with what it took just before, in the same process on the same machine; a
-reader that serves the flood first is over these bounds by far, a noisy machine is not.
+What counts is how many of the flood's entries are delivered between a quiet event's append and its arrival: that does
+not change with the machine's other work, which holds up both alike. Seconds are compared loosely, with what they were
+just before on the same machine.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
+from bisect import bisect_right
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
@@ -18,6 +20,7 @@ from bus import START, Bus, BusSettings, Entry, open_bus
 from bus.continuity import Numbering
 from bus.entry import Gap
 from bus.subscription import Subscription
+from bus.tail.tracking import TURN_ENTRIES
 from tests.e2e.waiting import eventually
 from tests.integration.tail.pressing import Order, Pressing, fields
 from tests.servers import RunningServer
@@ -27,20 +30,30 @@ pytestmark = pytest.mark.anyio
 QUIET_RUNS = [f"quiet-{number}" for number in range(200)]
 LOUD_RUN = "loud"
 BACKLOG = 200_000
-# A hundred turns of the tail, and about what a neighbour on the machine takes away at once.
+# Under way when it was appended, the one it came into, and one for what the publisher and Redis take.
+MOST_BEFORE = 3 * TURN_ENTRIES
 RATIO = 10
-SLACK_SECONDS = 0.1
+SLACK_SECONDS = 0.5
+
+Span = tuple[float, float]
 
 
 class Counting:
-    """A reader that only counts."""
+    """A reader that counts, and remembers when it had got how far."""
 
     def __init__(self) -> None:
         self.count = 0
+        self._times = [0.0]
+        self._counts = [0]
 
     def news(self, items: Sequence[Entry | Gap]) -> None:
         assert not any(isinstance(item, Gap) for item in items)
         self.count += len(items)
+        self._times.append(time.monotonic())
+        self._counts.append(self.count)
+
+    def count_at(self, when: float) -> int:
+        return self._counts[bisect_right(self._times, when) - 1]
 
     def end(self) -> None:
         raise AssertionError("it does not end")
@@ -50,10 +63,11 @@ class Counting:
 
 
 class Timing(Counting):
-    """Notes when each event was appended, and how long it took to come."""
+    """Notes of each event when it was appended and when it came."""
 
     def __init__(self) -> None:
         super().__init__()
+        # When it was appended, and when it came.
         self.arrivals: list[tuple[float, float]] = []
 
     def news(self, items: Sequence[Entry | Gap]) -> None:
@@ -61,11 +75,10 @@ class Timing(Counting):
         now = time.monotonic()
         for item in items:
             assert isinstance(item, Entry)
-            at = item.data["at"]
-            self.arrivals.append((at, now - at))
+            self.arrivals.append((item.data["at"], now))
 
-    def delays(self, since: float, until: float) -> list[float]:
-        return [delay for at, delay in self.arrivals if since <= at < until]
+    def appended(self, since: float, until: float) -> list[tuple[float, float]]:
+        return [(at, came) for at, came in self.arrivals if since <= at < until]
 
 
 class Scene:
@@ -90,7 +103,7 @@ class Scene:
             """all that was appended has come"""
             return reader.count >= count
 
-        await eventually(came, seconds=10)
+        await eventually(came, seconds=60)
         assert reader.count == count
 
     def close(self) -> None:
@@ -112,17 +125,23 @@ async def scene(server: RunningServer) -> AsyncGenerator[Scene, None]:
             made.close()
 
 
-def assert_not_held_up(baseline: list[float], loaded: list[float]) -> None:
-    before, during = ninetieth(baseline), ninetieth(loaded)
-    print(
-        f"quiet runs' events: p50 {statistics.median(baseline) * 1e3:.1f} ms, p90 {before * 1e3:.1f} ms unloaded; "
-        f"p50 {statistics.median(loaded) * 1e3:.1f} ms, p90 {during * 1e3:.1f} ms loaded ({len(loaded)} events)"
-    )
-    assert during < RATIO * before + SLACK_SECONDS
+def assert_not_held_up(quiet: Timing, loud: Counting, unloaded: Span, loaded: Span) -> None:
+    baseline = [came - at for at, came in quiet.appended(*unloaded)]
+    delays = [came - at for at, came in quiet.appended(*loaded)]
+    before = [loud.count_at(came) - loud.count_at(at) for at, came in quiet.appended(*loaded)]
+    print(f"quiet events unloaded: {_milliseconds(baseline)}; loaded: {_milliseconds(delays)}")
+    print(f"loud ones before them: p50 {statistics.median(before):.0f}, p90 {ninetieth(before):.0f}")
+    assert len(delays) >= 50
+    assert ninetieth(before) < MOST_BEFORE
+    assert ninetieth(delays) < RATIO * ninetieth(baseline) + SLACK_SECONDS
 
 
-def ninetieth(delays: list[float]) -> float:
-    return statistics.quantiles(delays, n=10)[-1]
+def _milliseconds(delays: list[float]) -> str:
+    return f"p50 {statistics.median(delays) * 1e3:.1f} ms, p90 {ninetieth(delays) * 1e3:.1f} ms of {len(delays)}"
+
+
+def ninetieth(values: Sequence[float]) -> float:
+    return statistics.quantiles(values, n=10)[-1]
 
 
 async def test_one_run_at_20k_events_a_second_does_not_hold_up_two_hundred_quiet_ones(
@@ -134,7 +153,7 @@ async def test_one_run_at_20k_events_a_second_does_not_hold_up_two_hundred_quiet
         with fair.pressing(QUIET_RUNS, events=1, every_seconds=0.0025) as quiet:
             begun = time.monotonic()
             await asyncio.sleep(2.5)
-            loaded = time.monotonic()
+            unloaded = (begun, time.monotonic())
             with fair.pressing([LOUD_RUN], events=200, every_seconds=0.01) as pressing:
                 pressed = time.monotonic()
                 await asyncio.sleep(4)
@@ -143,8 +162,9 @@ async def test_one_run_at_20k_events_a_second_does_not_hold_up_two_hundred_quiet
         await fair.all_came(loud, pressing.appended)
         await fair.all_came(fair.quiet, quiet.appended)
         print(f"{pressing.appended / took_seconds:.0f} loud events a second")
-        assert_not_held_up(fair.quiet.delays(begun, loaded), fair.quiet.delays(pressed, until))
-        assert pressing.appended / took_seconds > 10_000, "the machine was too busy for this to mean anything"
+        assert_not_held_up(fair.quiet, loud, unloaded, (pressed, until))
+        # 20k where the machine lets it.
+        assert pressing.appended / took_seconds > 2_000
 
 
 async def test_a_backlog_of_200k_entries_does_not_hold_up_two_hundred_quiet_runs(fresh_server: RunningServer) -> None:
@@ -162,4 +182,4 @@ async def test_a_backlog_of_200k_entries_does_not_hold_up_two_hundred_quiet_runs
             until = time.monotonic()
         await fair.all_came(fair.quiet, quiet.appended)
         print(f"{BACKLOG} entries of backlog read in {until - watched:.1f} s")
-        assert_not_held_up(fair.quiet.delays(begun, watched), fair.quiet.delays(watched, until))
+        assert_not_held_up(fair.quiet, loud, (begun, watched), (watched, until))
