@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -10,9 +12,9 @@ from starlette.responses import Response
 
 from bus.continuity import Numbering
 from bus.cursor import START, Cursor, parse
-from bus.errors import ExecutionUnknownError, InvalidInputError
+from bus.errors import BusUnavailableError, ExecutionUnknownError, InvalidInputError
 from bus.event import check_execution_id, check_step
-from gateway.hub import Filter
+from gateway.hub import Filter, Topic
 from gateway.hub.filter import MAX_PATTERNS, check_pattern
 from gateway.render import NDJSON, SSE, SSE_UNNAMED, Format
 from gateway.sse import HubResponse
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
     from gateway.context import Gateway
 
 MAX_COALESCE_MS = 1000
+# About how long a browser waits before it asks again while Redis is away; spread, so that not all ask at once.
+AWAY_RETRY_MS = 2000
+
+logger = logging.getLogger(__name__)
 SSE_TYPE = "text/event-stream"
 NDJSON_TYPE = "application/x-ndjson"
 
@@ -28,24 +34,27 @@ NDJSON_TYPE = "application/x-ndjson"
 async def stream(request: Request, gateway: Gateway, execution_id: str, media_type: str = SSE_TYPE) -> Response:
     """Replay after the client's cursor, then live, until the terminal event.
 
-    204 when the client has had the terminal event: that is what stops an EventSource (WHATWG HTML, 9.2.3).
-    Raises InvalidInputError (400), ExecutionUnknownError (404), BusUnavailableError (503).
+    204 when the client has had the terminal event: that is what stops an EventSource (WHATWG HTML, 9.2.3). So would
+    a 503, for good; while Redis is away, SSE gets a stream that only says so and asks to come again.
+    Raises InvalidInputError (400), ExecutionUnknownError (404), BusUnavailableError (503, NDJSON only).
     """
     check_execution_id(execution_id)
     cursor = start_cursor(request)
     rendering = NDJSON if media_type == NDJSON_TYPE else _sse_of(request)
     wanted = filter_of(request)
     coalesce_ms = coalesce_ms_of(request)
-    log, hub = gateway.bus.log, gateway.hub
-    state = await log.state(execution_id)
-    if state is None and not await log.exists(execution_id):
-        raise ExecutionUnknownError(execution_id)
-    if state is not None and state.terminal is not None and cursor == state.terminal:
+    try:
+        topic = await _open(gateway, execution_id, cursor)
+    except BusUnavailableError as error:
+        if media_type != SSE_TYPE:
+            raise
+        logger.warning("stream of %s: %s; told to come again", execution_id, error)
+        return _come_again(gateway, execution_id, rendering)
+    if topic is None:
         return Response(status_code=204)
-    topic = await hub.open(execution_id)
     position = Numbering.after(topic.head if cursor is None else cursor)
     return HubResponse(
-        hub,
+        gateway.hub,
         topic,
         position,
         rendering=rendering,
@@ -54,6 +63,29 @@ async def stream(request: Request, gateway: Gateway, execution_id: str, media_ty
         retry_ms=gateway.settings.retry_ms if media_type == SSE_TYPE else None,
         media_type=media_type,
     )
+
+
+async def _open(gateway: Gateway, execution_id: str, cursor: Cursor | None) -> Topic | None:
+    """None when nothing can follow the cursor. Raises ExecutionUnknownError, BusUnavailableError."""
+    log = gateway.bus.log
+    state = await log.state(execution_id)
+    if state is None and not await log.exists(execution_id):
+        raise ExecutionUnknownError(execution_id)
+    if state is not None and state.terminal is not None and cursor == state.terminal:
+        return None
+    return await gateway.hub.open(execution_id)
+
+
+def _come_again(gateway: Gateway, execution_id: str, rendering: Format) -> Response:
+    gateway.bus.counters.add("streams_put_off")
+    payload = {
+        "code": "bus_unavailable",
+        "detail": "Redis cannot be reached at the moment; nothing is lost, come again with the same cursor",
+        "execution_id": execution_id,
+        "retry_ms": random.randint(AWAY_RETRY_MS // 2, AWAY_RETRY_MS * 3 // 2),
+    }
+    headers = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
+    return Response(rendering.control("stream.error", payload), media_type=SSE_TYPE, headers=headers)
 
 
 def start_cursor(request: HTTPConnection) -> Cursor | None:

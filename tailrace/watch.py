@@ -188,7 +188,7 @@ class Watch:
                 if self.ending is None and isinstance(status, str) and status in _ENDINGS.values():
                     self.ending = status
                 self._over = True
-            case "stream.error" if not control.payload.get("retry"):
+            case "stream.error" if "retry_ms" not in control.payload:
                 detail = control.payload.get("detail") or control.payload.get("message") or control.payload
                 raise GatewayError(f"the gateway ended the stream: {detail}")
 
