@@ -21,7 +21,7 @@ from bus.cursor import START, Cursor, parse
 from bus.deployment import Deployment, deployment_of
 from bus.embedded import EmbeddedServer, embedded_path, start_embedded
 from bus.entry import Entry, Gap
-from bus.errors import BusUnavailableError, ReplyError
+from bus.errors import BusClosedError, BusUnavailableError, ReplyError
 from bus.event import check_execution_id, check_name, new_execution_id
 from bus.execution import Execution
 from bus.follow import follow
@@ -68,14 +68,18 @@ class Bus:
         self._server = server
         self._tail: Tail | None = None
         self._tail_lock = asyncio.Lock()
+        self._closed = False
 
     async def open_line(self, name: str, *, wait_seconds: float = 5.0) -> Commands:
         """Connect once more, for commands that block; the caller closes it. Raises BusUnavailableError."""
         return await self._deployment.open_line(name, wait_seconds=wait_seconds)
 
     async def tail(self) -> Tail:
-        """The one Tail of this process, started on first use. Raises BusUnavailableError."""
+        """The one Tail of this process, started on first use. Raises BusUnavailableError, BusClosedError."""
         async with self._tail_lock:
+            if self._closed:
+                # A connection opened now would have nobody to close it.
+                raise BusClosedError("the bus is closed")
             if self._tail is None:
                 self._tail = await self._deployment.open_tail(self.commands, self.settings.tail)
             return self._tail
@@ -136,10 +140,12 @@ class Bus:
         return new_execution_id(time.time_ns() // 1_000_000, os.urandom)
 
     async def aclose(self) -> None:
+        self._closed = True
         # The commands first: readers whom the tail disturbs then learn that the bus is closed.
         await self.commands.aclose()
-        if self._tail is not None:
-            await self._tail.aclose()
+        async with self._tail_lock:
+            if self._tail is not None:
+                await self._tail.aclose()
         if self._server is not None:
             await self._server.close()
 
