@@ -206,20 +206,21 @@ async def test_a_log_rewound_before_its_ending_can_be_ended_again(forgetful: tup
 
 
 async def test_a_reader_that_replays_while_redis_is_away_is_told_and_may_come_again(
-    bus: Bus, fresh_server: RunningServer
+    fresh_server: RunningServer,
 ) -> None:
-    await emit(bus, "run", 0, 99)
-    await asyncio.to_thread(fresh_server.kill)
-    async with Follower(bus, "run") as follower:
-        with pytest.raises(BusUnavailableError):
+    async with await open_bus(fresh_server.url) as bus:
+        await emit(bus, "run", 0, 99)
+        await asyncio.to_thread(fresh_server.kill)
+        async with Follower(bus, "run") as follower:
+            with pytest.raises(BusUnavailableError):
+                await follower.end()
+        await asyncio.to_thread(fresh_server.start)
+        publisher = bus.publisher("run")
+        await publisher.append("execution.completed")
+        await publisher.aclose()
+        async with Follower(bus, "run") as follower:
             await follower.end()
-    await asyncio.to_thread(fresh_server.start)
-    publisher = bus.publisher("run")
-    await publisher.append("execution.completed")
-    await publisher.aclose()
-    async with Follower(bus, "run") as follower:
-        await follower.end()
-        assert numbers(follower) == list(range(100))
+            assert numbers(follower) == list(range(100))
 
 
 async def test_an_evicted_state_does_not_stop_a_live_run(bus: Bus) -> None:
