@@ -3,6 +3,11 @@
 An entry's id is ``<ms>-<n>`` and n counts 1, 2, 3, …, so any reader can tell from two ids whether something
 is missing between them. Entries that strangers wrote with ``XADD *`` have an n of 0, or, when they fell into the
 same millisecond as ours, one that our numbering will use again.
+
+What ids cannot prove stays untold: strangers' entries lost beside a trimmed cursor, or under an n of 1 at the start;
+an entry of ours deleted whose number a stranger had used up within one millisecond; a log that began anew and was
+trimmed to exactly the number its reader waits for. On the other side, a gap is told to whoever resumes at an entry that
+was deleted, or at a stranger's that was trimmed, though nothing after it may be lost.
 """
 
 from __future__ import annotations
