@@ -141,3 +141,8 @@ class ReplyError(BusUnavailableError):
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.code = message.partition(" ")[0]
+
+    @property
+    def is_of_the_key(self) -> bool:
+        """Whether this key can never be read as it stands, however often one asks."""
+        return self.code in {"WRONGTYPE", "NOPERM"}

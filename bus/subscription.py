@@ -144,7 +144,7 @@ class Subscription:
                 self._fail(error)
                 return
             except ReplyError as error:
-                if error.code in {"WRONGTYPE", "NOPERM"}:
+                if error.is_of_the_key:
                     self._fail(error)
                     return
                 attempt += 1

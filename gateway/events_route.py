@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from bus.continuity import Numbering
 from bus.cursor import START, Cursor, parse
-from bus.errors import BusUnavailableError, ExecutionUnknownError, InvalidInputError
+from bus.errors import BusUnavailableError, ExecutionUnknownError, InvalidInputError, ReplyError
 from bus.event import check_execution_id, check_step
 from gateway.hub import Filter, Topic
 from gateway.hub.filter import MAX_PATTERNS, check_pattern
@@ -46,7 +46,7 @@ async def stream(request: Request, gateway: Gateway, execution_id: str, media_ty
     try:
         topic = await _open(gateway, execution_id, cursor)
     except BusUnavailableError as error:
-        if media_type != SSE_TYPE:
+        if media_type != SSE_TYPE or (isinstance(error, ReplyError) and error.is_of_the_key):
             raise
         logger.warning("stream of %s: %s; told to come again", execution_id, error)
         return _come_again(gateway, execution_id, rendering)

@@ -128,7 +128,7 @@ class _Group:
             except LinkLostError:
                 raise
             except ReplyError as error:
-                if error.code not in {"WRONGTYPE", "NOPERM"}:
+                if not error.is_of_the_key:
                     raise
                 self.disturb_all(str(error))
                 await asyncio.sleep(DEAF_BLOCK_MS / 1000)

@@ -196,7 +196,7 @@ class Hub:
             except BusClosedError:
                 return
             except BusUnavailableError as error:
-                if isinstance(error, ReplyError) and error.code in {"WRONGTYPE", "NOPERM"}:
+                if isinstance(error, ReplyError) and error.is_of_the_key:
                     topic.fail(error)
                     return
                 attempt += 1
