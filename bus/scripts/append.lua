@@ -77,8 +77,9 @@ if not state[1] then
 end
 if producer ~= '' and last and tonumber(ARGV[2]) > last + 1 then
   -- What this producer had appended is gone: flushed, or rewound by a failover. A number is left out, so that every
-  -- reader is told of a hole here.
+  -- reader is told of a hole here; and a millisecond, so that no id of what is gone is given out again within it.
   n = n + 1
+  ms = ms + 1
 end
 local at, bytes, status, terminal = 10, tonumber(state[5] or 0), nil, nil
 local id
