@@ -461,3 +461,25 @@ async def test_a_script_that_the_server_forgot_is_loaded_again(fresh_server_line
         assert (await target.append("a", producer="p", seq=seq)).written == 1
         await fresh_server_line.command("SCRIPT", "FLUSH")
     assert await target.numbers() == [1, 2]
+
+
+async def test_no_id_is_given_out_again_in_the_millisecond_in_which_the_log_was_flushed(
+    target: Target, line: Line
+) -> None:
+    """A reader at the old 7 must not take a new 7 for it. In one transaction, so that all share a millisecond."""
+    await target.append("custom.a")
+    await line.command("DEL", *target.keys)
+
+    def batch(seq: int) -> list[bytes | str | int]:
+        events: list[bytes | str | int] = [4, "t", "custom.a", "d", b"1"] * 9
+        limits = (100_000, 64 * MB, LIVE_SECONDS, ENDED_SECONDS, ENDED_STATE_SECONDS)
+        return ["EVAL", APPEND.source, 4, *target.keys, "p", seq, "", *limits, 9, *events]
+
+    await line.command("MULTI")
+    for command in (batch(1), ["DEL", *target.keys], batch(10)):
+        assert await line.command(*command) == b"QUEUED"
+    (old_ms, old_n, _), _, (new_ms, new_n, _) = await line.command("EXEC")
+    old = {(int(old_ms), int(old_n) - back) for back in range(9)}
+    new = {(int(new_ms), int(new_n) - back) for back in range(9)}
+    assert not old & new
+    assert min(new) > max(old)
