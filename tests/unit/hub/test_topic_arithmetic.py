@@ -272,7 +272,8 @@ class TopicMachine(RuleBasedStateMachine):
         """Let everything come to rest: then every viewer has all of it, and an ended log has ended all of them."""
         if not self.log.entries:
             self.append(1)
-        for _ in range(500):
+        # Enough for every viewer to read the longest log there can be in the smallest pages.
+        for _ in range(20_000):
             for watched in self.watched:
                 self.release(watched)
             while self.timers:
