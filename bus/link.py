@@ -56,8 +56,6 @@ class Link(asyncio.Protocol):
         self.received_bytes = 0
         self._outgoing: list[bytes] = []
         self._last_heard = loop.time()
-        self._writable = asyncio.Event()
-        self._writable.set()
         self.lost: asyncio.Future[LinkLostError] = loop.create_future()
         self._transport.set_protocol(self)
         self._watchdog = loop.call_later(WATCH_SECONDS, self._watch)
@@ -99,10 +97,6 @@ class Link(asyncio.Protocol):
         self._outgoing.append(hiredis.pack_command(command))  # type: ignore[arg-type]
         self._waiting.append(answer)
 
-    async def drain(self) -> None:
-        """Wait until the transport takes more."""
-        await self._writable.wait()
-
     @property
     def pending(self) -> int:
         return len(self._waiting)
@@ -130,12 +124,6 @@ class Link(asyncio.Protocol):
 
     def eof_received(self) -> None:
         pass
-
-    def pause_writing(self) -> None:
-        self._writable.clear()
-
-    def resume_writing(self) -> None:
-        self._writable.set()
 
     def _take(self, reply: Any) -> None:
         if isinstance(reply, hiredis.PushNotification):
@@ -167,7 +155,6 @@ class Link(asyncio.Protocol):
             return
         self.lost.set_result(reason)
         self._watchdog.cancel()
-        self._writable.set()
         self._transport.abort()
         self._connection._close()  # type: ignore[no-untyped-call]  # noqa: SLF001 - it must not warn of a transport that is ours
         self._outgoing.clear()

@@ -28,7 +28,6 @@ class HubResponse(EventSourceResponse):
         coalesce_ms: int,
         retry_ms: int | None,
         media_type: str = "text/event-stream",
-        principal: str | None = None,
     ) -> None:
         super().__init__(_nothing(), headers={"Cache-Control": "no-cache, no-transform"}, media_type=media_type, ping=0)
         self._hub = hub
@@ -38,7 +37,6 @@ class HubResponse(EventSourceResponse):
         self._wanted = wanted
         self._coalesce_ms = coalesce_ms
         self._retry_ms = retry_ms
-        self._principal = principal
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] == "HEAD":
@@ -48,7 +46,6 @@ class HubResponse(EventSourceResponse):
         state = scope.get("state", {})
         sink = AsgiSink(state.get("server_send", send))
         viewer = Viewer(sink, self._rendering, self._position, wanted=self._wanted, coalesce_ms=self._coalesce_ms)
-        viewer.principal = self._principal
         sink.on_drained = partial(self._topic.drained, viewer)
         if self._retry_ms is not None:
             sink.write(self._rendering.message(b"retry: %d\n\n" % self._retry_ms))

@@ -41,7 +41,6 @@ class Viewer:
         "coalesce_ms",
         "ending",
         "position",
-        "principal",
         "proved",
         "rendering",
         "sink",
@@ -74,4 +73,3 @@ class Viewer:
         self.caught_up = False
         self.ending = False
         self.stuck_since = 0.0
-        self.principal: str | None = None
