@@ -29,7 +29,7 @@ lint: $(STAMP)  ## format, lint, types and layers
 	$(BIN)/lint-imports
 
 unit: $(STAMP)  ## unit tests
-	$(BIN)/pytest tests/unit -q
+	$(BIN)/pytest tests/unit -q -n 2
 
 faults: $(STAMP)  ## tests that kill, cut, pause and flush
 	$(BIN)/pytest tests/faults
