@@ -8,9 +8,12 @@ from bus.errors import (
     BusClosedError,
     BusError,
     BusUnavailableError,
+    ConcurrencyConflictError,
+    ControlTimeoutError,
     EventTooLargeError,
     ExecutionClosedError,
     ExecutionExistsError,
+    ExecutionSoundError,
     ExecutionUnknownError,
     FenceStaleError,
     InvalidCursorError,
@@ -23,6 +26,7 @@ from bus.errors import (
     LogExhaustedError,
     PublishFailedError,
     ReplyError,
+    TransitionRefusedError,
 )
 from bus.event import Event
 from bus.execution import Execution
@@ -39,6 +43,8 @@ __all__ = [
     "BusError",
     "BusSettings",
     "BusUnavailableError",
+    "ConcurrencyConflictError",
+    "ControlTimeoutError",
     "Cursor",
     "Entry",
     "Event",
@@ -46,6 +52,7 @@ __all__ = [
     "Execution",
     "ExecutionClosedError",
     "ExecutionExistsError",
+    "ExecutionSoundError",
     "ExecutionUnknownError",
     "FenceStaleError",
     "Gap",
@@ -62,5 +69,6 @@ __all__ = [
     "ReplyError",
     "Retention",
     "State",
+    "TransitionRefusedError",
     "open_bus",
 ]

@@ -9,11 +9,15 @@ BusError
 ├── AppendRefusedError                    the log said no; a retry cannot help
 │   ├── ExecutionClosedError              carries the terminal entry's id
 │   ├── FenceStaleError                   another owner has taken the execution over
+│   ├── TransitionRefusedError            not in this status, or not by this producer; carries the status
 │   └── LogExhaustedError                 no id is left above the last one
 ├── ExecutionUnknownError                 neither a log nor a state of that id
 ├── ExecutionExistsError                  submitted before with something else
 ├── LeaseHeldError                        somebody else runs it; carries the owner
 ├── LeaseLostError                        somebody else runs it now
+├── ExecutionSoundError                   nothing is to be healed; carries the status
+├── ConcurrencyConflictError              another of its concurrency key is in flight; carries its id
+├── ControlTimeoutError                   asked, but the outcome did not come in time; carries the request
 ├── PublishFailedError                    gave up after retries; carries the true reason
 ├── BusClosedError                        used after close
 └── BusUnavailableError                   Redis cannot be reached or does not answer
@@ -84,6 +88,16 @@ class FenceStaleError(AppendRefusedError):
         self.current = current
 
 
+class TransitionRefusedError(AppendRefusedError):
+    """The state machine (bus.lifecycle) knows no such step from here."""
+
+    def __init__(self, execution_id: str, status: str, event_type: str) -> None:
+        super().__init__(f"execution {execution_id} is {status}: {event_type} cannot follow, or only from who runs it")
+        self.execution_id = execution_id
+        self.status = status
+        self.event_type = event_type
+
+
 class LogExhaustedError(AppendRefusedError):
     """Somebody wrote an entry whose id leaves no room for a next one."""
 
@@ -111,6 +125,34 @@ class LeaseLostError(BusError):
     def __init__(self, execution_id: str) -> None:
         super().__init__(f"execution {execution_id} was taken over by another owner")
         self.execution_id = execution_id
+
+
+class ExecutionSoundError(BusError):
+    def __init__(self, execution_id: str, status: str) -> None:
+        super().__init__(f"execution {execution_id} is {status}: nobody has lost it")
+        self.execution_id = execution_id
+        self.status = status
+
+
+class ConcurrencyConflictError(BusError):
+    def __init__(self, concurrency_key: str, execution_id: str) -> None:
+        super().__init__(
+            f"execution {execution_id} with the concurrency key {concurrency_key!r} is still in flight; "
+            "wait for its end, or cancel it"
+        )
+        self.concurrency_key = concurrency_key
+        self.execution_id = execution_id
+
+
+class ControlTimeoutError(BusError):
+    """The request stands in the log and will be obeyed; nobody has answered it yet."""
+
+    def __init__(self, execution_id: str, request: str, waited_seconds: float) -> None:
+        super().__init__(
+            f"execution {execution_id}: request {request} was not answered within {waited_seconds:g} s; it still stands"
+        )
+        self.execution_id = execution_id
+        self.request = request
 
 
 class PublishFailedError(BusError):

@@ -32,20 +32,22 @@ DROPPED: Final = "dropped"
 
 QUEUED: Final = "execution.queued"
 STARTED: Final = "execution.started"
+RETRYING: Final = "execution.retrying"
+PAUSED: Final = "execution.paused"
+RESUMED: Final = "execution.resumed"
+SIGNALLED: Final = "execution.signalled"
+CANCEL_REQUESTED: Final = "execution.cancel_requested"
+PAUSE_REQUESTED: Final = "execution.pause_requested"
+RESUME_REQUESTED: Final = "execution.resume_requested"
+SIGNAL_REQUESTED: Final = "execution.signal_requested"
 COMPLETED: Final = "execution.completed"
 FAILED: Final = "execution.failed"
 CANCELLED: Final = "execution.cancelled"
 TIMED_OUT: Final = "execution.timed_out"
 
 TERMINAL_TYPES: Final = frozenset({COMPLETED, FAILED, CANCELLED, TIMED_OUT})
-LIFECYCLE_TYPES: Final = TERMINAL_TYPES | {
-    QUEUED,
-    STARTED,
-    "execution.paused",
-    "execution.resumed",
-    "execution.cancel_requested",
-    "execution.retrying",
-}
+REQUEST_TYPES: Final = frozenset({CANCEL_REQUESTED, PAUSE_REQUESTED, RESUME_REQUESTED, SIGNAL_REQUESTED})
+LIFECYCLE_TYPES: Final = TERMINAL_TYPES | REQUEST_TYPES | {QUEUED, STARTED, RETRYING, PAUSED, RESUMED, SIGNALLED}
 
 
 @dataclass(frozen=True, slots=True)

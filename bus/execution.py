@@ -18,7 +18,7 @@ from bus.errors import (
     LeaseLostError,
     PublishFailedError,
 )
-from bus.event import CANCELLED, COMPLETED, FAILED, STARTED, encode_json
+from bus.event import CANCELLED, COMPLETED, FAILED, RETRYING, STARTED, encode_json
 from bus.lease import Lease, Leases
 from bus.log import Log
 from bus.publisher import Publisher
@@ -110,6 +110,9 @@ class Execution:
         if self.pipeline is not None:
             data["pipeline"] = self.pipeline
         try:
+            if self._lease.status in {"running", "paused"}:
+                # Whoever ran it is gone: its attempt ends here, ours begins.
+                await self.emit(RETRYING, {"attempt": self._lease.attempt, "reason": "worker_lost"})
             await self.append(STARTED, data)
         except BaseException:
             await self._leave()

@@ -35,3 +35,26 @@ class Keys:
 
     def jobs(self, queue: str) -> str:
         return f"{self.prefix}:{{q:{queue}}}:jobs"
+
+    def delayed_jobs(self, queue: str) -> str:
+        return f"{self.prefix}:{{q:{queue}}}:delayed"
+
+    def dead_letters(self, queue: str) -> str:
+        return f"{self.prefix}:{{q:{queue}}}:dead"
+
+    def queues(self) -> str:
+        return f"{self.prefix}:queues"
+
+    def concurrency(self, tenant: str | None, concurrency_key: str) -> str:
+        return f"{self.prefix}:{{ck:{tenant or ''}:{concurrency_key}}}:holder"
+
+    def due(self) -> str:
+        """When to look at which execution that has not ended."""
+        return f"{self.prefix}:index:due"
+
+    def executions(self, tenant: str | None) -> str:
+        """A tenant's executions by the time of their creation; of all tenants for None."""
+        return f"{self.prefix}:index:executions" + ("" if tenant is None else f":{tenant}")
+
+    def activity(self) -> str:
+        return f"{self.prefix}:activity"

@@ -6,9 +6,9 @@ Time only says when another may take over; the fence, risen with every taking, s
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from bus.errors import ExecutionClosedError, LeaseHeldError, LeaseLostError, ReplyError
+from bus.errors import ExecutionClosedError, ExecutionSoundError, LeaseHeldError, LeaseLostError, ReplyError
 from bus.keys import Keys
 from bus.line import Commands
 from bus.retention import Retention
@@ -19,10 +19,39 @@ LEASE_SECONDS: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Lease:
+    """``status`` is what the execution was when the lease was taken, '' for one that had none yet.
+
+    ``until_ms`` is when it runs out unless it is renewed, by Redis's clock.
+    """
+
     execution_id: str
     owner: str
     fence: int
     attempt: int
+    status: str = ""
+    until_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """``status`` tells an owner who missed it that it is to cancel."""
+
+    status: str
+    until_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """An execution whose owner is gone, in the hands of a healer who holds ``lease`` to tell what becomes of it.
+
+    ``attempt`` of the lease is that of the lost owner. ``max_attempts`` is None where no worker ever said it;
+    ``submitted`` is False for one that a program ran by itself, so that nobody else could run it again.
+    """
+
+    lease: Lease
+    lost_owner: str
+    max_attempts: int | None
+    submitted: bool
 
 
 class Leases:
@@ -35,25 +64,52 @@ class Leases:
         self._retention = retention
         self._script = Script.load("lease")
 
-    async def take(self, execution_id: str, owner: str, pipeline: str | None = None) -> Lease:
+    async def take(
+        self, execution_id: str, owner: str, pipeline: str | None = None, *, max_attempts: int | None = None
+    ) -> Lease:
         """Raises LeaseHeldError while another holds it, ExecutionClosedError when it has ended.
 
-        ``pipeline`` is noted in a state that names none yet.
+        ``pipeline`` is noted in a state that names none yet; ``max_attempts`` for whoever heals it.
         """
-        fence, attempt = await self._run("take", execution_id, owner, "", pipeline or "")
-        return Lease(execution_id, owner, int(fence), int(attempt))
+        fence, attempt, status, until = await self._run(
+            "take", execution_id, owner, pipeline=pipeline or "", max_attempts=max_attempts
+        )
+        return Lease(execution_id, owner, int(fence), int(attempt), status.decode(), int(until))
 
-    async def renew(self, lease: Lease) -> None:
+    async def renew(self, lease: Lease) -> Renewed:
         """Hold on, and keep a quiet execution from expiring. Raises LeaseLostError, ExecutionClosedError."""
-        await self._run("renew", lease.execution_id, lease.owner, lease.fence)
+        status, until = await self._run("renew", lease.execution_id, lease.owner, lease.fence)
+        return Renewed(status.decode(), int(until))
+
+    async def heal(self, execution_id: str, healer: str, *, force: bool = False) -> Orphan:
+        """Step in for an owner that is gone; of many who try at once, one gets it.
+
+        ``force`` also takes it from an owner that lives, if it was told to cancel.
+
+        Raises LeaseHeldError while the owner (or another healer) holds it, ExecutionSoundError when nothing is to be
+        healed, ExecutionClosedError.
+        """
+        action = "force" if force else "heal"
+        fence, attempt, status, until, lost, most, submitted = await self._run(action, execution_id, healer)
+        lease = Lease(execution_id, healer, int(fence), int(attempt), status.decode(), int(until))
+        return Orphan(lease, lost.decode(errors="replace"), int(most) if most.isdigit() else None, bool(submitted))
 
     async def release(self, lease: Lease) -> None:
         """Raises LeaseLostError."""
         await self._run("release", lease.execution_id, lease.owner, lease.fence)
 
-    async def _run(self, action: str, execution_id: str, owner: str, fence: int | str, pipeline: str = "") -> list[int]:
+    async def _run(
+        self,
+        action: str,
+        execution_id: str,
+        owner: str,
+        fence: int | str = "",
+        *,
+        pipeline: str = "",
+        max_attempts: int | None = None,
+    ) -> Any:
         try:
-            reply: list[int] = await self._script.run(
+            return await self._script.run(
                 self._commands,
                 self._keys.of_execution(execution_id),
                 action,
@@ -62,6 +118,7 @@ class Leases:
                 fence,
                 self._retention.live_seconds,
                 pipeline,
+                "" if max_attempts is None else max_attempts,
             )
         except ReplyError as error:
             word, _, detail = str(error).partition(" ")
@@ -72,5 +129,6 @@ class Leases:
                     raise LeaseHeldError(execution_id, detail) from None
                 case "LOST":
                     raise LeaseLostError(execution_id) from None
+                case "SOUND":
+                    raise ExecutionSoundError(execution_id, detail) from None
             raise
-        return reply

@@ -12,9 +12,10 @@ from bus.continuity import Extent, Numbering, gap_at, is_proved, number_at, resu
 from bus.counters import Counters
 from bus.cursor import START, Cursor, from_id
 from bus.entry import Entry, Gap
-from bus.errors import ExecutionClosedError, FenceStaleError, LogExhaustedError, ReplyError
+from bus.errors import ExecutionClosedError, FenceStaleError, LogExhaustedError, ReplyError, TransitionRefusedError
 from bus.event import MAX_EVENT_BYTES, TERMINAL_TYPES
 from bus.keys import Keys
+from bus.lifecycle import as_lua
 from bus.line import Commands
 from bus.reading import Page, RawEntry, read_proved
 from bus.retention import Retention
@@ -25,7 +26,7 @@ PAGE_ENTRIES: Final = 512
 # A log that is deleted, written or trimmed between two commands is looked at again, and not for ever.
 READ_ATTEMPTS: Final = 3
 _TERMINAL_BYTES: Final = frozenset(name.encode() for name in TERMINAL_TYPES)
-# What a later append needs to know of an execution is 10 arguments and a width per event; Redis allows a million.
+# What a later append needs to know of an execution is 11 arguments and a width per event; Redis allows a million.
 MAX_BATCH_EVENTS: Final = 1000
 
 
@@ -40,6 +41,10 @@ class Appended:
     @property
     def last(self) -> Cursor:
         return Cursor(self.ms, self.n)
+
+
+def append_script() -> Script:
+    return Script.load("append", transitions=as_lua())
 
 
 class Log:
@@ -59,7 +64,7 @@ class Log:
         self.max_event_bytes = max_event_bytes
         self._commands = commands
         self._retention = retention
-        self._append = Script.load("append")
+        self._append = append_script()
 
     async def append(
         self,
@@ -75,8 +80,8 @@ class Log:
         ``events`` are fields as codec.encode lays them out; ``seq`` is the number of the first of them within its
         producer, rising by one an event from 1 on. Only the last may be terminal.
 
-        Raises ExecutionClosedError, FenceStaleError, LogExhaustedError; and BusUnavailableError, after which the
-        same call may be made again as long as it has a producer.
+        Raises ExecutionClosedError, FenceStaleError, TransitionRefusedError, LogExhaustedError; and
+        BusUnavailableError, after which the same call may be made again as long as it has a producer.
         """
         if not events or len(events) > MAX_BATCH_EVENTS:
             raise ValueError(f"a batch has 1 to {MAX_BATCH_EVENTS} events, this one {len(events)}")
@@ -84,7 +89,8 @@ class Log:
         for event in events:
             arguments.append(len(event))
             arguments.extend(event)
-        if any(event[1] in _TERMINAL_BYTES for event in events[:-1]):
+        lifecycle = [event[1] for event in events if event[1].startswith(b"execution.")]
+        if lifecycle and any(event[1] in _TERMINAL_BYTES for event in events[:-1]):
             raise ValueError("a terminal event can only be the last of a batch")
         kept = self._retention
         try:
@@ -100,6 +106,7 @@ class Log:
                 kept.ended_seconds,
                 kept.ended_state_seconds,
                 len(events),
+                "1" if lifecycle else "",
                 *arguments,
             )
         except ReplyError as error:
@@ -257,6 +264,9 @@ def _refusal(error: ReplyError, execution_id: str, fence: int | None) -> Excepti
             return ExecutionClosedError(execution_id, detail)
         case "FENCED":
             return FenceStaleError(execution_id, fence or 0, int(detail))
+        case "ILLEGAL":
+            status, _, event_type = detail.partition(" ")
+            return TransitionRefusedError(execution_id, status, event_type)
         case "EXHAUSTED":
             return LogExhaustedError(
                 f"execution {execution_id}: a foreign entry {detail} leaves no id for the next; run it under another id"

@@ -17,8 +17,11 @@ class Script:
     digest: str
 
     @classmethod
-    def load(cls, name: str) -> Script:
+    def load(cls, name: str, **inserts: str) -> Script:
+        """Read ``scripts/NAME.lua``; ``--@word`` in it stands for the insert of that name."""
         source = files("bus").joinpath("scripts", f"{name}.lua").read_text(encoding="utf-8")
+        for word, text in inserts.items():
+            source = source.replace(f"--@{word}", text)
         return cls(source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
     async def run(self, commands: Commands, keys: tuple[str, ...], *arguments: bytes | str | int) -> Any:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import cast
 
 from bus.cursor import START, Cursor, parse
+from bus.lifecycle import ENDED, LIVE, Status
 
-Status = Literal[
-    "queued", "running", "paused", "cancelling", "completed", "failed", "cancelled", "timed_out", "unknown"
-]
 # No more than an unsigned 64-bit number has; what is longer, a stranger wrote.
 _MAX_DIGITS = 20
-ENDED = frozenset({"completed", "failed", "cancelled", "timed_out"})
 STATE_FIELDS = (
     "status", "pipeline", "tenant", "owner", "attempt", "fence", "created", "started", "ended",
     "n", "ms", "terminal", "lease_until", "submitted",
@@ -52,7 +49,7 @@ def parse_state(execution_id: str, values: list[bytes | None]) -> State:
     status = _text(raw["status"])
     return State(
         execution_id=execution_id,
-        status=cast("Status", status) if status in ENDED | {"queued", "running", "paused", "cancelling"} else "unknown",
+        status=cast("Status", status) if status in ENDED | LIVE else "unknown",
         pipeline=_text(raw["pipeline"]),
         tenant=_text(raw["tenant"]),
         owner=_text(raw["owner"]),

@@ -17,8 +17,8 @@ from bench.load import event
 from bus.address import dial_of
 from bus.keys import Keys
 from bus.link import Link
+from bus.log import append_script
 from bus.retention import Retention
-from bus.script import Script
 
 CONTENDERS: Final = ("append.lua", "xadd")
 _AHEAD_EVENTS: Final = 1000
@@ -30,7 +30,7 @@ class Appending:
 
     def __init__(self, link: Link, runs: int) -> None:
         self._link = link
-        self._script = Script.load("append")
+        self._script = append_script()
         self._keys = [Keys().of_execution(f"run-{run}") for run in range(runs)]
         self._seqs = [1] * runs
         kept = Retention()
@@ -49,7 +49,7 @@ class Appending:
         for fields in events:
             laid_out += (len(fields), *fields)
         head = ("EVALSHA", self._script.digest, len(keys), *keys, _PRODUCER, seq, "")
-        return [self._link.send(*head, *self._bounds, len(events), *laid_out)]
+        return [self._link.send(*head, *self._bounds, len(events), "", *laid_out)]
 
 
 class Adding:

@@ -1,26 +1,20 @@
 -- Append a batch of one producer's events to an execution's log: number, deduplicate, fence, trim, close and
 -- refresh the time to live in one step, so that no crash leaves a key without a TTL or a closed log open.
 --
--- KEYS  1 log  2 meta  3 control  4 checkpoints (the last two only share the TTL)
+-- KEYS  1 log  2 meta  3 control: a copy of every request, for whoever runs it  4 checkpoints (shares the TTL)
 -- ARGV  1 producer ('' for none)   2 sequence number of the first event   3 fence ('' for none)
 --       4 most entries  5 most bytes  6 TTL while live, seconds  7 TTL of the log once ended  8 TTL of the state once ended
---       9 how many events; then for each: how many strings follow, and these: field, value, field, value, …
---         with the type first
+--       9 how many events   10 '1' when there are events of the life cycle among them
+--       then for each: how many strings follow, and these: field, value, field, value, … with the type first
 -- Reply {ms, n of the last entry written, how many of the batch were written now}
--- Errors  CLOSED <terminal id> · FENCED <current fence> · EXHAUSTED <last id> · PRODUCERS <limit>
--- Made only for events of the life cycle: a table a call would cost every other append more than its own XADD.
-local function status_of(event_type)
-  local STATUS = {
-    ['execution.queued'] = 'queued', ['execution.started'] = 'running', ['execution.resumed'] = 'running',
-    ['execution.retrying'] = 'running', ['execution.paused'] = 'paused',
-    ['execution.cancel_requested'] = 'cancelling',
-  }
-  local TERMINAL = {
-    ['execution.completed'] = 'completed', ['execution.failed'] = 'failed',
-    ['execution.cancelled'] = 'cancelled', ['execution.timed_out'] = 'timed_out',
-  }
-  return STATUS[event_type], TERMINAL[event_type]
+-- Errors  CLOSED <terminal id> · FENCED <current fence> · ILLEGAL <status> <type> · EXHAUSTED <last id> · PRODUCERS <limit>
+-- The state machine (bus/lifecycle.py): 'status|type' to the next status, '*' behind it when anybody may ask for it. Made
+-- only for events of the life cycle: a table a call would cost every other append more than its own XADD.
+local function transitions()
+  return --@transitions
 end
+local ENDED = {completed = true, failed = true, cancelled = true, timed_out = true}
+local MAX_REQUESTS = 1024
 local MAX_PRODUCERS = 1024
 -- Lua's numbers are exact up to 2^53 only; an id up there was not written by any clock.
 local MAX_DIGITS = 15
@@ -81,7 +75,38 @@ if producer ~= '' and last and tonumber(ARGV[2]) > last + 1 then
   n = n + 1
   ms = ms + 1
 end
-local at, bytes, status, terminal = 10, tonumber(state[5] or 0), nil, nil
+local bytes, status = tonumber(state[5] or 0), nil
+local requests = {}
+if ARGV[10] ~= '' then
+  local next_of = transitions()
+  -- Of an execution that never had an owner, any producer is one.
+  local owner = ARGV[3] ~= '' or not state[4]
+  local known = redis.call('HGET', meta, 'status')
+  local now = known and (ENDED[known] or next_of[known .. '|execution.cancel_requested']) and known or 'none'
+  local at = 11
+  for index = 1, count do
+    local event_type = ARGV[at + 2]
+    if index > skip and string.sub(event_type, 1, 10) == 'execution.' then
+      local to = next_of[now .. '|' .. event_type]
+      local anybody = to and string.sub(to, -1) == '*'
+      if not to or not (owner or anybody) then
+        return redis.error_reply('ILLEGAL ' .. now .. ' ' .. event_type)
+      end
+      now = anybody and string.sub(to, 1, -2) or to
+      status = now
+      requests[index] = string.sub(event_type, -10) == '_requested' or nil
+    end
+    at = at + ARGV[at] + 1
+  end
+  if next(requests) then
+    local kind = redis.call('TYPE', KEYS[3]).ok
+    if kind ~= 'stream' and kind ~= 'none' then
+      return redis.error_reply('WRONGTYPE the control stream of this execution holds a ' .. kind)
+    end
+  end
+end
+local terminal = status and ENDED[status]
+local at = 11
 local id
 local stem = string.format('%.0f-', ms)
 for index = 1, count do
@@ -121,10 +146,8 @@ for index = 1, count do
         redis.call('XADD', log, id, unpack(ARGV, at + 1, at + width))
       end
     end
-    local event_type = ARGV[at + 2]
-    if string.byte(event_type) == 101 and string.sub(event_type, 1, 10) == 'execution.' then
-      local now_status, now_terminal = status_of(event_type)
-      status, terminal = now_status or status, now_terminal
+    if requests[index] then
+      redis.call('XADD', KEYS[3], 'MAXLEN', '~', MAX_REQUESTS, '*', 'r', id, unpack(ARGV, at + 1, at + width))
     end
     -- The data, what stands before it, and about what the rest takes: it only says when to look.
     bytes = bytes + #ARGV[at + width] + #ARGV[at + width - 2] + 64
@@ -161,12 +184,10 @@ if bytes * 16 > most_bytes then
 end
 set('unchecked', bytes)
 
+if status then set('status', status) end
 if terminal then
-  set('status', terminal)
   set('terminal', id)
   set('ended', ms_text)
-elseif status then
-  set('status', status)
 end
 redis.call('HSET', meta, unpack(changes))
 if terminal then
@@ -178,5 +199,6 @@ if terminal then
 else
   redis.call('EXPIRE', log, ARGV[6])
   redis.call('EXPIRE', meta, ARGV[6])
+  if next(requests) then redis.call('EXPIRE', KEYS[3], ARGV[6]) end
 end
 return {ms_text, n, count - skip}

@@ -1,16 +1,21 @@
--- Take, renew or release the lease of an execution. Fencing decides who may write, not time: each taking raises the
--- fence, and append.lua refuses whoever comes with an older one.
+-- Take, renew, heal or release the lease of an execution. Fencing decides who may write, not time: each taking raises
+-- the fence, and append.lua refuses whoever comes with an older one.
 --
 -- KEYS  1 log  2 meta  3 control  4 checkpoints
--- ARGV  1 'take' | 'renew' | 'release'   2 owner   3 lease, milliseconds   4 fence ('' when taking)   5 live TTL, seconds
---       6 pipeline, when it is known ('' for none)
--- Reply take: {fence, attempt}; renew and release: 1
--- Errors  CLOSED <terminal id> · HELD <owner> · LOST <current fence>
+-- ARGV  1 'take' | 'renew' | 'heal' | 'force' | 'release'   2 owner   3 lease, milliseconds
+--       4 fence ('' when taking)   5 live TTL, seconds   6 pipeline   7 most attempts ('' where not known)
+-- Reply take: {fence, attempt, status, until}; renew: {status, until};
+--       heal, force: {fence, attempt, status, until, lost owner, most attempts, 1 when it was submitted}; release: 1
+-- Errors  CLOSED <terminal id> · HELD <owner> · LOST <current fence> · SOUND <status>
+--
+-- 'heal' takes the place of an owner whose lease has run out, or who has let go without an ending, to tell what became of
+-- it: no attempt is counted. 'force' does so although the owner lives, when it was told to cancel and has not.
 local action, owner = ARGV[1], ARGV[2]
 local meta = KEYS[2]
-local state = redis.call('HMGET', meta, 'terminal', 'owner', 'lease_until', 'fence')
+local state = redis.call('HMGET', meta, 'terminal', 'owner', 'lease_until', 'fence', 'status', 'submitted', 'max_attempts')
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local status = state[5] or ''
 
 if action == 'release' then
   if state[4] ~= ARGV[4] then return redis.error_reply('LOST ' .. (state[4] or 0)) end
@@ -19,23 +24,32 @@ if action == 'release' then
 end
 if state[1] then return redis.error_reply('CLOSED ' .. state[1]) end
 
+local till = string.format('%.0f', now + tonumber(ARGV[3]))
+local held = state[2] and state[2] ~= owner and tonumber(state[3] or 0) > now
 local reply
 if action == 'take' then
-  if state[2] and state[2] ~= owner and tonumber(state[3] or 0) > now then
-    return redis.error_reply('HELD ' .. state[2])
-  end
-  reply = {redis.call('HINCRBY', meta, 'fence', 1), redis.call('HINCRBY', meta, 'attempt', 1)}
+  if held then return redis.error_reply('HELD ' .. state[2]) end
+  reply = {redis.call('HINCRBY', meta, 'fence', 1), redis.call('HINCRBY', meta, 'attempt', 1), status, till}
   redis.call('HSETNX', meta, 'created', string.format('%.0f', now))
-  if ARGV[6] and ARGV[6] ~= '' then redis.call('HSETNX', meta, 'pipeline', ARGV[6]) end
-else
+  if ARGV[6] ~= '' then redis.call('HSETNX', meta, 'pipeline', ARGV[6]) end
+  if ARGV[7] ~= '' then redis.call('HSET', meta, 'max_attempts', ARGV[7]) end
+elseif action == 'renew' then
   -- Only another owner takes a lease away. A state that was flushed, or rewound by a failover, is set right again.
   if tonumber(state[4] or 0) > tonumber(ARGV[4]) or (state[2] and state[2] ~= owner) then
     return redis.error_reply('LOST ' .. (state[4] or 0))
   end
   redis.call('HSET', meta, 'fence', ARGV[4])
-  reply = 1
+  reply = {status, till}
+else
+  local stubborn = action == 'force' and status == 'cancelling'
+  if held and not stubborn then return redis.error_reply('HELD ' .. state[2]) end
+  -- What waits for a worker, and what never had one, has lost none.
+  local begun = status == 'running' or status == 'paused' or status == 'cancelling' or (status == '' and state[2])
+  if not begun then return redis.error_reply('SOUND ' .. (status == '' and 'none' or status)) end
+  local attempt = tonumber(redis.call('HGET', meta, 'attempt') or 0)
+  reply = {redis.call('HINCRBY', meta, 'fence', 1), attempt, status, till, state[2] or '', state[7] or '', state[6] and 1 or 0}
 end
-redis.call('HSET', meta, 'owner', owner, 'lease_until', string.format('%.0f', now + tonumber(ARGV[3])))
+redis.call('HSET', meta, 'owner', owner, 'lease_until', till)
 -- A quiet execution (a question waiting for a person) must not expire. Touching a watched key wakes its readers, so
 -- the TTL is set anew only when half of it has passed.
 local ttl = tonumber(ARGV[5])

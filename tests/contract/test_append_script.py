@@ -11,11 +11,11 @@ import pytest
 from bus.errors import ReplyError
 from bus.keys import Keys
 from bus.line import Line
-from bus.script import Script
+from bus.log import append_script
 
 pytestmark = pytest.mark.anyio
 
-APPEND = Script.load("append")
+APPEND = append_script()
 LIVE_SECONDS, ENDED_SECONDS, ENDED_STATE_SECONDS = 1000, 100, 500
 MB = 1024 * 1024
 
@@ -49,7 +49,7 @@ class Target:
             arguments += [4, "t", event_type, "d", data]
         ms, n, written = await APPEND.run(
             self.line, self.keys, producer, seq, fence, max_entries, max_bytes,
-            LIVE_SECONDS, ENDED_SECONDS, ENDED_STATE_SECONDS, len(types), *arguments,
+            LIVE_SECONDS, ENDED_SECONDS, ENDED_STATE_SECONDS, len(types), "1", *arguments,
         )  # fmt: skip
         return Reply(int(ms), int(n), int(written))
 
@@ -473,7 +473,7 @@ async def test_no_id_is_given_out_again_in_the_millisecond_in_which_the_log_was_
     def batch(seq: int) -> list[bytes | str | int]:
         events: list[bytes | str | int] = [4, "t", "custom.a", "d", b"1"] * 9
         limits = (100_000, 64 * MB, LIVE_SECONDS, ENDED_SECONDS, ENDED_STATE_SECONDS)
-        return ["EVAL", APPEND.source, 4, *target.keys, "p", seq, "", *limits, 9, *events]
+        return ["EVAL", APPEND.source, 4, *target.keys, "p", seq, "", *limits, 9, "", *events]
 
     await line.command("MULTI")
     for command in (batch(1), ["DEL", *target.keys], batch(10)):
