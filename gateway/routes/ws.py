@@ -17,6 +17,7 @@ from gateway.events_route import coalesce_ms_of, filter_of, start_cursor
 from gateway.problems import Problem, unavailable
 from gateway.render_ws import SUBPROTOCOLS, WS_JSON
 from gateway.ws.connection import Connection
+from gateway.ws.framed_send import FramedSend
 from gateway.ws.handshake import forget_handshake
 from gateway.ws.origin import is_allowed
 from gateway.ws.socket import Socket, Wanted
@@ -43,7 +44,7 @@ class SocketEndpoint:
         state = scope["state"]
         server_send = state.get("server_send", send)
         serving = partial(
-            Socket(gateway, Connection(server_send, gateway.hub, rendering, only=only)).serve, only=wanted
+            Socket(gateway, Connection(FramedSend(server_send), gateway.hub, rendering, only=only)).serve, only=wanted
         )
         if "afterwards" in state:
             # The handshake is over; what waits from here on need not hold it, nor the layers around it.

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from types import TracebackType
+from typing import Any, Generic, TypeVar
 
 from bus.continuity import Numbering
 from gateway.hub import Filter, Hub, Topic, Viewer
-from gateway.render import Message
-from gateway.render_ws import SocketFormat
-from gateway.stepping import Send
+from gateway.render import Format, Message
+from gateway.stepping import SteppedSend
 from gateway.ws.close_codes import CloseCode
-from gateway.ws.framed_send import FramedSend
 from gateway.ws.limits import MAX_READING
 from gateway.ws.outbox import Outbox
 
+R = TypeVar("R", bound=Format)
 
-class Connection:
+
+class Connection(Generic[R]):
     """Writes for everybody on a socket. When it is full, all of its viewers lag until it is their turn again.
 
     ``subscriptions`` are the running ones, by execution.
@@ -24,13 +25,13 @@ class Connection:
 
     __slots__ = ("_closing", "_hub", "_outbox", "_replies", "_send", "_turns", "only", "rendering", "subscriptions")
 
-    def __init__(self, send: Send, hub: Hub, rendering: SocketFormat, *, only: str | None = None) -> None:
+    def __init__(self, send: SteppedSend, hub: Hub, rendering: R, *, only: str | None = None) -> None:
         """``only`` is the execution that the socket is for, when it is for one: then it ends with that."""
         self.rendering = rendering
         self.only = only
         self.subscriptions: dict[str, WsSink] = {}
         self._hub = hub
-        self._send = FramedSend(send)
+        self._send = send
         self._send.on_drained = self._released
         self._send.on_lost = self._lost
         self._outbox = Outbox(self._send.write)
@@ -89,8 +90,11 @@ class Connection:
             return
         self._closing = True
         self.leave()
-        name = reason or code.name.lower().replace("_", " ")
-        self._outbox.put(_Last(), {"type": "websocket.close", "code": int(code), "reason": name})
+        self._outbox.put(_Last(), self.goodbye(code, reason or code.name.lower().replace("_", " ")))
+
+    def goodbye(self, code: CloseCode, reason: str) -> Message:
+        """The message that closes the connection."""
+        return {"type": "websocket.close", "code": int(code), "reason": reason}
 
     def abort(self) -> None:
         """Close at once."""
@@ -125,7 +129,7 @@ class WsSink:
 
     viewer: Viewer
 
-    def __init__(self, connection: Connection, outbox: Outbox, topic: Topic) -> None:
+    def __init__(self, connection: Connection[Any], outbox: Outbox, topic: Topic) -> None:
         self._connection = connection
         self._outbox = outbox
         self.topic = topic

@@ -14,6 +14,7 @@ from gateway.events_route import make_filter
 from gateway.hub import Filter
 from gateway.problems import problem_of
 from gateway.render import Message
+from gateway.render_ws import SocketFormat
 from gateway.ws.close_codes import CloseCode, close_code_of
 from gateway.ws.connection import Connection
 from gateway.ws.limits import MAX_FRAME_BYTES, MAX_MALFORMED, MAX_SUBSCRIPTIONS
@@ -39,7 +40,7 @@ class Wanted:
 
 
 class Socket:
-    def __init__(self, gateway: Gateway, connection: Connection) -> None:
+    def __init__(self, gateway: Gateway, connection: Connection[SocketFormat]) -> None:
         self._gateway = gateway
         self._connection = connection
         self._malformed = 0

@@ -18,9 +18,10 @@ from bus.cursor import START
 from gateway.hub import Hub, Topic, Viewer
 from gateway.hub.pages import RenderedPage
 from gateway.render import Message
-from gateway.render_ws import WS_JSON
+from gateway.render_ws import WS_JSON, SocketFormat
 from gateway.ws.close_codes import CloseCode
 from gateway.ws.connection import Connection
+from gateway.ws.framed_send import FramedSend
 from tests.unit.hub.test_topic_arithmetic import ModelLog, entry
 
 pytestmark = pytest.mark.anyio
@@ -102,7 +103,7 @@ class FakeHub:
                 topic.end()
 
 
-def subscribe(hub: FakeHub, connection: Connection, name: str) -> None:
+def subscribe(hub: FakeHub, connection: Connection[SocketFormat], name: str) -> None:
     reply = WS_JSON.message(WS_JSON.piece({"op": "subscribed", "execution": name}))
     connection.subscribe(hub.topics[name], Numbering.after(START), wanted=None, coalesce_ms=0, reply=reply)
 
@@ -140,7 +141,7 @@ def test_any_interleaving_gives_every_subscription_its_exact_suffix(steps: list[
 
 async def play(steps: list[tuple[str, str, int]]) -> None:
     hub, socket = FakeHub(), FakeSocket()
-    connection = Connection(socket.send, cast("Hub", hub), WS_JSON)
+    connection = Connection(FramedSend(socket.send), cast("Hub", hub), WS_JSON)
     ops: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
     doing = asyncio.create_task(do(ops, hub, connection))
     for step, name, count in steps:
@@ -173,7 +174,7 @@ async def play(steps: list[tuple[str, str, int]]) -> None:
     assert connection.subscriptions == {}
 
 
-async def do(ops: asyncio.Queue[tuple[str, str]], hub: FakeHub, connection: Connection) -> None:
+async def do(ops: asyncio.Queue[tuple[str, str]], hub: FakeHub, connection: Connection[SocketFormat]) -> None:
     """One op after the other, each once the answer to the one before is out."""
     while True:
         op, name = await ops.get()
@@ -215,7 +216,7 @@ async def test_a_full_socket_holds_few_pages_however_many_subscriptions_replay()
         for n in range(100)
     }
     hub.logs = {name: ModelLog([entry(n + 1) for n in range(20)]) for name in hub.topics}
-    connection = Connection(socket.send, cast("Hub", hub), WS_JSON)
+    connection = Connection(FramedSend(socket.send), cast("Hub", hub), WS_JSON)
     for name in hub.topics:
         subscribe(hub, connection, name)
     socket.writable.clear()
@@ -231,7 +232,7 @@ async def test_a_full_socket_holds_few_pages_however_many_subscriptions_replay()
 
 async def test_a_lost_socket_lets_all_its_viewers_go() -> None:
     hub, socket = FakeHub(), FakeSocket()
-    connection = Connection(socket.send, cast("Hub", hub), WS_JSON)
+    connection = Connection(FramedSend(socket.send), cast("Hub", hub), WS_JSON)
     for name in NAMES:
         hub.append(name, 3)
         hub.deliver(name, 3)
@@ -251,7 +252,7 @@ async def test_a_lost_socket_lets_all_its_viewers_go() -> None:
 
 async def test_sending_one_viewer_away_closes_the_socket_for_all_of_them() -> None:
     hub, socket = FakeHub(), FakeSocket()
-    connection = Connection(socket.send, cast("Hub", hub), WS_JSON)
+    connection = Connection(FramedSend(socket.send), cast("Hub", hub), WS_JSON)
     for name in NAMES:
         hub.append(name, 1)
         hub.deliver(name, 1)
@@ -267,7 +268,7 @@ async def test_sending_one_viewer_away_closes_the_socket_for_all_of_them() -> No
 
 async def test_a_socket_for_one_execution_closes_behind_its_end_also_when_it_is_full() -> None:
     hub, socket = FakeHub(), FakeSocket()
-    connection = Connection(socket.send, cast("Hub", hub), WS_JSON, only="a")
+    connection = Connection(FramedSend(socket.send), cast("Hub", hub), WS_JSON, only="a")
     hub.append("a", 2)
     hub.deliver("a", 2)
     subscribe(hub, connection, "a")
