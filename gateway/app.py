@@ -21,7 +21,7 @@ from gateway.guard import CrashGuard, HostGuard
 from gateway.hub import Hub, HubLimits
 from gateway.problem_docs import with_problem_schema
 from gateway.problems import ProblemError, problem_of
-from gateway.routes import events, executions, health, index, ws
+from gateway.routes import events, executions, health, index, stream, ws
 from gateway.settings import GatewaySettings
 
 # What servers look up in a scope while they write the body.
@@ -74,6 +74,7 @@ def create_app(bus: Bus, settings: GatewaySettings) -> GatewayApp:
     app.include_router(health.router)
     app.include_router(executions.router, prefix="/v1")
     app.include_router(events.router, prefix="/v1")
+    app.include_router(stream.router, prefix="/v1")
     app.include_router(ws.router, prefix="/v1")
     for kind in (BusError, ProblemError, RequestValidationError, ValidationError, HTTPException):
         app.add_exception_handler(kind, _answer)

@@ -16,7 +16,7 @@ from bus.errors import BusUnavailableError, ExecutionUnknownError, InvalidInputE
 from bus.event import check_execution_id, check_step
 from gateway.hub import Filter, Topic
 from gateway.hub.filter import MAX_PATTERNS, check_pattern
-from gateway.render import NDJSON, SSE, SSE_UNNAMED, Format
+from gateway.render import NDJSON, SSE, SSE_UNNAMED, Format, SseFormat
 from gateway.sse import HubResponse
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ async def stream(request: Request, gateway: Gateway, execution_id: str, media_ty
     """
     check_execution_id(execution_id)
     cursor = start_cursor(request)
-    rendering = NDJSON if media_type == NDJSON_TYPE else _sse_of(request)
+    rendering = NDJSON if media_type == NDJSON_TYPE else sse_of(request)
     wanted = filter_of(request)
     coalesce_ms = coalesce_ms_of(request)
     try:
@@ -49,7 +49,7 @@ async def stream(request: Request, gateway: Gateway, execution_id: str, media_ty
         if media_type != SSE_TYPE or (isinstance(error, ReplyError) and error.is_of_the_key):
             raise
         logger.warning("stream of %s: %s; told to come again", execution_id, error)
-        return _come_again(gateway, execution_id, rendering)
+        return come_again(gateway, execution_id, rendering)
     if topic is None:
         return Response(status_code=204)
     position = Numbering.after(topic.head if cursor is None else cursor)
@@ -76,12 +76,13 @@ async def _open(gateway: Gateway, execution_id: str, cursor: Cursor | None) -> T
     return await gateway.hub.open(execution_id)
 
 
-def _come_again(gateway: Gateway, execution_id: str, rendering: Format) -> Response:
+def come_again(gateway: Gateway, execution_id: str | None, rendering: Format) -> Response:
+    """An SSE stream that only says that Redis is away, and when to ask again."""
     gateway.bus.counters.add("streams_put_off")
     payload = {
         "code": "bus_unavailable",
         "detail": "Redis cannot be reached at the moment; nothing is lost, come again with the same cursor",
-        "execution_id": execution_id,
+        **({} if execution_id is None else {"execution_id": execution_id}),
         "retry_ms": random.randint(AWAY_RETRY_MS // 2, AWAY_RETRY_MS * 3 // 2),
     }
     headers = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
@@ -103,7 +104,7 @@ def start_cursor(request: HTTPConnection) -> Cursor | None:
     return None if given == "tail" else parse(given, field="from")
 
 
-def _sse_of(request: HTTPConnection) -> Format:
+def sse_of(request: HTTPConnection) -> SseFormat:
     given = request.query_params.get("events")
     if given is None or given == "named":
         return SSE

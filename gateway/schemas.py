@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from bus import State
 from bus.codec import ts_of
 from bus.entry import GapReason
-from bus.state import Status
+from bus.lifecycle import Status
 
 _ID = "019a5c3e-7d51-7c3a-9f5e-0b6f0a9d2c11"
 _CURSOR = "1760000000000-7"

@@ -45,23 +45,34 @@ class Connection(Generic[R]):
         return self._closing or self._outbox.abandoned
 
     def subscribe(
-        self, topic: Topic, position: Numbering, *, wanted: Filter | None, coalesce_ms: int, reply: Message
+        self,
+        topic: Topic,
+        position: Numbering,
+        *,
+        wanted: Filter | None,
+        coalesce_ms: int,
+        reply: Message | None = None,
     ) -> None:
-        """Say so, then give the topic's entries from the position on."""
+        """Say so with ``reply``, then give the topic's entries from the position on."""
         sink = WsSink(self, self._outbox, topic)
         turn = _Turn(self._outbox, self._turns)
         viewer = sink.viewer = Viewer(sink, self.rendering, position, wanted=wanted, coalesce_ms=coalesce_ms, turn=turn)
         self.subscriptions[topic.execution_id] = sink
-        self._outbox.put(self._replies, reply)
+        if reply is not None:
+            self._outbox.put(self._replies, reply)
         topic.join(viewer)
 
     def unsubscribe(self, execution_id: str) -> None:
         """From now on nothing of this execution is written. Raises KeyError."""
         self._leave(self.subscriptions.pop(execution_id))
 
+    def say(self, message: Message) -> None:
+        """Say something that is of no execution."""
+        self._outbox.put(self._replies, message)
+
     async def reply(self, message: Message) -> None:
         """Answer an op; returns when the answer is out, so that no client gets ahead of what it reads."""
-        self._outbox.put(self._replies, message)
+        self.say(message)
         await self.replied()
 
     async def replied(self) -> None:
