@@ -46,7 +46,7 @@ def parse_cursors(given: str, executions: Sequence[str], *, field: str) -> list[
             field, f"{given[:64]!r} is not an id of this stream; give the last id it sent, or leave it out"
         )
     texts = rest.split(",")
-    if lead[1:] != digest_of(executions) or len(texts) != len(executions):
+    if lead[1:] != digest_of(executions) or len(texts) != len(executions) or not all(texts):
         raise InvalidCursorError(
             field, "belongs to a stream of other executions; name the same ones in the same order, or leave it out"
         )
