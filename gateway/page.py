@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import urlencode
 
 import orjson
+from starlette.requests import Request
 from starlette.responses import Response
 
 from bus import Cursor, Entry, ExecutionUnknownError, Gap
 from bus.continuity import Numbering
-from bus.cursor import parse
+from bus.cursor import START
 from bus.reading import Page
+from bus.recent import before_newest
+from gateway.bell import await_news
 from gateway.context import Gateway
 from gateway.render import envelope, gap_payload
 from gateway.schemas import Links
@@ -20,19 +24,47 @@ from gateway.schemas import Links
 _BITE_ENTRIES: Final = 64
 
 
-async def read_page(gateway: Gateway, execution_id: str, after: str, limit: int) -> Response:
-    """Raises InvalidCursorError, ExecutionUnknownError, BusUnavailableError."""
-    cursor = parse(after, field="after")
+@dataclass(frozen=True, slots=True)
+class PageQuery:
+    """``last`` begins with the newest so many; ``wait_seconds`` waits for the first event of a page without any."""
+
+    after: Cursor = START
+    limit: int = 100
+    last: int | None = None
+    wait_seconds: float = 0.0
+
+    def following(self, cursor: Cursor) -> str:
+        """The query of the next page."""
+        wait = {"wait": f"{self.wait_seconds:g}"} if self.wait_seconds else {}
+        return urlencode({"after": str(cursor), "limit": self.limit, **wait})
+
+
+async def read_page(request: Request, gateway: Gateway, execution_id: str, query: PageQuery) -> Response:
+    """Raises ExecutionUnknownError, BusUnavailableError; ClientDisconnect while it waits."""
+    headers = {"Cache-Control": "no-store", "Vary": "Accept"}
     log = gateway.bus.log
     if not await log.exists(execution_id):
         raise ExecutionUnknownError(execution_id)
-    page = await log.read(execution_id, Numbering.after(cursor), min(limit, _BITE_ENTRIES))
-    document = PageDocument(execution_id, cursor, limit, gateway.settings.page_bytes)
+    if query.last is not None:
+        query = replace(
+            query, after=await before_newest(gateway.bus.commands, gateway.bus.keys, execution_id, query.last)
+        )
+    document = await _collect(gateway, execution_id, query)
+    if query.wait_seconds and document.has_no_news:
+        stays = await await_news(request, gateway, execution_id, query.after, query.wait_seconds)
+        if not stays:
+            headers["Connection"] = "close"
+        document = await _collect(gateway, execution_id, query)
+    return Response(document.render(), headers=headers, media_type="application/json")
+
+
+async def _collect(gateway: Gateway, execution_id: str, query: PageQuery) -> PageDocument:
+    log = gateway.bus.log
+    document = PageDocument(execution_id, query, gateway.settings.page_bytes)
+    page = await log.read(execution_id, Numbering.after(query.after), min(query.limit, _BITE_ENTRIES))
     while document.take(page):
         page = await log.read(execution_id, page.position, min(document.missing, _BITE_ENTRIES))
-    return Response(
-        document.render(), headers={"Cache-Control": "no-store", "Vary": "Accept"}, media_type="application/json"
-    )
+    return document
 
 
 class PageDocument:
@@ -41,20 +73,24 @@ class PageDocument:
     A page has at most one gap, before its items; another one begins the next page.
     """
 
-    def __init__(self, execution_id: str, after: Cursor, limit: int, max_bytes: int) -> None:
+    def __init__(self, execution_id: str, query: PageQuery, max_bytes: int) -> None:
         self._execution_id = execution_id
-        self._limit = limit
+        self._query = query
         self._max_bytes = max_bytes
         self._gap: Gap | None = None
         self._items: list[bytes] = []
         self._size = 0
-        self._next = after
+        self._next = query.after
         self._more = False
         self._ended = False
 
     @property
     def missing(self) -> int:
-        return self._limit - len(self._items)
+        return self._query.limit - len(self._items)
+
+    @property
+    def has_no_news(self) -> bool:
+        return not self._items and self._gap is None and not self._ended
 
     def take(self, page: Page) -> bool:
         """Add what fits; True when the page has room for what follows."""
@@ -67,8 +103,9 @@ class PageDocument:
         return page.more and self.missing > 0 and self._size < self._max_bytes
 
     def render(self) -> bytes:
-        query = urlencode({"after": str(self._next), "limit": self._limit})
-        following = None if self._ended else f"{Links.of(self._execution_id).events}?{query}"
+        following = (
+            None if self._ended else f"{Links.of(self._execution_id).events}?{self._query.following(self._next)}"
+        )
         rest = {"next": str(self._next), "more": self._more, "ended": self._ended, "links": {"next": following}}
         if self._gap is not None:
             rest = {"gap": gap_payload(self._gap), **rest}

@@ -29,9 +29,9 @@ async def _execution_id(
 ExecutionId = Annotated[str, Depends(_execution_id)]
 
 
-def check_limit(limit: int, most: int) -> int:
+def check_limit(limit: int, most: int, *, field: str = "limit") -> int:
     if limit > most:
-        complaint = {"loc": ("query", "limit"), "type": "less_than_equal", "msg": f"must be at most {most}"}
+        complaint = {"loc": ("query", field), "type": "less_than_equal", "msg": f"must be at most {most}"}
         raise ProblemError(of_validation([complaint]))
     return limit
 

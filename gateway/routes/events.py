@@ -6,10 +6,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
+from bus import START, InvalidInputError
+from bus.cursor import parse
 from gateway.accept import choose
-from gateway.context import CurrentGateway
+from gateway.context import CurrentGateway, Gateway
 from gateway.events_route import NDJSON_TYPE, SSE_TYPE, stream
-from gateway.page import read_page
+from gateway.page import PageQuery, read_page
 from gateway.parsing import ExecutionId, check_limit
 from gateway.problem_docs import problems
 from gateway.problems import Problem, ProblemError
@@ -21,6 +23,8 @@ PAGE = "application/json"
 # The page before NDJSON: application/* is what programs say that know of neither.
 OFFERED = {kind: kind for kind in (SSE_TYPE, PAGE, NDJSON_TYPE)}
 DEFAULT_LIMIT = 100
+# Less than what proxies leave a request that says nothing.
+MAX_WAIT_SECONDS = 50.0
 
 
 @router.get(
@@ -32,7 +36,8 @@ DEFAULT_LIMIT = 100
             "model": EventPage,
             "description": "A page (`application/json`), or the log from the cursor on and then live "
             "(`text/event-stream` or `application/x-ndjson`; resume with `Last-Event-ID` or `from`). Without an "
-            "`Accept` that prefers one of them: a page when `after` or `limit` is given, else `text/event-stream`.",
+            "`Accept` that prefers one of them: a page when `after`, `limit`, `last` or `wait` is given, else "
+            "`text/event-stream`. With `wait`, a page without events comes only when so many seconds have passed.",
             "content": {SSE_TYPE: {"schema": {"type": "string"}}, NDJSON_TYPE: {"schema": {"type": "string"}}},
         },
         204: {"description": "The execution has ended and nothing follows the cursor (stream only)"},
@@ -43,17 +48,46 @@ async def read_events(
     request: Request,
     gateway: CurrentGateway,
     execution_id: ExecutionId,
+    *,
     after: Annotated[
         str | None, Query(description="Cursor of the last event already seen", examples=["1760000000000-7"])
     ] = None,
     limit: Annotated[int | None, Query(ge=1, description="Most events of a page", examples=[100])] = None,
+    last: Annotated[
+        int | None, Query(ge=1, description="Begin with the newest so many, instead of `after`", examples=[10])
+    ] = None,
+    wait: Annotated[
+        float | None,
+        Query(
+            ge=0,
+            le=MAX_WAIT_SECONDS,
+            allow_inf_nan=False,
+            description="Seconds to wait for the first event of a page that would have none (long-poll)",
+            examples=[20],
+        ),
+    ] = None,
 ) -> Response:
-    paged = after is not None or limit is not None
+    paged = any(given is not None for given in (after, limit, last, wait))
     chosen = choose(request.headers.get("accept"), OFFERED, default=PAGE if paged else SSE_TYPE)
     if chosen in {SSE_TYPE, NDJSON_TYPE}:
         return await stream(request, gateway, execution_id, chosen)
     if chosen == PAGE:
-        count = check_limit(DEFAULT_LIMIT if limit is None else limit, gateway.settings.max_page)
-        return await read_page(gateway, execution_id, after or "", count)
+        query = _page_query(gateway, after, limit, last, wait)
+        return await read_page(request, gateway, execution_id, query)
     detail = f"events come as {', '.join(OFFERED)}; this Accept header allows none of them"
     raise ProblemError(Problem(406, "not_acceptable", detail, "Accept", {"available": list(OFFERED)}))
+
+
+def _page_query(
+    gateway: Gateway, after: str | None, limit: int | None, last: int | None, wait: float | None
+) -> PageQuery:
+    if after is not None and last is not None:
+        raise InvalidInputError("last", "'after' and 'last' are two places to begin: give one of them")
+    most = gateway.settings.max_page
+    newest = None if last is None else check_limit(last, most, field="last")
+    return PageQuery(
+        after=START if after is None else parse(after, field="after"),
+        limit=check_limit(limit or newest or DEFAULT_LIMIT, most),
+        last=newest,
+        wait_seconds=wait or 0.0,
+    )

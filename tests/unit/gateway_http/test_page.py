@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from bus import START, Cursor, Entry, Gap
 from bus.continuity import Numbering
 from bus.reading import Page
-from gateway.page import PageDocument
+from gateway.page import PageDocument, PageQuery
 from gateway.schemas import EventPage
 
 
@@ -27,7 +27,7 @@ def bite(*items: Entry | Gap, more: bool = False, ended: bool = False, at: Curso
 
 
 def document(limit: int = 10, max_bytes: int = 1_000_000) -> PageDocument:
-    return PageDocument("e1", START, limit, max_bytes)
+    return PageDocument("e1", PageQuery(START, limit), max_bytes)
 
 
 def shown(page: PageDocument) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def test_pages_put_together_are_the_log_and_tell_every_hole(
     log = sorted(kept)
     at, seen, told = 0, [], []
     for _ in range(len(log) + len(log) + 2):
-        page = PageDocument("e1", Cursor(1000, at), limit, size)
+        page = PageDocument("e1", PageQuery(Cursor(1000, at), limit), size)
         while True:
             position = int(str(shown(page)["next"]).split("-")[1])
             rest = [n for n in log if n > position][: min(bite_size, page.missing)]
