@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 
 from bus import Bus, EventTooLargeError, ExecutionUnknownError, State
 from bus.codec import decode
-from gateway.context import CurrentGateway
+from gateway.context import CurrentGateway, Gateway
 from gateway.parsing import ExecutionId, json_body
 from gateway.problem_docs import problems
 from gateway.problems import Problem, ProblemError
@@ -32,20 +32,23 @@ router = APIRouter(prefix="/executions", tags=["executions"])
     },
 )
 async def submit(request: Request, response: Response, gateway: CurrentGateway) -> Submitted:
-    settings = gateway.settings
-    given = await json_body(request, Submit, max_bytes=settings.max_body_bytes, within_seconds=settings.body_seconds)
-    try:
-        execution_id = await gateway.bus.submit(
-            given.pipeline, given.input, execution_id=given.execution_id, queue=given.queue
-        )
-    except EventTooLargeError as error:
-        sizes = {"size_bytes": error.size_bytes, "limit_bytes": error.limit_bytes}
-        detail = f"the input has {error.size_bytes} bytes as JSON, the limit is {error.limit_bytes}; send a reference"
-        raise ProblemError(Problem(413, "input_too_large", detail, "input", sizes)) from None
+    execution_id = await take_submission(request, gateway)
     state = await gateway.bus.state(execution_id)
     links = Links.of(execution_id)
     response.headers["Location"] = links.self
     return Submitted(execution_id=execution_id, status=state.status if state else "queued", links=links)
+
+
+async def take_submission(request: Request, gateway: Gateway) -> str:
+    """Queue what the body asks for and return the execution's id. Raises ProblemError, ValidationError, BusError."""
+    settings = gateway.settings
+    given = await json_body(request, Submit, max_bytes=settings.max_body_bytes, within_seconds=settings.body_seconds)
+    try:
+        return await gateway.bus.submit(given.pipeline, given.input, execution_id=given.execution_id, queue=given.queue)
+    except EventTooLargeError as error:
+        sizes = {"size_bytes": error.size_bytes, "limit_bytes": error.limit_bytes}
+        detail = f"the input has {error.size_bytes} bytes as JSON, the limit is {error.limit_bytes}; send a reference"
+        raise ProblemError(Problem(413, "input_too_large", detail, "input", sizes)) from None
 
 
 @router.get("/{execution_id}", summary="The state of an execution", responses=problems(400, 404, 409, 503))
