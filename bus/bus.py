@@ -25,6 +25,9 @@ from bus.errors import BusClosedError, BusUnavailableError, ReplyError
 from bus.event import check_execution_id, check_name, new_execution_id
 from bus.execution import Execution
 from bus.follow import follow
+from bus.healer import Healer
+from bus.heartbeat import Heartbeat
+from bus.index import Index
 from bus.jobs import Jobs, Submission
 from bus.keys import Keys
 from bus.lease import Leases
@@ -63,6 +66,17 @@ class Bus:
         self.leases = Leases(commands, self.keys, settings.retention, lease_seconds=settings.lease_seconds)
         self.checkpoints = Checkpoints(commands, self.keys, settings.retention)
         self.jobs = Jobs(commands, self.log, self.keys, settings.retention)
+        self.index = Index(commands, self.keys)
+        self.heartbeat = Heartbeat(self.leases, self.index, counters)
+        self.healer = Healer(
+            name=self.name,
+            commands=commands,
+            keys=self.keys,
+            log=self.log,
+            leases=self.leases,
+            index=self.index,
+            counters=counters,
+        )
         self._deployment = deployment
         self._owners = itertools.count(1)
         self._server = server
@@ -141,6 +155,7 @@ class Bus:
 
     async def aclose(self) -> None:
         self._closed = True
+        await self.heartbeat.aclose()
         # The commands first: readers whom the tail disturbs then learn that the bus is closed.
         await self.commands.aclose()
         async with self._tail_lock:

@@ -115,10 +115,13 @@ class ExecutionExistsError(BusError):
 
 
 class LeaseHeldError(BusError):
-    def __init__(self, execution_id: str, owner: str) -> None:
+    """``until_ms`` is when its lease runs out unless it is renewed, in Unix milliseconds by Redis's clock."""
+
+    def __init__(self, execution_id: str, owner: str, until_ms: int = 0) -> None:
         super().__init__(f"execution {execution_id} is being run by {owner}")
         self.execution_id = execution_id
         self.owner = owner
+        self.until_ms = until_ms
 
 
 class LeaseLostError(BusError):

@@ -15,13 +15,16 @@ from bus.retention import Retention
 from bus.script import Script
 
 LEASE_SECONDS: Final = 10.0
+# A decision takes two round trips; who has not made it by then is gone, too.
+HEAL_SECONDS: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
     """``status`` is what the execution was when the lease was taken, '' for one that had none yet.
 
-    ``until_ms`` is when it runs out unless it is renewed, by Redis's clock.
+    ``waited`` says that it was waiting for a worker, not lost by one. ``until_ms`` is when the lease runs out unless it
+    is renewed, by Redis's clock.
     """
 
     execution_id: str
@@ -30,6 +33,7 @@ class Lease:
     attempt: int
     status: str = ""
     until_ms: int = 0
+    waited: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +49,15 @@ class Orphan:
     """An execution whose owner is gone, in the hands of a healer who holds ``lease`` to tell what becomes of it.
 
     ``attempt`` of the lease is that of the lost owner. ``max_attempts`` is None where no worker ever said it;
-    ``submitted`` is False for one that a program ran by itself, so that nobody else could run it again.
+    ``submitted`` is False for one that a program ran by itself, so that nobody else could run it again. ``forced`` says
+    that the owner lives, but was told to cancel and has not within its grace.
     """
 
     lease: Lease
     lost_owner: str
     max_attempts: int | None
     submitted: bool
+    forced: bool = False
 
 
 class Leases:
@@ -71,28 +77,40 @@ class Leases:
 
         ``pipeline`` is noted in a state that names none yet; ``max_attempts`` for whoever heals it.
         """
-        fence, attempt, status, until = await self._run(
+        fence, attempt, status, until, waited = await self._run(
             "take", execution_id, owner, pipeline=pipeline or "", max_attempts=max_attempts
         )
-        return Lease(execution_id, owner, int(fence), int(attempt), status.decode(), int(until))
+        return Lease(execution_id, owner, int(fence), int(attempt), status.decode(), int(until), bool(waited))
 
     async def renew(self, lease: Lease) -> Renewed:
         """Hold on, and keep a quiet execution from expiring. Raises LeaseLostError, ExecutionClosedError."""
         status, until = await self._run("renew", lease.execution_id, lease.owner, lease.fence)
         return Renewed(status.decode(), int(until))
 
-    async def heal(self, execution_id: str, healer: str, *, force: bool = False) -> Orphan:
-        """Step in for an owner that is gone; of many who try at once, one gets it.
+    async def heal(self, execution_id: str, healer: str, *, cancel_after_ms: int | None = None) -> Orphan:
+        """Step in for an owner that is gone; of many who try at once, one gets it, for as long as a decision takes.
 
-        ``force`` also takes it from an owner that lives, if it was told to cancel.
+        From ``cancel_after_ms`` on (Unix milliseconds by Redis's clock), also for an owner that lives, if it was told
+        to cancel. Each call needs a ``healer``'s name of its own.
 
         Raises LeaseHeldError while the owner (or another healer) holds it, ExecutionSoundError when nothing is to be
         healed, ExecutionClosedError.
         """
-        action = "force" if force else "heal"
-        fence, attempt, status, until, lost, most, submitted = await self._run(action, execution_id, healer)
+        fence, attempt, status, until, lost, most, submitted, forced = await self._run(
+            "heal",
+            execution_id,
+            healer,
+            seconds=min(HEAL_SECONDS, self.lease_seconds),
+            cancel_after_ms="" if cancel_after_ms is None else cancel_after_ms,
+        )
         lease = Lease(execution_id, healer, int(fence), int(attempt), status.decode(), int(until))
-        return Orphan(lease, lost.decode(errors="replace"), int(most) if most.isdigit() else None, bool(submitted))
+        return Orphan(
+            lease,
+            lost.decode(errors="replace"),
+            int(most) if most.isdigit() else None,
+            submitted=bool(submitted),
+            forced=bool(forced),
+        )
 
     async def release(self, lease: Lease) -> None:
         """Raises LeaseLostError."""
@@ -107,6 +125,8 @@ class Leases:
         *,
         pipeline: str = "",
         max_attempts: int | None = None,
+        seconds: float | None = None,
+        cancel_after_ms: int | str = "",
     ) -> Any:
         try:
             return await self._script.run(
@@ -114,11 +134,12 @@ class Leases:
                 self._keys.of_execution(execution_id),
                 action,
                 owner,
-                int(self.lease_seconds * 1000),
+                int((self.lease_seconds if seconds is None else seconds) * 1000),
                 fence,
                 self._retention.live_seconds,
                 pipeline,
                 "" if max_attempts is None else max_attempts,
+                cancel_after_ms,
             )
         except ReplyError as error:
             word, _, detail = str(error).partition(" ")
@@ -126,7 +147,8 @@ class Leases:
                 case "CLOSED":
                     raise ExecutionClosedError(execution_id, detail) from None
                 case "HELD":
-                    raise LeaseHeldError(execution_id, detail) from None
+                    until, _, holder = detail.partition(" ")
+                    raise LeaseHeldError(execution_id, holder, int(until) if until.isdigit() else 0) from None
                 case "LOST":
                     raise LeaseLostError(execution_id) from None
                 case "SOUND":

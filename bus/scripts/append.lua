@@ -76,7 +76,7 @@ if producer ~= '' and last and tonumber(ARGV[2]) > last + 1 then
   ms = ms + 1
 end
 local bytes, status = tonumber(state[5] or 0), nil
-local requests = {}
+local requests, waiting = {}, nil
 if ARGV[10] ~= '' then
   local next_of = transitions()
   -- Of an execution that never had an owner, any producer is one.
@@ -95,6 +95,11 @@ if ARGV[10] ~= '' then
       now = anybody and string.sub(to, 1, -2) or to
       status = now
       requests[index] = string.sub(event_type, -10) == '_requested' or nil
+      if event_type == 'execution.started' then
+        waiting = false
+      elseif event_type == 'execution.queued' or event_type == 'execution.retrying' then
+        waiting = true
+      end
     end
     at = at + ARGV[at] + 1
   end
@@ -185,13 +190,19 @@ end
 set('unchecked', bytes)
 
 if status then set('status', status) end
+-- One that was paused stays so while it waits for its next worker: the status alone would not tell it from a lost one.
+if waiting then
+  set('waiting', 1)
+elseif waiting == false then
+  redis.call('HDEL', meta, 'waiting')
+end
 if terminal then
   set('terminal', id)
   set('ended', ms_text)
 end
 redis.call('HSET', meta, unpack(changes))
 if terminal then
-  redis.call('HDEL', meta, 'owner', 'lease_until')
+  redis.call('HDEL', meta, 'owner', 'lease_until', 'lost', 'waiting')
   redis.call('EXPIRE', log, ARGV[7])
   redis.call('EXPIRE', meta, ARGV[8])
   redis.call('EXPIRE', KEYS[3], ARGV[7])

@@ -2,23 +2,28 @@
 -- the fence, and append.lua refuses whoever comes with an older one.
 --
 -- KEYS  1 log  2 meta  3 control  4 checkpoints
--- ARGV  1 'take' | 'renew' | 'heal' | 'force' | 'release'   2 owner   3 lease, milliseconds
+-- ARGV  1 'take' | 'renew' | 'heal' | 'release'   2 owner   3 lease, milliseconds
 --       4 fence ('' when taking)   5 live TTL, seconds   6 pipeline   7 most attempts ('' where not known)
--- Reply take: {fence, attempt, status, until}; renew: {status, until};
---       heal, force: {fence, attempt, status, until, lost owner, most attempts, 1 when it was submitted}; release: 1
--- Errors  CLOSED <terminal id> · HELD <owner> · LOST <current fence> · SOUND <status>
+--       8 healing: from when on an owner that was told to cancel may be replaced though it lives, Unix ms ('' for never)
+-- Reply take: {fence, attempt, status, until, 1 when it waited for a worker}; renew: {status, until};
+--       heal: {fence, attempt, status, until, lost owner, most attempts, 1 when it was submitted, 1 when its owner lives};
+--       release: 1
+-- Errors  CLOSED <terminal id> · HELD <until> <owner> · LOST <current fence> · SOUND <status>
 --
 -- 'heal' takes the place of an owner whose lease has run out, or who has let go without an ending, to tell what became of
--- it: no attempt is counted. 'force' does so although the owner lives, when it was told to cancel and has not.
+-- it: no attempt is counted. A healer that dies over it is replaced in the same way; 'lost' keeps whom it stood in for.
 local action, owner = ARGV[1], ARGV[2]
 local meta = KEYS[2]
-local state = redis.call('HMGET', meta, 'terminal', 'owner', 'lease_until', 'fence', 'status', 'submitted', 'max_attempts')
+local state = redis.call('HMGET', meta, 'terminal', 'owner', 'lease_until', 'fence', 'status', 'submitted',
+  'max_attempts', 'waiting', 'lost')
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local status = state[5] or ''
+local waiting = status == 'queued' or (state[8] and status ~= 'cancelling')
 
 if action == 'release' then
   if state[4] ~= ARGV[4] then return redis.error_reply('LOST ' .. (state[4] or 0)) end
+  if not state[1] and not waiting then redis.call('HSETNX', meta, 'lost', state[2] or owner) end
   redis.call('HDEL', meta, 'owner', 'lease_until')
   return 1
 end
@@ -26,11 +31,13 @@ if state[1] then return redis.error_reply('CLOSED ' .. state[1]) end
 
 local till = string.format('%.0f', now + tonumber(ARGV[3]))
 local held = state[2] and state[2] ~= owner and tonumber(state[3] or 0) > now
+local refusal = held and redis.error_reply('HELD ' .. state[3] .. ' ' .. state[2])
 local reply
 if action == 'take' then
-  if held then return redis.error_reply('HELD ' .. state[2]) end
-  reply = {redis.call('HINCRBY', meta, 'fence', 1), redis.call('HINCRBY', meta, 'attempt', 1), status, till}
+  if held then return refusal end
+  reply = {redis.call('HINCRBY', meta, 'fence', 1), redis.call('HINCRBY', meta, 'attempt', 1), status, till, waiting and 1 or 0}
   redis.call('HSETNX', meta, 'created', string.format('%.0f', now))
+  redis.call('HDEL', meta, 'lost')
   if ARGV[6] ~= '' then redis.call('HSETNX', meta, 'pipeline', ARGV[6]) end
   if ARGV[7] ~= '' then redis.call('HSET', meta, 'max_attempts', ARGV[7]) end
 elseif action == 'renew' then
@@ -41,13 +48,16 @@ elseif action == 'renew' then
   redis.call('HSET', meta, 'fence', ARGV[4])
   reply = {status, till}
 else
-  local stubborn = action == 'force' and status == 'cancelling'
-  if held and not stubborn then return redis.error_reply('HELD ' .. state[2]) end
-  -- What waits for a worker, and what never had one, has lost none.
-  local begun = status == 'running' or status == 'paused' or status == 'cancelling' or (status == '' and state[2])
+  local stubborn = held and status == 'cancelling' and ARGV[8] ~= '' and now >= tonumber(ARGV[8])
+  if held and not stubborn then return refusal end
+  -- What waits for a worker has lost none, and what never had one (no fence was ever given out) neither.
+  local begun = state[4] and not waiting and (status ~= '' or state[2])
   if not begun then return redis.error_reply('SOUND ' .. (status == '' and 'none' or status)) end
   local attempt = tonumber(redis.call('HGET', meta, 'attempt') or 0)
-  reply = {redis.call('HINCRBY', meta, 'fence', 1), attempt, status, till, state[2] or '', state[7] or '', state[6] and 1 or 0}
+  local lost = state[9] or state[2] or ''
+  redis.call('HSET', meta, 'lost', lost)
+  reply = {redis.call('HINCRBY', meta, 'fence', 1), attempt, status, till, lost, state[7] or '', state[6] and 1 or 0,
+    stubborn and 1 or 0}
 end
 redis.call('HSET', meta, 'owner', owner, 'lease_until', till)
 -- A quiet execution (a question waiting for a person) must not expire. Touching a watched key wakes its readers, so

@@ -286,7 +286,8 @@ async def test_of_many_endings_at_once_exactly_one_counts(target: Target) -> Non
         (["execution.queued", "execution.started"], b"running"),
         (["execution.started", "execution.paused", "token"], b"paused"),
         (["execution.paused", "execution.resumed"], b"running"),
-        (["execution.started", "execution.retrying"], b"running"),
+        (["execution.started", "execution.retrying"], b"queued"),
+        (["execution.started", "execution.retrying", "execution.started"], b"running"),
         (["execution.started", "execution.cancel_requested"], b"cancelling"),
         (["token", "executions.completed", "executioner"], None),
     ],
@@ -367,7 +368,7 @@ async def test_the_log_keeps_its_bound_in_memory_whatever_the_sizes(target: Targ
             arguments += [4, "t", "a", "d", b"x" * size]
         await APPEND.run(
             target.line, target.keys, "", 0, "", 1_000_000, most,
-            LIVE_SECONDS, ENDED_SECONDS, ENDED_STATE_SECONDS, len(batch), *arguments,
+            LIVE_SECONDS, ENDED_SECONDS, ENDED_STATE_SECONDS, len(batch), "", *arguments,
         )  # fmt: skip
         if start % 50 == 0:
             worst = max(worst, int(await target.line.command("MEMORY", "USAGE", target.log, "SAMPLES", 0)))

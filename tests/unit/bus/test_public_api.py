@@ -15,6 +15,8 @@ def test_the_public_names_are_exactly_these() -> None:
         "BusError",
         "BusSettings",
         "BusUnavailableError",
+        "ConcurrencyConflictError",
+        "ControlTimeoutError",
         "Cursor",
         "Entry",
         "Event",
@@ -22,6 +24,7 @@ def test_the_public_names_are_exactly_these() -> None:
         "Execution",
         "ExecutionClosedError",
         "ExecutionExistsError",
+        "ExecutionSoundError",
         "ExecutionUnknownError",
         "FenceStaleError",
         "Gap",
@@ -38,6 +41,7 @@ def test_the_public_names_are_exactly_these() -> None:
         "ReplyError",
         "Retention",
         "State",
+        "TransitionRefusedError",
         "open_bus",
     ]
 
