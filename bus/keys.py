@@ -58,3 +58,7 @@ class Keys:
 
     def activity(self) -> str:
         return f"{self.prefix}:activity"
+
+    def bookmark(self, execution_id: str, group: str) -> str:
+        """How far a group of readers has come in an execution's log."""
+        return f"{self.prefix}:{{{execution_id}}}:read:{group}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -65,6 +65,8 @@ class Log:
         self._commands = commands
         self._retention = retention
         self._append = append_script()
+        # Called after each append that had events of the life cycle among them; must neither wait nor raise.
+        self.on_lifecycle: Callable[[str, Sequence[Sequence[bytes]], Appended], None] | None = None
 
     async def append(
         self,
@@ -114,7 +116,10 @@ class Log:
         self.counters.add("appended_events", written)
         if written < len(events):
             self.counters.add("append_duplicates", len(events) - written)
-        return Appended(int(ms), int(n), int(written))
+        done = Appended(int(ms), int(n), int(written))
+        if lifecycle and self.on_lifecycle is not None:
+            self.on_lifecycle(execution_id, events, done)
+        return done
 
     async def read(self, execution_id: str, position: Numbering, count: int = PAGE_ENTRIES) -> Page:
         """Read what follows a position, with the proof that nothing is missing, or the gap.

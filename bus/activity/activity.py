@@ -1,0 +1,221 @@
+"""The life cycles of all executions, in one stream: written behind every append, read by monitors and handlers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import OrderedDict, deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from typing import Any, Final, NamedTuple
+
+from bus.activity.change import Change, line_of
+from bus.activity.group import ActivityGroup
+from bus.activity.stream import NAME, ActivityLog
+from bus.counters import Counters
+from bus.cursor import Cursor, parse
+from bus.entry import Gap
+from bus.errors import BusError, BusUnavailableError, ReplyError
+from bus.event import TERMINAL_TYPES, check_execution_id, check_type, encode_json
+from bus.follow import follow
+from bus.keys import Keys
+from bus.line import Commands
+from bus.log import Appended
+from bus.retry import Backoff
+from bus.script import Script
+from bus.tail.watch import Tail
+
+logger = logging.getLogger(__name__)
+
+MAX_ENTRIES: Final = 50_000
+# What waits while Redis is away; more of it is lost, and counted.
+MAX_WAITING: Final = 10_000
+MAX_BATCH: Final = 128
+MAX_KNOWN: Final = 4096
+CLOSING_SECONDS: Final = 2.0
+# Errors that the same call would get again.
+_FINAL_CODES: Final = frozenset({"ERR", "WRONGTYPE", "NOPERM"})
+
+
+class _Noted(NamedTuple):
+    execution_id: str
+    at: Cursor | None
+    type: str
+    ts: str
+    raw_data: bytes
+    # None where the execution's own state has to be asked.
+    belongs: tuple[str | None, str | None] | None
+
+
+class Activity:
+    """Writing costs its caller nothing but memory: one append is under way, what is noted meanwhile goes into the next.
+
+    It is a copy for those who watch everything, written after the event stands in its own log: at least once while
+    this process lives, and the ending of an execution also if it does not (bus.healer). Losses are counted as
+    ``activity_lost``.
+    """
+
+    def __init__(
+        self,
+        commands: Commands,
+        keys: Keys,
+        *,
+        counters: Counters,
+        tail: Callable[[], Awaitable[Tail]],
+        max_entries: int = MAX_ENTRIES,
+    ) -> None:
+        self.log = ActivityLog(commands, keys, counters=counters)
+        self._commands = commands
+        self._keys = keys
+        self._counters = counters
+        self._open_tail = tail
+        self._max_entries = max_entries
+        self._append = Script.load("activity")
+        self._waiting: deque[_Noted] = deque()
+        self._writing: asyncio.Task[None] | None = None
+        # Tenant and pipeline of the executions noted last.
+        self._known: OrderedDict[str, tuple[str | None, str | None]] = OrderedDict()
+        self._closed = False
+
+    def note(
+        self,
+        execution_id: str,
+        cursor: Cursor | None,
+        event_type: str,
+        ts: str,
+        *,
+        tenant: str | None = None,
+        pipeline: str | None = None,
+        data: Any = None,
+    ) -> None:
+        """Say what became of an execution, at once and without waiting.
+
+        ``cursor`` is the event's in the execution's log, None when it stands in none. Without tenant and pipeline, the
+        execution's own state says them. Of large data only the small members are kept.
+        Raises InvalidInputError for what can never be written.
+        """
+        check_execution_id(execution_id)
+        check_type(event_type)
+        belongs = None if tenant is None and pipeline is None else (tenant, pipeline)
+        self._put(_Noted(execution_id, cursor, event_type, ts, encode_json(data), belongs))
+
+    def appended(self, execution_id: str, events: Sequence[Sequence[bytes]], done: Appended) -> None:
+        """Note the life-cycle events of a batch that has just been appended.
+
+        Also of one that was there already: who appended it did not hear of it, and so has noted nothing.
+        """
+        first_new = len(events) - (done.written or len(events))
+        for index, event in enumerate(events[first_new:], first_new):
+            if event[1].startswith(b"execution."):
+                fields = dict(zip(event[::2], event[1::2], strict=True))
+                at = Cursor(done.ms, done.n - (len(events) - 1 - index))
+                data = b"null" if b"e" in fields else fields.get(b"d", b"null")
+                self._put(_Noted(execution_id, at, event[1].decode(), fields[b"ts"].decode(), data, None))
+
+    async def flush(self) -> None:
+        """Wait until all that was noted is written, or counted as lost."""
+        while self._writing is not None:
+            await asyncio.wait([self._writing])
+
+    async def follow(self, after: Cursor | str = "tail") -> AsyncGenerator[Change | Gap, None]:
+        """Give what happens from now on, or after a cursor, for ever; gaps are items. A change may come twice.
+
+        Raises InvalidCursorError, BusUnavailableError while replaying; BusClosedError when the bus is closed.
+        """
+        tail = await self._open_tail()
+        if isinstance(after, str):
+            after = await self.log.latest(NAME) if after == "tail" else parse(after, field="after")
+        async with aclosing(follow(self.log, tail, NAME, after)) as items:
+            async for item in items:
+                if isinstance(item, Gap):
+                    yield item
+                elif (change := Change.of(item)) is not None:
+                    yield change
+                else:
+                    self._counters.add("activity_unusable")
+
+    def group(self, name: str) -> ActivityGroup:
+        """Readers that share the activity between them, durably. Raises InvalidInputError."""
+        return ActivityGroup(self._commands, self._keys, name, counters=self._counters, open_tail=self._open_tail)
+
+    async def aclose(self) -> None:
+        """Write what was noted, for a moment; then note no more."""
+        if self._writing is not None:
+            await asyncio.wait([self._writing], timeout=CLOSING_SECONDS)
+        self._closed = True
+        if self._writing is not None:
+            self._writing.cancel()
+            await asyncio.wait([self._writing])
+        self._lose(len(self._waiting), "the bus was closed")
+        self._waiting.clear()
+
+    def _put(self, noted: _Noted) -> None:
+        if self._closed or len(self._waiting) >= MAX_WAITING:
+            self._lose(1, "too much waits to be written, or the bus is closed")
+            return
+        self._waiting.append(noted)
+        if self._writing is None:
+            self._writing = asyncio.get_running_loop().create_task(self._write(), name="activity")
+
+    async def _write(self) -> None:
+        backoff, attempt = Backoff(), 0
+        try:
+            while self._waiting:
+                batch = [self._waiting[index] for index in range(min(MAX_BATCH, len(self._waiting)))]
+                try:
+                    await self._write_batch(batch)
+                except BusUnavailableError as error:
+                    if not isinstance(error, ReplyError) or error.code not in _FINAL_CODES:
+                        attempt += 1
+                        self._counters.add("activity_retries")
+                        await asyncio.sleep(backoff.delay_seconds(attempt, random.random))
+                        continue
+                    self._lose(len(batch), str(error))
+                except BusError as error:
+                    self._lose(len(batch), str(error))
+                attempt = 0
+                for _ in batch:
+                    self._waiting.popleft()
+        finally:
+            self._writing = None
+
+    async def _write_batch(self, batch: list[_Noted]) -> None:
+        unknown = {noted.execution_id for noted in batch if noted.belongs is None} - self._known.keys()
+        if unknown:
+            await asyncio.gather(*map(self._look_up, unknown))
+        arguments: list[bytes | str | int] = []
+        for noted in batch:
+            tenant, pipeline = noted.belongs or self._known.get(noted.execution_id, (None, None))
+            line = line_of(
+                noted.execution_id,
+                noted.at,
+                event_type=noted.type,
+                ts=noted.ts,
+                tenant=tenant,
+                pipeline=pipeline,
+                raw_data=noted.raw_data,
+            )
+            arguments += (noted.ts, line)
+        await self._append.run(self._commands, (self._keys.activity(),), self._max_entries, *arguments)
+        for noted in batch:
+            if noted.type in TERMINAL_TYPES:
+                self._known.pop(noted.execution_id, None)
+        while len(self._known) > MAX_KNOWN:
+            self._known.popitem(last=False)
+
+    async def _look_up(self, execution_id: str) -> None:
+        meta = self._keys.meta(execution_id)
+        try:
+            found = await self._commands.command("HMGET", meta, "tenant", "pipeline")
+        except ReplyError as error:
+            if not error.is_of_the_key:
+                raise
+            found = (None, None)
+        tenant, pipeline = (None if raw is None else raw.decode(errors="replace")[:128] for raw in found)
+        self._known[execution_id] = (tenant, pipeline)
+
+    def _lose(self, count: int, reason: str) -> None:
+        if count:
+            self._counters.add("activity_lost", count)
+            logger.error("%d changes not written to the activity: %s", count, reason)

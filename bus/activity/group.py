@@ -1,0 +1,148 @@
+"""Readers that share the activity: each change is one reader's, who holds it until it is done with it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from bus.activity.change import MAX_CHANGE_BYTES, Change
+from bus.codec import decode
+from bus.counters import Counters
+from bus.cursor import START, Cursor, from_id
+from bus.errors import ReplyError
+from bus.event import check_name
+from bus.keys import Keys
+from bus.line import Commands
+from bus.reading import RawEntry
+from bus.script import Script
+from bus.tail.watch import Tail
+
+logger = logging.getLogger(__name__)
+
+# Longer than anybody waits before claiming.
+LONG_IDLE_MS: Final = 24 * 3600 * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A change in the hands of one reader; ``change`` is None for what a stranger wrote and nobody can read."""
+
+    entry_id: str
+    change: Change | None
+
+
+class ActivityGroup:
+    """A consumer group of Redis over the activity stream."""
+
+    def __init__(
+        self,
+        commands: Commands,
+        keys: Keys,
+        name: str,
+        *,
+        counters: Counters,
+        open_tail: Callable[[], Awaitable[Tail]],
+    ) -> None:
+        self.name = check_name(name, field="group")
+        self._commands = commands
+        self._key = keys.activity()
+        self._counters = counters
+        self._open_tail = open_tail
+        self._take = Script.load("activity_take")
+        self._searched = b"0-0"
+
+    async def open(self, since: Literal["start", "now"] = "start") -> None:
+        """Make sure there is the group; a new one sees all that the activity still holds, or what comes from now on."""
+        start = "0" if since == "start" else "$"
+        try:
+            await self._commands.command("XGROUP", "CREATE", self._key, self.name, start, "MKSTREAM")
+        except ReplyError as error:
+            if error.code != "BUSYGROUP":
+                raise
+
+    async def take(self, consumer: str, count: int) -> list[Held]:
+        """Take changes that no reader of the group had yet; nothing when there are none.
+
+        What was trimmed before the group came to it is counted as ``activity_gaps``, and told in the log.
+        Raises BusUnavailableError; ReplyError with code NOGROUP when the group was not opened, or was deleted.
+        """
+        last, raw = await self._take.run(self._commands, (self._key,), self.name, consumer, count)
+        if raw and _is_gap(from_id(last), from_id(raw[0][0])):
+            self._counters.add("activity_gaps")
+            logger.error("group %s: changes after %s were trimmed before it read them", self.name, last.decode())
+        return [_held(entry) for entry in raw]
+
+    async def claim(self, consumer: str, *, idle_seconds: float, count: int) -> list[Held]:
+        """Take over what a reader holds that has not said for so long that it lives.
+
+        Looks at a stretch of what is held, and goes on from there the next time.
+        """
+        self._searched, raw, *_ = await self._commands.command(
+            "XAUTOCLAIM", self._key, self.name, consumer, int(idle_seconds * 1000), self._searched, "COUNT", count
+        )
+        return [_held(entry) for entry in raw]
+
+    async def keep(self, consumer: str, entry_ids: Sequence[str]) -> None:
+        """Say that these are held by a reader that lives."""
+        if entry_ids:
+            await self._commands.command("XCLAIM", self._key, self.name, consumer, 0, *entry_ids, "JUSTID")
+
+    async def hand_back(self, consumer: str, entry_ids: Sequence[str]) -> None:
+        """Let the next who claims have them at once."""
+        if entry_ids:
+            await self._commands.command(
+                "XCLAIM", self._key, self.name, consumer, 0, *entry_ids, "IDLE", LONG_IDLE_MS, "JUSTID"
+            )
+
+    async def acknowledge(self, entry_ids: Sequence[str]) -> None:
+        if entry_ids:
+            await self._commands.command("XACK", self._key, self.name, *entry_ids)
+
+    async def leave(self, consumer: str) -> None:
+        """Forget a reader that holds nothing; one that does stays, so that it can be claimed."""
+        if not await self._commands.command("XPENDING", self._key, self.name, "-", "+", 1, consumer):
+            await self._commands.command("XGROUP", "DELCONSUMER", self._key, self.name, consumer)
+
+    async def watch(self) -> Readiness:
+        """Learn when there may be something to take. Raises BusUnavailableError, BusClosedError."""
+        tail = await self._open_tail()
+        raw = await self._commands.command("XREVRANGE", self._key, "+", "-", "COUNT", 1)
+        return Readiness(tail, self._key, from_id(raw[0][0]) if raw else START)
+
+
+class Readiness:
+    """Set when the stream has changed; wait for ``ready``, clear it, then take until there is nothing."""
+
+    def __init__(self, tail: Tail, key: str, head: Cursor) -> None:
+        self.ready = asyncio.Event()
+        self.ready.set()
+        self._head = head
+        self._watch = tail.watch(key, head, self)
+
+    def close(self) -> None:
+        self._watch.close()
+
+    # bus.tail.watch.Listener
+
+    def deliver(self, entries: Sequence[RawEntry]) -> None:
+        if entries:
+            self._head = from_id(entries[-1][0])
+        self.ready.set()
+
+    def disturbed(self, reason: str) -> None:
+        self.ready.set()
+        if reason != "closed":
+            self._watch.resume(self._head)
+
+
+def _held(raw: RawEntry) -> Held:
+    entry_id, fields = raw
+    return Held(entry_id.decode(), Change.of(decode(entry_id, fields, limit_bytes=MAX_CHANGE_BYTES)))
+
+
+def _is_gap(last: Cursor, first: Cursor) -> bool:
+    # A stranger's entry has an n of 0: nothing can be told beside it.
+    return bool(first.n) and (last == START or bool(last.n)) and first.n > last.n + 1
