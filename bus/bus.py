@@ -13,6 +13,7 @@ from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self
 
+from bus.activity import Activity
 from bus.address import parse_url, redacted
 from bus.checkpoints import Checkpoints
 from bus.codec import ts_of
@@ -63,6 +64,8 @@ class Bus:
             retention=settings.retention,
             max_event_bytes=settings.max_event_bytes,
         )
+        self.activity = Activity(commands, self.keys, counters=counters, tail=self.tail)
+        self.log.on_lifecycle = self.activity.appended
         self.leases = Leases(commands, self.keys, settings.retention, lease_seconds=settings.lease_seconds)
         self.checkpoints = Checkpoints(commands, self.keys, settings.retention)
         self.jobs = Jobs(commands, self.log, self.keys, settings.retention)
@@ -154,6 +157,7 @@ class Bus:
         return new_execution_id(time.time_ns() // 1_000_000, os.urandom)
 
     async def aclose(self) -> None:
+        await self.activity.aclose()
         self._closed = True
         await self.heartbeat.aclose()
         # The commands first: readers whom the tail disturbs then learn that the bus is closed.
