@@ -118,11 +118,13 @@ class Subscription:
         del reason  # told once by the Tail, for all
         self._prove()
 
-    def check_stale(self, now: float) -> None:
-        """Ask the log when there has been nothing for so long."""
-        if now - self._last_news >= self._stale_seconds and not self._closed:
-            self._last_news = now
-            self._prove()
+    def check_stale(self, now: float) -> bool:
+        """Ask the log when there has been nothing for so long; say whether it was so."""
+        if now - self._last_news < self._stale_seconds or self._closed:
+            return False
+        self._last_news = now
+        self._prove()
+        return True
 
     def _tick(self) -> None:
         now = self._loop.time()

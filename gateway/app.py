@@ -55,7 +55,9 @@ def create_app(bus: Bus, settings: GatewaySettings) -> GatewayApp:
     async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
         gateway.hub = Hub(bus, await bus.tail(), _limits(settings))
         try:
-            yield
+            # Here too, so that the truth is told though all the workers are dead.
+            async with bus.healer.running():
+                yield
         finally:
             await gateway.hub.aclose()
 

@@ -62,6 +62,10 @@ class Hub:
         self._watched: dict[str, _Watched] = {}
         self._opening: dict[str, asyncio.Task[_Watched]] = {}
         self._replays: set[asyncio.Task[None]] = set()
+        self._healer = bus.healer
+        # What has been quiet since the last look: its owner may be gone, and the index that would tell may be lost.
+        self._quiet: list[str] = []
+        self._looking_after: asyncio.Task[None] | None = None
         self._ticker = self._loop.create_task(self._tick(), name="hub:tick")
         self.draining = False
         self._drain_seconds = 0.0
@@ -116,6 +120,8 @@ class Hub:
 
     async def aclose(self) -> None:
         tasks = [self._ticker, *self._replays, *self._opening.values()]
+        if self._looking_after is not None:
+            tasks.append(self._looking_after)
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
@@ -225,18 +231,30 @@ class Hub:
                     # One run's trouble must not stop the heartbeats of all the others.
                     self.counters.add("hub_errors")
                     logger.exception("looking after %s failed", watched.topic.execution_id)
+            self._heal_quiet()
             self._pages.forget_old()
 
     def _look_after(self, watched: _Watched, now: float) -> None:
         topic = watched.topic
-        if watched.subscription is not None:
-            watched.subscription.check_stale(now)
+        if watched.subscription is not None and watched.subscription.check_stale(now):
+            self._quiet.append(topic.execution_id)
         topic.heartbeat(now, self.limits.heartbeat_seconds)
         cut = topic.cut_stuck(now, self.limits.slow_timeout_seconds)
         if cut:
             self.counters.add("slow_cuts", cut)
             logger.warning("cut %d slow viewers of %s; they can resume", cut, topic.execution_id)
         self._close_if_idle(watched, now)
+
+    def _heal_quiet(self) -> None:
+        if self._quiet and (self._looking_after is None or self._looking_after.done()):
+            quiet, self._quiet = self._quiet, []
+            self._looking_after = self._loop.create_task(self._heal(quiet), name="hub:heal")
+
+    async def _heal(self, execution_ids: list[str]) -> None:
+        try:
+            await self._healer.look_after(execution_ids)
+        except BusUnavailableError as error:
+            logger.debug("%d quiet executions not looked after: %s", len(execution_ids), error)
 
     def _close_if_idle(self, watched: _Watched, now: float) -> None:
         topic = watched.topic
