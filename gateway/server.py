@@ -18,6 +18,7 @@ import uvloop
 
 from bus import Bus, BusError, BusSettings, open_bus
 from gateway.app import GatewayApp, create_app
+from gateway.arrivals import Arrivals, bound_to
 from gateway.context import Gateway
 from gateway.listener import BACKLOG, ListenError, bind, listen, raise_file_limit, url_of
 from gateway.settings import GatewaySettings
@@ -118,9 +119,10 @@ def tune_collector() -> None:
 
 
 def uvicorn_config(app: GatewayApp) -> uvicorn.Config:
+    gateway: Gateway = app.state.gateway
     return uvicorn.Config(
         app,
-        http="httptools",
+        http=bound_to(Arrivals(head_seconds=gateway.settings.head_seconds, count=gateway.bus.counters.add)),
         ws="websockets-sansio",
         ws_max_size=MAX_FRAME_BYTES,
         ws_ping_interval=PING_SECONDS,

@@ -1,0 +1,105 @@
+"""Requests whose head has not arrived yet: few bytes, and not for ever.
+
+Whoever opens a connection and says nothing, or a byte now and then, costs a file descriptor and nothing more, until its
+time is over. uvicorn has a limit for neither.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+MAX_HEAD_BYTES: Final = 64 * 1024
+SWEEP_SECONDS: Final = 1.0
+
+_CLOSE: Final = b"content-type: text/plain; charset=utf-8\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+_TIMEOUT: Final = b"HTTP/1.1 408 Request Timeout\r\n" + _CLOSE
+_TOO_LARGE: Final = b"HTTP/1.1 431 Request Header Fields Too Large\r\n" + _CLOSE
+
+
+class Arrivals:
+    """All connections of which a head is awaited, the longest waiting first; one timer looks after them."""
+
+    def __init__(self, *, head_seconds: float, count: Callable[[str], None]) -> None:
+        self.head_seconds = head_seconds
+        self.count = count
+        self._awaited: dict[HeadBoundProtocol, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __contains__(self, connection: HeadBoundProtocol) -> bool:
+        return connection in self._awaited
+
+    def expect(self, connection: HeadBoundProtocol) -> None:
+        if connection in self._awaited:
+            # A first byte wins no time.
+            return
+        loop = asyncio.get_running_loop()
+        self._awaited[connection] = loop.time() + self.head_seconds
+        if self._timer is None:
+            self._timer = loop.call_later(SWEEP_SECONDS, self._sweep)
+
+    def arrived(self, connection: HeadBoundProtocol) -> None:
+        self._awaited.pop(connection, None)
+
+    def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        while self._awaited:
+            connection, deadline = next(iter(self._awaited.items()))
+            if deadline > now:
+                break
+            del self._awaited[connection]
+            self.count("request_heads_late")
+            connection.refuse(_TIMEOUT)
+        self._timer = loop.call_later(SWEEP_SECONDS, self._sweep) if self._awaited else None
+
+
+class HeadBoundProtocol(HttpToolsProtocol):
+    """uvicorn's protocol, with bounds for what comes before it asks the application. See ``bound_to``."""
+
+    arrivals: Arrivals
+    _head_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.arrivals.expect(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.arrivals.arrived(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        # By now the parser has told us of a head that is complete.
+        if self in self.arrivals:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self.arrivals.arrived(self)
+                self.arrivals.count("request_heads_too_large")
+                self.refuse(_TOO_LARGE)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.arrivals.expect(self)
+
+    def on_headers_complete(self) -> None:
+        self._head_bytes = 0
+        self.arrivals.arrived(self)
+        super().on_headers_complete()
+
+    def refuse(self, answer: bytes) -> None:
+        """Close, with an answer to who has begun to say something and is waited for by nobody else."""
+        # Before the first request there is none, whatever uvicorn's annotation says.
+        cycle: RequestResponseCycle | None = self.cycle
+        if self._head_bytes > 0 and (cycle is None or cycle.response_complete):
+            self.transport.write(answer)
+        self.transport.close()
+
+
+def bound_to(arrivals: Arrivals) -> type[HeadBoundProtocol]:
+    """The protocol for ``uvicorn.Config``, which makes it by itself and gives it nothing of ours."""
+    members: dict[str, Any] = {"arrivals": arrivals}
+    return type("HeadBoundProtocol", (HeadBoundProtocol,), members)
