@@ -62,3 +62,16 @@ class Keys:
     def bookmark(self, execution_id: str, group: str) -> str:
         """How far a group of readers has come in an execution's log."""
         return f"{self.prefix}:{{{execution_id}}}:read:{group}"
+
+    def revocations(self) -> str:
+        return f"{self.prefix}:auth:revoked"
+
+    def ticket_secret(self) -> str:
+        return f"{self.prefix}:auth:ticket"
+
+    def used_ticket(self, ticket_id: str) -> str:
+        return f"{self.prefix}:auth:used:{ticket_id}"
+
+    def bucket(self, kind: str, account: str) -> str:
+        """How much of a rate an account has left."""
+        return f"{self.prefix}:limit:{kind}:{account}"

@@ -9,7 +9,10 @@ from fastapi import Depends
 from starlette.requests import HTTPConnection
 
 from bus import Bus
+from gateway.auth.auth import Auth
 from gateway.hub import Hub
+from gateway.limits.connections import ConnectionLimits, Connections
+from gateway.limits.rates import Rate, Rates
 from gateway.settings import GatewaySettings
 
 
@@ -19,8 +22,30 @@ class Gateway:
 
     bus: Bus
     settings: GatewaySettings
+    auth: Auth = field(init=False)
+    rates: Rates = field(init=False)
+    connections: Connections = field(init=False)
     hub: Hub = field(init=False)
     draining: bool = False
+
+    def __post_init__(self) -> None:
+        bus, settings = self.bus, self.settings
+        self.auth = Auth(bus, settings)
+        self.rates = Rates(
+            bus.commands,
+            bus.keys,
+            bus.counters,
+            {
+                "requests": Rate(settings.requests_per_second, settings.requests_burst),
+                "events": Rate(settings.events_per_second, settings.events_burst),
+            },
+        )
+        self.connections = Connections(
+            ConnectionLimits(
+                settings.max_connections, settings.max_connections_per_principal, settings.max_connections_per_ip
+            ),
+            bus.counters,
+        )
 
 
 async def gateway_of(connection: HTTPConnection) -> Gateway:

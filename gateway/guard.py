@@ -11,8 +11,8 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway.loopback import is_loopback
 from gateway.problems import Problem
-from gateway.settings import is_loopback
 
 logger = logging.getLogger(__name__)
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
-from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from bus import InvalidInputError
+from gateway.auth.settings import AuthSettings, check_host
+from gateway.limits.settings import LimitSettings
 
-MIB = 1024 * 1024
+MIB: Final = 1024 * 1024
 
 
-class GatewaySettings(BaseSettings):
+class GatewaySettings(AuthSettings, LimitSettings):
     """Where and within which bounds a gateway serves. Raises pydantic's ValidationError; see ``read_settings``."""
 
     model_config = SettingsConfigDict(env_prefix="TAILRACE_", extra="ignore")
@@ -43,12 +44,9 @@ class GatewaySettings(BaseSettings):
 
     @field_validator("host")
     @classmethod
-    def _only_loopback(cls, host: str) -> str:
-        if not is_loopback(host):
-            raise ValueError(
-                f"no auth only on loopback; refusing to start otherwise: {host!r} is not a loopback address"
-            )
-        return host
+    def _only_loopback(cls, host: str, info: ValidationInfo) -> str:
+        # The fields of the classes above come first; those that were refused are missing.
+        return check_host(host, auth_required=cls.model_construct(**info.data).auth_required)
 
     @field_validator("allowed_hosts", mode="before")
     @classmethod
@@ -63,12 +61,3 @@ def read_settings(**given: Any) -> GatewaySettings:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise InvalidInputError(".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")) from None
-
-
-def is_loopback(host: str) -> bool:
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from urllib.parse import urlsplit
 
-from gateway.settings import is_loopback
+from gateway.loopback import is_loopback
 
 
 def is_allowed(origin: str, allowed_hosts: Collection[str]) -> bool:

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from bus import InvalidInputError
-from gateway.settings import is_loopback, read_settings
+from gateway.loopback import is_loopback
+from gateway.settings import read_settings
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.1", "::1", "localhost", "LOCALHOST"])

@@ -1,0 +1,168 @@
+"""All that one gateway knows of credentials, kept up to date while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from starlette.requests import HTTPConnection
+
+from bus import Bus, BusUnavailableError
+from gateway.auth.api_keys import LEAD, ApiKey, ApiKeys, UnusableApiKeysError, parse_api_keys
+from gateway.auth.credentials import shown_by
+from gateway.auth.keyring import Keyring
+from gateway.auth.principal import ANONYMOUS, Principal
+from gateway.auth.refusals import UnauthenticatedError
+from gateway.auth.revocations import Revocations
+from gateway.auth.revoked import Revocation
+from gateway.auth.sessions import REVOKED, Sessions
+from gateway.auth.settings import AuthSettings
+from gateway.auth.tickets import TicketOffice
+from gateway.auth.tokens import TokenRules, Tokens
+from gateway.auth.watched_file import WatchedFile
+from gateway.problems import ProblemError
+
+logger = logging.getLogger(__name__)
+
+EXPIRY_SECONDS: Final = 0.5
+SOURCES_SECONDS: Final = 1.0
+
+
+class Auth:
+    """``start`` before the first request, ``aclose`` at the end."""
+
+    def __init__(self, bus: Bus, settings: AuthSettings) -> None:
+        self.required = settings.auth_required
+        self.sessions = Sessions(int(time.time()))
+        self.tickets = TicketOffice(
+            bus.commands, bus.keys, [key.get_secret_value().encode() for key in settings.ticket_keys]
+        )
+        self._settings = settings
+        self._counters = bus.counters
+        self._revocations = Revocations(bus.commands, bus.keys, kept_seconds=settings.max_token_seconds)
+        self._keyring = Keyring(
+            [key.get_secret_value().encode() for key in settings.jwt_hs256_keys],
+            file=None if settings.jwks_file is None else WatchedFile(settings.jwks_file),
+            url=settings.jwks_url,
+            clock=time.monotonic,
+        )
+        rules = TokenRules(
+            settings.jwt_audience, settings.jwt_issuer, settings.jwt_tenant_claim, settings.max_token_seconds
+        )
+        self._tokens = Tokens(self._keyring, rules, time.time)
+        self._api_keys_file = None if settings.api_keys_file is None else WatchedFile(settings.api_keys_file)
+        self._api_keys = ApiKeys.of(settings.api_keys)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Raises BusUnavailableError: without the list of what was revoked nobody is let in."""
+        if not self.required:
+            return
+        self._reread_api_keys()
+        self._keyring.reread_file()
+        await self._revocations.read_on()
+        chores: list[tuple[float, Callable[[], Awaitable[object]]]] = [
+            (EXPIRY_SECONDS, self._end_expired),
+            (SOURCES_SECONDS, self._read_revocations),
+            (SOURCES_SECONDS, self._reread_files),
+            # By itself: a URL that hangs holds up nothing else.
+            (SOURCES_SECONDS, self._keyring.refresh),
+        ]
+        self._tasks = [
+            asyncio.create_task(_every(seconds, chore), name=f"auth:{index}")
+            for index, (seconds, chore) in enumerate(chores)
+        ]
+
+    async def aclose(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def authenticate(self, connection: HTTPConnection) -> Principal:
+        """Who asks. Raises UnauthenticatedError, ForbiddenError, ProblemError, BusUnavailableError."""
+        if not self.required:
+            return ANONYMOUS
+        settings = self._settings
+        try:
+            shown = shown_by(connection, cookie=settings.auth_cookie, allowed_origins=settings.allowed_origins)
+            if shown.kind == "ticket":
+                return self._checked(await self.tickets.take(shown.text))
+            return await self.verify(shown.text)
+        except ProblemError as error:
+            self._counters.add(f"refused_{error.problem.code}")
+            raise
+
+    async def verify(self, text: str) -> Principal:
+        """Who a token, or an API key, speaks for. Raises UnauthenticatedError, ProblemError."""
+        if text.startswith(LEAD):
+            return self._checked(self._api_keys.verify(text, time.time()))
+        return self._checked(await self._tokens.verify(text))
+
+    async def revoke(self, revocation: Revocation) -> None:
+        """Raises BusUnavailableError, ProblemError."""
+        await self._revocations.revoke(revocation)
+        self._end_revoked()
+
+    def _checked(self, principal: Principal) -> Principal:
+        if self._is_over(principal):
+            raise UnauthenticatedError(REVOKED.code, "the token was taken back; get another one")
+        return principal
+
+    def _is_over(self, principal: Principal) -> bool:
+        if principal.api_key is not None:
+            key = self._api_keys.by_id.get(principal.api_key)
+            # A ticket outlives no key, and no key that was made anew under the same id.
+            if key is None or (key.created, key.tenant) != (principal.issued_at, principal.tenant):
+                return True
+        return self._revocations.revoked.has(principal)
+
+    async def _end_expired(self) -> None:
+        if ended := self.sessions.sweep(int(time.time())):
+            self._counters.add("ended_token_expired", ended)
+
+    async def _read_revocations(self) -> None:
+        try:
+            if await self._revocations.read_on():
+                self._end_revoked()
+        except BusUnavailableError as error:
+            # Streams stand still as well; what was revoked meanwhile is read first thing afterwards.
+            logger.debug("revocations not read: %s", error)
+
+    async def _reread_files(self) -> None:
+        self._keyring.reread_file()
+        if self._reread_api_keys():
+            self._end_revoked()
+
+    def _end_revoked(self) -> None:
+        if ended := self.sessions.end_where(self._is_over):
+            self._counters.add("ended_token_revoked", ended)
+
+    def _reread_api_keys(self) -> bool:
+        file = self._api_keys_file
+        if file is None:
+            return False
+        try:
+            document = file.changed()
+            if document is None:
+                return False
+            keys: tuple[ApiKey, ...] = parse_api_keys(document)
+        except (OSError, UnusableApiKeysError) as error:
+            logger.warning("API keys of %s stay as they were: %s", file.path, error)
+            return False
+        self._api_keys = ApiKeys.of(self._settings.api_keys, keys)
+        logger.info("%d API keys read from %s", len(keys), file.path)
+        return True
+
+
+async def _every(seconds: float, chore: Callable[[], Awaitable[object]]) -> None:
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            await chore()
+        except Exception:
+            # Whatever it was: expiry and revocation must go on.
+            logger.exception("looking after credentials failed")

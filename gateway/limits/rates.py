@@ -1,0 +1,66 @@
+"""Rates of requests and of events, one bucket a subject in Redis: the same limit, however many gateways there are."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Final, Literal
+
+from bus import BusError
+from bus.counters import Counters
+from bus.keys import Keys
+from bus.line import Commands
+from bus.script import Script
+from gateway.problems import Problem, ProblemError
+
+logger = logging.getLogger(__name__)
+
+Kind = Literal["requests", "events"]
+_CODES: Final = {"requests": "too_many_requests", "events": "too_many_events"}
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """0 a second is no limit."""
+
+    per_second: float
+    burst: int
+
+
+class Rates:
+    def __init__(self, commands: Commands, keys: Keys, counters: Counters, rates: dict[Kind, Rate]) -> None:
+        self._commands = commands
+        self._keys = keys
+        self._counters = counters
+        self._rates = rates
+        source = files("gateway.limits").joinpath("bucket.lua").read_text(encoding="utf-8")
+        self._script = Script(source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
+
+    async def spend(self, kind: Kind, account: str, amount: int = 1) -> None:
+        """More than the burst counts as the burst, or it could never be had.
+
+        Raises ProblemError (429, ``too_many_requests`` or ``too_many_events``) that says when to come again. While
+        Redis is away nothing is counted: what a request is for cannot be had then either.
+        """
+        rate = self._rates[kind]
+        if not rate.per_second:
+            return
+        key = self._keys.bucket(kind, account)
+        try:
+            wait_ms = await self._script.run(
+                self._commands, (key,), str(rate.per_second), rate.burst, min(amount, rate.burst)
+            )
+        except BusError as error:
+            self._counters.add("limits_unchecked")
+            logger.debug("rate of %s not checked: %s", kind, error)
+            return
+        if wait_ms:
+            self._counters.add(f"refused_{kind}")
+            seconds = math.ceil(wait_ms / 1000)
+            detail = (
+                f"no more than {rate.per_second:g} {kind} a second, {rate.burst} at once; come again in {seconds} s"
+            )
+            raise ProblemError(Problem(429, _CODES[kind], detail, headers={"Retry-After": str(seconds)}))
