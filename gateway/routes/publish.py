@@ -1,0 +1,142 @@
+"""POST /v1/executions/{id}/events: publishing, for producers without Redis."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Final, TypeVar
+
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+
+from bus import InvalidInputError
+from bus.codec import ts_of
+from gateway.context import CurrentGateway
+from gateway.parsing import ExecutionId, read_body
+from gateway.problem_docs import problems
+from gateway.problems import Problem, ProblemError
+from gateway.publish_schemas import MAX_SEQ, PRODUCER_PATTERN, EventIn, Published, PublishedLine
+from gateway.publishing import MAX_LINES, Origin, Outcome, append_lines, read_event, read_lines
+from gateway.schemas import Links, ProblemDetails
+
+router = APIRouter(prefix="/executions", tags=["events"])
+
+JSON: Final = "application/json"
+NDJSON: Final = "application/x-ndjson"
+MAX_FENCE: Final = 2**53 - 1
+
+T = TypeVar("T", str, int)
+
+
+async def _origin(  # noqa: PLR0917 - FastAPI gives them by name
+    producer: Annotated[
+        str | None,
+        Query(pattern=PRODUCER_PATTERN, description="The producer's name, under which it numbers its events"),
+    ] = None,
+    seq: Annotated[
+        int | None,
+        Query(ge=1, le=MAX_SEQ, description="Number of the (first) event within its producer, rising by one from 1 on"),
+    ] = None,
+    fence: Annotated[
+        int | None, Query(ge=1, le=MAX_FENCE, description="Of whoever runs the execution: proof that it still does")
+    ] = None,
+    producer_header: Annotated[str | None, Header(alias="Tailrace-Producer", pattern=PRODUCER_PATTERN)] = None,
+    seq_header: Annotated[int | None, Header(alias="Tailrace-Seq", ge=1, le=MAX_SEQ)] = None,
+    fence_header: Annotated[int | None, Header(alias="Tailrace-Fence", ge=1, le=MAX_FENCE)] = None,
+) -> Origin:
+    return Origin(
+        _one("producer", producer, producer_header),
+        _one("seq", seq, seq_header),
+        _one("fence", fence, fence_header),
+    )
+
+
+@router.post(
+    "/{execution_id}/events",
+    summary="Publish events",
+    description=f"One event as `{JSON}`, or up to {MAX_LINES} as `{NDJSON}`, one a line. With `producer` and `seq`, in "
+    "the query, as headers `Tailrace-Producer` and `Tailrace-Seq`, or in each line, an event is appended once however "
+    "often it is sent. Behind a line that was refused no further one of its producer is tried. An execution that "
+    "does not exist yet begins with its first event.",
+    response_model=Published,
+    response_model_exclude_none=True,
+    responses={
+        200: {"description": "Every event is in the log"},
+        207: {"model": Published, "description": "Some lines of the batch are not in the log: `items` tells which"},
+        **problems(400, 408, 409, 413, 415, 422, 503),
+    },
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                JSON: {"schema": EventIn.model_json_schema()},
+                NDJSON: {
+                    "schema": {"type": "string"},
+                    "example": '{"type":"log","data":{"text":"one"}}\n{"type":"log","data":{"text":"two"}}\n',
+                },
+            },
+        }
+    },
+)
+async def publish(
+    request: Request,
+    response: Response,
+    gateway: CurrentGateway,
+    execution_id: ExecutionId,
+    origin: Annotated[Origin, Depends(_origin)],
+) -> Published:
+    settings, bus = gateway.settings, gateway.bus
+    single = _is_single(request)
+    body = await read_body(request, settings.max_body_bytes, settings.body_seconds)
+    now, limit_bytes = ts_of(time.time_ns() // 1_000_000), bus.settings.max_event_bytes
+    if single:
+        lines = [read_event(body, origin, now=now, limit_bytes=limit_bytes)]
+    else:
+        lines = read_lines(body, origin, now=now, limit_bytes=limit_bytes)
+    outcomes = await append_lines(bus, execution_id, lines, origin.fence)
+    if single and outcomes[0].problem is not None:
+        raise ProblemError(outcomes[0].problem)
+    published = _published(execution_id, outcomes)
+    bus.counters.add("http_published_events", published.written)
+    response.status_code = 207 if published.failed else 200
+    response.headers["Cache-Control"] = "no-store"
+    return published
+
+
+def _is_single(request: Request) -> bool:
+    given = request.headers.get("content-type", "")
+    match given.partition(";")[0].strip().lower():
+        case "application/json":
+            return True
+        case "application/x-ndjson":
+            return False
+    # Both are what no form of a stranger's page can send: see gateway.parsing.
+    detail = f"send one event as {JSON} or a batch as {NDJSON}, not {given[:80] or 'nothing'!r}"
+    raise ProblemError(Problem(415, "unsupported_media_type", detail, "Content-Type", {"available": [JSON, NDJSON]}))
+
+
+def _published(execution_id: str, outcomes: list[Outcome]) -> Published:
+    written = sum(outcome.status == "written" for outcome in outcomes)
+    duplicates = sum(outcome.status == "duplicate" for outcome in outcomes)
+    return Published(
+        execution_id=execution_id,
+        written=written,
+        duplicates=duplicates,
+        failed=len(outcomes) - written - duplicates,
+        items=[_item(outcome) for outcome in outcomes],
+        links=Links.of(execution_id),
+    )
+
+
+def _item(outcome: Outcome) -> PublishedLine:
+    problem = outcome.problem
+    return PublishedLine(
+        line=outcome.line,
+        status=outcome.status,
+        id=None if outcome.cursor is None else str(outcome.cursor),
+        problem=None if problem is None else ProblemDetails.model_validate(problem.members()),
+    )
+
+
+def _one(field: str, query: T | None, header: T | None) -> T | None:
+    if query is not None and header is not None and query != header:
+        raise InvalidInputError(field, "the query and the header say different things: give one of them")
+    return header if query is None else query

@@ -1,0 +1,61 @@
+"""POST /v1/executions/stream: submit, and watch in the same response."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fastapi import APIRouter, Request, Response
+
+from gateway.accept import choose
+from gateway.context import CurrentGateway
+from gateway.events_route import NDJSON_TYPE, SSE_TYPE, coalesce_ms_of, filter_of, sse_of, start_cursor, stream
+from gateway.problem_docs import problems
+from gateway.problems import Problem, ProblemError
+from gateway.routes.executions import take_submission
+from gateway.schemas import Links, Submit
+
+router = APIRouter(prefix="/executions", tags=["executions"])
+
+OFFERED: Final = {kind: kind for kind in (SSE_TYPE, NDJSON_TYPE)}
+_EXAMPLE: Final = (
+    'retry: 1000\n\nevent: stream.open\ndata: {"execution_id":"build-7","cursor":"0-0","status":"queued",'
+    '"head":"1760000000000-1"}\n\nid: 1760000000000-1\nevent: execution.queued\ndata: {"type":"execution.queued",'
+    '"execution_id":"build-7","ts":"2026-01-02T03:04:05.678000Z","data":{"pipeline":"document","queue":"default"}}\n\n'
+)
+
+
+@router.post(
+    "/stream",
+    summary="Submit an execution and watch it in the same response",
+    description="The body is that of `POST /v1/executions`, the answer the stream of `GET /v1/executions/{id}/events`, "
+    "with the same query parameters. Where the connection breaks, go on with a GET of `Location` + `/events` and "
+    "`Last-Event-ID`; or repeat the POST with the same `execution_id` and `Last-Event-ID`: nothing is submitted twice.",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The execution is queued; its events follow, until it ends",
+            "headers": {"Location": {"description": "The execution's state", "schema": {"type": "string"}}},
+            "content": {
+                SSE_TYPE: {"schema": {"type": "string"}, "example": _EXAMPLE},
+                NDJSON_TYPE: {"schema": {"type": "string"}},
+            },
+        },
+        204: {"description": "It was submitted before and has ended, and nothing follows the cursor"},
+        **problems(400, 406, 408, 409, 413, 415, 422, 503),
+    },
+    openapi_extra={
+        "requestBody": {"required": True, "content": {"application/json": {"schema": Submit.model_json_schema()}}}
+    },
+)
+async def submit_and_watch(request: Request, gateway: CurrentGateway) -> Response:
+    media_type = choose(request.headers.get("accept"), OFFERED, default=SSE_TYPE)
+    if media_type is None:
+        detail = f"the stream comes as {' or '.join(OFFERED)}; this Accept header allows neither"
+        raise ProblemError(Problem(406, "not_acceptable", detail, "Accept", {"available": list(OFFERED)}))
+    # A wish that cannot be met must be known before anything is submitted.
+    for check in (start_cursor, sse_of, filter_of, coalesce_ms_of):
+        check(request)
+    execution_id = await take_submission(request, gateway)
+    response = await stream(request, gateway, execution_id, media_type)
+    response.headers["Location"] = Links.of(execution_id).self
+    return response
