@@ -79,6 +79,7 @@ class Bus:
             leases=self.leases,
             index=self.index,
             counters=counters,
+            activity=self.activity,
         )
         self._deployment = deployment
         self._owners = itertools.count(1)

@@ -11,13 +11,15 @@ import itertools
 import logging
 import random
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Final, Protocol
 
+from bus.activity import Activity
 from bus.codec import decode, encode, ts_of
 from bus.counters import Counters
 from bus.cursor import Cursor
+from bus.entry import Entry
 from bus.errors import (
     BusClosedError,
     BusError,
@@ -31,7 +33,7 @@ from bus.errors import (
     ReplyError,
     TransitionRefusedError,
 )
-from bus.event import FAILED, RETRYING, Event, check_name
+from bus.event import FAILED, RETRYING, Event
 from bus.index import Index
 from bus.keys import Keys
 from bus.lease import Leases, Orphan
@@ -57,21 +59,20 @@ APPEND_ATTEMPTS: Final = 5
 READ_REQUESTS: Final = 2048
 
 
-class Activity(Protocol):
-    """Where life-cycle events of all executions are told; what is told twice, its readers drop."""
+class Jobs(Protocol):
+    """What brings workers to executions that wait for one."""
 
-    async def tell(self, state: State, cursor: Cursor, event: Event) -> None: ...
+    async def has_job(self, execution_id: str) -> bool: ...
+
+    async def requeue(self, execution_id: str) -> None: ...
 
 
 class DeadLetters(Protocol):
     async def add(self, execution_id: str, reason: str, message: str) -> object: ...
 
 
-Requeue = Callable[[str], Awaitable[object]]
-
-
 class Healer:
-    """``name`` is the process's; parts that are None are left out."""
+    """``name`` is the process's; what is None is left out."""
 
     def __init__(
         self,
@@ -83,9 +84,9 @@ class Healer:
         leases: Leases,
         index: Index,
         counters: Counters,
-        requeue: Requeue | None = None,
+        activity: Activity,
+        jobs: Jobs | None = None,
         dead_letters: DeadLetters | None = None,
-        activity: Activity | None = None,
     ) -> None:
         self._name = name
         self._commands = commands
@@ -94,9 +95,9 @@ class Healer:
         self._leases = leases
         self._index = index
         self._counters = counters
-        self._requeue = requeue
-        self._dead_letters = dead_letters
         self._activity = activity
+        self._jobs = jobs
+        self._dead_letters = dead_letters
         self._calls = itertools.count(1)
         # While Redis was away nobody could renew: their owners come first.
         self._away = False
@@ -267,8 +268,8 @@ class Healer:
         await self._queue_again(state)
 
     async def _queue_again(self, state: State) -> None:
-        if self._requeue is not None:
-            await self._requeue(state.execution_id)
+        if self._jobs is not None and state.submitted is not None:
+            await self._jobs.requeue(state.execution_id)
             self._counters.add("jobs_requeued")
         await self._look_later(state)
 
@@ -277,42 +278,36 @@ class Healer:
         if state.submitted is None:
             # Nobody has ever run it, or it runs without a lease: there is nothing that could be lost.
             await self._index.drop(state.execution_id)
-        elif await self._has_job(state.execution_id):
+        elif self._jobs is None or await self._jobs.has_job(state.execution_id):
             await self._look_later(state)
         else:
             logger.warning("execution %s waits, but its job is lost: queued again", state.execution_id)
             await self._queue_again(state)
 
-    async def _has_job(self, execution_id: str) -> bool:
-        """Whether the job that the state names is in its queue, or will be."""
-        job, given_queue = await self._commands.command("HMGET", self._keys.meta(execution_id), "job", "queue")
-        queue, _, entry_id = (job or b"").decode(errors="replace").partition(" ")
-        with suppress(ValueError):
-            name = check_name(queue or (given_queue or b"default").decode(errors="replace"), field="queue")
-            if await self._commands.command("ZSCORE", self._keys.delayed_jobs(name), execution_id) is not None:
-                return True
-            if entry_id:
-                return bool(await self._commands.command("XRANGE", self._keys.jobs(name), entry_id, entry_id))
-        return False
-
     async def _close(self, state: State, terminal: Cursor, event: Event | None = None) -> None:
         """Do what whoever ended it may not have come to; repeating it does no harm."""
         if event is None:
-            event = await self._event_at(state.execution_id, terminal)
-        if event is not None:
-            data = event.data if isinstance(event.data, dict) else {}
-            if self._dead_letters is not None and event.type == FAILED and data.get("reason") == WORKER_LOST:
-                await self._dead_letters.add(state.execution_id, WORKER_LOST, str(data.get("message")))
-            if self._activity is not None:
-                await self._activity.tell(state, terminal, event)
+            entry = await self._entry_at(state.execution_id, terminal)
+            if entry is not None:
+                self._activity.note(
+                    state.execution_id,
+                    terminal,
+                    entry.type,
+                    entry.ts,
+                    tenant=state.tenant,
+                    pipeline=state.pipeline,
+                    data=entry.data,
+                )
+                event = Event(entry.type, entry.data)
+        if event is not None and event.type == FAILED and isinstance(event.data, dict):
+            reason, message = event.data.get("reason"), event.data.get("message")
+            if reason == WORKER_LOST and self._dead_letters is not None:
+                await self._dead_letters.add(state.execution_id, WORKER_LOST, str(message))
         await self._index.drop(state.execution_id)
 
-    async def _event_at(self, execution_id: str, cursor: Cursor) -> Event | None:
+    async def _entry_at(self, execution_id: str, cursor: Cursor) -> Entry | None:
         raw = await self._commands.command("XRANGE", self._keys.log(execution_id), str(cursor), str(cursor))
-        if not raw:
-            return None
-        entry = decode(*raw[0], limit_bytes=self._log.max_event_bytes)
-        return Event(entry.type, entry.data, entry.step, entry.ts, entry.meta)
+        return decode(*raw[0], limit_bytes=self._log.max_event_bytes) if raw else None
 
     async def _look_later(self, state: State) -> None:
         """The longer it has waited, the seldomer: a long queue is not read over and over."""

@@ -82,7 +82,8 @@ if ARGV[10] ~= '' then
   -- Of an execution that never had an owner, any producer is one.
   local owner = ARGV[3] ~= '' or not state[4]
   local known = redis.call('HGET', meta, 'status')
-  local now = known and (ENDED[known] or next_of[known .. '|execution.cancel_requested']) and known or 'none'
+  -- Any other word a stranger wrote; so did one who wrote of an ending, of which there would be the terminal entry.
+  local now = known and next_of[known .. '|execution.cancel_requested'] and known or 'none'
   local at = 11
   for index = 1, count do
     local event_type = ARGV[at + 2]

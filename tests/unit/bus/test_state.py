@@ -6,7 +6,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bus.cursor import Cursor
-from bus.state import ENDED, STATE_FIELDS, State, parse_state
+from bus.lifecycle import ENDED
+from bus.state import STATE_FIELDS, State, parse_state
 
 numbers = st.integers(0, 2**63 - 1)
 
