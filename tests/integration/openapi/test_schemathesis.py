@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Final, cast
 from uuid import uuid4
 
+import orjson
 import pytest
 import requests
 import schemathesis
@@ -22,6 +23,9 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from bus import Bus, BusSettings, open_bus
+from bus.counters import Counters
+from bus.deployment import Deployment
+from bus.line import Commands
 from gateway.app import create_app
 from gateway.settings import read_settings
 from tests.integration.gateway.live import GatewayProcess
@@ -65,8 +69,21 @@ def known(server_url: str, prefix_of_module: str) -> None:
     asyncio.run(make())
 
 
-# The document does not depend on the bus: it is made here so that each operation is a test of its own.
-schema = schemathesis.openapi.from_dict(create_app(cast("Bus", None), read_settings()).openapi())
+def _document() -> dict[str, Any]:
+    """Made without a connection, while tests are collected: so each operation is a test of its own."""
+    nowhere = cast("Commands", None), Counters(), cast("Deployment", None)
+    bus = Bus(BusSettings(), nowhere[0], counters=nowhere[1], deployment=nowhere[2])
+    return create_app(bus, read_settings()).openapi()
+
+
+schema = schemathesis.openapi.from_dict(_document())
+
+
+@schemathesis.serializer("application/x-ndjson")
+def as_lines(context: Any, value: Any) -> bytes:
+    del context
+    lines = value if isinstance(value, list) else [value]
+    return b"".join(line.encode() if isinstance(line, str) else orjson.dumps(line) + b"\n" for line in lines)
 
 
 @schema.hook
