@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from bus.errors import ExecutionClosedError, LeaseHeldError, LeaseLostError, ReplyError
+from bus.errors import ExecutionClosedError, ExecutionSoundError, LeaseHeldError, LeaseLostError, ReplyError
 from bus.keys import Keys
-from bus.lease import Lease, Leases
+from bus.lease import HEAL_SECONDS, Lease, Leases, Orphan
 from bus.line import Line
 from bus.retention import Retention
 
@@ -73,6 +73,15 @@ async def test_an_expired_lease_that_nobody_took_can_be_renewed(leases: Leases, 
 async def test_a_released_lease_is_free_at_once(leases: Leases) -> None:
     await leases.release(await leases.take("run", "one"))
     assert (await leases.take("run", "two")).attempt == 2
+
+
+async def test_whoever_is_refused_learns_until_when(leases: Leases) -> None:
+    lease = await leases.take("run", "one")
+    with pytest.raises(LeaseHeldError) as refused:
+        await leases.take("run", "two")
+    assert (refused.value.owner, refused.value.until_ms) == ("one", lease.until_ms)
+    renewed = await leases.renew(lease)
+    assert renewed.until_ms >= lease.until_ms
 
 
 async def test_an_execution_that_has_ended_can_neither_be_taken_nor_renewed(
@@ -160,3 +169,130 @@ async def test_the_first_taking_notes_the_pipeline_and_a_later_one_does_not_chan
     await leases.release(lease)
     await leases.take("run", "two", "other")
     assert await line.command("HGET", meta, "pipeline") == b"ingest"
+
+
+# Healing.
+
+
+async def begin(leases: Leases, line: Line, meta: str, status: str = "running") -> Lease:
+    lease = await leases.take("run", "one", max_attempts=3)
+    await line.command("HSET", meta, "status", status)
+    return lease
+
+
+@pytest.mark.parametrize("status", ["running", "paused", "cancelling"])
+async def test_a_healer_takes_the_place_of_a_lost_owner_and_counts_no_attempt(
+    leases: Leases, line: Line, meta: str, status: str
+) -> None:
+    lease = await begin(leases, line, meta, status)
+    await line.command("HSET", meta, "submitted", "abc")
+    await expire(line, meta)
+    orphan = await leases.heal("run", "healer")
+    assert orphan == Orphan(
+        Lease("run", "healer", lease.fence + 1, 1, status, orphan.lease.until_ms), "one", 3, submitted=True
+    )
+    with pytest.raises(LeaseLostError):
+        await leases.renew(lease)
+
+
+async def test_one_that_was_taken_and_not_begun_is_lost_too(leases: Leases, line: Line, meta: str) -> None:
+    """Its worker died between taking it and saying so."""
+    await leases.take("run", "one")
+    await expire(line, meta)
+    assert (await leases.heal("run", "healer")).lost_owner == "one"
+
+
+async def test_one_whose_owner_let_go_without_an_ending_is_lost_at_once(leases: Leases, line: Line, meta: str) -> None:
+    await leases.release(await begin(leases, line, meta))
+    assert (await leases.heal("run", "healer")).lost_owner == "one"
+
+
+async def test_of_ten_healers_exactly_one_gets_it(leases: Leases, line: Line, meta: str) -> None:
+    await begin(leases, line, meta)
+    await expire(line, meta)
+    results = await asyncio.gather(*(leases.heal("run", f"h{i}") for i in range(10)), return_exceptions=True)
+    assert sum(isinstance(result, Orphan) for result in results) == 1
+    assert sum(isinstance(result, LeaseHeldError) for result in results) == 9
+
+
+async def test_a_healer_holds_it_for_a_decision_only_and_its_successor_knows_who_was_lost(
+    leases: Leases, line: Line, meta: str
+) -> None:
+    await begin(leases, line, meta)
+    await expire(line, meta)
+    first = await leases.heal("run", "h1")
+    now, _ = await line.command("TIME")
+    assert first.lease.until_ms <= (int(now) + HEAL_SECONDS + 1) * 1000
+    await expire(line, meta)
+    second = await leases.heal("run", "h2")
+    assert (second.lost_owner, second.lease.fence, second.lease.attempt) == ("one", first.lease.fence + 1, 1)
+
+
+async def test_a_taking_forgets_whom_an_earlier_healer_stood_in_for(leases: Leases, line: Line, meta: str) -> None:
+    await begin(leases, line, meta)
+    await expire(line, meta)
+    await leases.release((await leases.heal("run", "h1")).lease)
+    await leases.take("run", "two")
+    await expire(line, meta)
+    assert (await leases.heal("run", "h2")).lost_owner == "two"
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {},
+        {"status": "queued", "fence": 3},
+        {"status": "paused", "fence": 3, "waiting": 1},
+        {"status": "running"},
+        {"fence": 3},
+    ],
+    ids=["none", "queued", "paused, and waits for a worker", "never had an owner", "never begun"],
+)
+async def test_what_nobody_has_lost_is_not_healed(
+    leases: Leases, line: Line, meta: str, state: dict[str, str | int]
+) -> None:
+    if state:
+        await line.command("HSET", meta, *(part for pair in state.items() for part in pair))
+    with pytest.raises(ExecutionSoundError, match=str(state.get("status", "none"))):
+        await leases.heal("run", "healer")
+
+
+async def test_what_has_ended_is_not_healed(leases: Leases, line: Line, meta: str) -> None:
+    await begin(leases, line, meta)
+    await line.command("HSET", meta, "terminal", "5-5", "lease_until", 1)
+    with pytest.raises(ExecutionClosedError):
+        await leases.heal("run", "healer")
+
+
+async def test_a_living_owner_is_replaced_only_when_it_was_to_cancel_and_its_time_is_over(
+    leases: Leases, line: Line, meta: str
+) -> None:
+    lease = await begin(leases, line, meta)
+    now_ms = int((await line.command("TIME"))[0]) * 1000
+    with pytest.raises(LeaseHeldError):
+        await leases.heal("run", "h1", cancel_after_ms=0)
+    await line.command("HSET", meta, "status", "cancelling", "waiting", 1)
+    for patience in (None, now_ms + 60_000):
+        with pytest.raises(LeaseHeldError):
+            await leases.heal("run", "h2", cancel_after_ms=patience)
+    orphan = await leases.heal("run", "h3", cancel_after_ms=now_ms - 1)
+    assert orphan.forced
+    with pytest.raises(LeaseLostError):
+        await leases.renew(lease)
+
+
+async def test_a_dead_owner_that_was_to_cancel_needs_no_force(leases: Leases, line: Line, meta: str) -> None:
+    await begin(leases, line, meta, "cancelling")
+    await expire(line, meta)
+    assert not (await leases.heal("run", "healer", cancel_after_ms=0)).forced
+
+
+async def test_whoever_takes_one_learns_whether_it_waited_or_was_lost(leases: Leases, line: Line, meta: str) -> None:
+    first = await begin(leases, line, meta, "paused")
+    assert not first.waited
+    await leases.release(first)
+    second = await leases.take("run", "two")
+    assert not second.waited
+    await leases.release(second)
+    await line.command("HSET", meta, "waiting", 1)
+    assert (await leases.take("run", "three")).waited
