@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bus.event import MAX_EVENT_BYTES
 from bus.lease import LEASE_SECONDS
+from bus.logs import LogFormat
 from bus.retention import Retention
 
 _DEFAULT = Retention()
@@ -20,6 +21,7 @@ class BusSettings(BaseSettings):
     redis_url: str = Field("redis://127.0.0.1:6379/0", description="redis://, rediss://, unix:// or embedded://[path]")
     prefix: str = Field("tr", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="prefix of every key")
     tail: Literal["auto", "tracking", "blocking"] = Field("auto", description="how streams are watched")
+    log_format: LogFormat = Field("text", description="what is logged to stderr: lines of text, or of JSON")
     max_event_bytes: int = Field(MAX_EVENT_BYTES, ge=256, le=16 * 1024 * 1024)
     lease_seconds: float = Field(LEASE_SECONDS, ge=0.5, le=3600)
     max_entries: int = Field(_DEFAULT.max_entries, ge=1)

@@ -16,7 +16,7 @@ from typing import Final, Self
 import uvicorn
 import uvloop
 
-from bus import Bus, BusError, BusSettings, open_bus
+from bus import Bus, BusError, BusSettings, logs, open_bus
 from gateway.app import GatewayApp, create_app
 from gateway.arrivals import Arrivals, bound_to
 from gateway.context import Gateway
@@ -39,7 +39,7 @@ def serve(settings: GatewaySettings, bus_settings: BusSettings) -> int:
 
     The exit code: 0 after a drain, 2 without Redis, 3 without its port, 130 when told to stop before it was ready.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.set_up(bus_settings.log_format)
     raise_file_limit()
     try:
         with (

@@ -53,14 +53,13 @@ def worker(
 
 async def _work(bus_settings: BusSettings, settings: WorkerSettings) -> None:
     import asyncio  # noqa: PLC0415 - see tailrace.app
-    import logging  # noqa: PLC0415 - see tailrace.app
     import os  # noqa: PLC0415 - see tailrace.app
     import signal  # noqa: PLC0415 - see tailrace.app
 
-    from bus import open_bus  # noqa: PLC0415 - see tailrace.app
+    from bus import logs, open_bus  # noqa: PLC0415 - see tailrace.app
     from workers import Worker, built_in  # noqa: PLC0415 - see tailrace.app
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.set_up(bus_settings.log_format)
     async with await open_bus(settings=bus_settings) as bus:
         registry = built_in(allow_command=settings.allow_command)
         worker = Worker(bus, registry, settings)
