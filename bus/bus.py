@@ -17,6 +17,7 @@ from bus.activity import Activity
 from bus.address import parse_url, redacted
 from bus.checkpoints import Checkpoints
 from bus.codec import ts_of
+from bus.control import Control
 from bus.counters import Counters
 from bus.cursor import START, Cursor, parse
 from bus.deployment import Deployment, deployment_of
@@ -81,6 +82,7 @@ class Bus:
             counters=counters,
             activity=self.activity,
         )
+        self.control = Control(self.log, self.index, self.tail)
         self._deployment = deployment
         self._owners = itertools.count(1)
         self._server = server
@@ -107,15 +109,40 @@ class Bus:
         check_execution_id(execution_id)
         return Publisher(self.log, execution_id, producer=producer or uuid.uuid4().hex[:16], **options)
 
-    def execution(self, execution_id: str | None = None, *, pipeline: str | None = None, **publisher: Any) -> Execution:
+    def execution(
+        self,
+        execution_id: str | None = None,
+        *,
+        pipeline: str | None = None,
+        max_attempts: int | None = None,
+        timeout_seconds: float | None = None,
+        **publisher: Any,
+    ) -> Execution:
         """Run an execution in this program: ``async with bus.execution(id) as execution: …``.
 
-        Raises on entering LeaseHeldError when somebody runs it, ExecutionClosedError when it has ended.
+        ``max_attempts`` is noted for whoever decides what becomes of it should this program die. After
+        ``timeout_seconds`` of running, pauses not counted, it ends in ``execution.timed_out``, and leaving raises
+        TimeoutError; every attempt has as long.
+
+        Raises on entering LeaseHeldError when somebody runs it, ExecutionClosedError when it has ended or was to be
+        cancelled, which then is its ending.
         """
         chosen = self.new_execution_id() if execution_id is None else check_execution_id(execution_id)
         # An owner of its own: a second task of this process is somebody else.
         owner = f"{self.name}.{next(self._owners)}"
-        return Execution(self.log, self.leases, chosen, owner=owner, pipeline=pipeline, publisher=publisher)
+        return Execution(
+            self.commands,
+            self.log,
+            self.leases,
+            self.heartbeat,
+            self.tail,
+            chosen,
+            owner=owner,
+            pipeline=pipeline,
+            max_attempts=max_attempts,
+            timeout_seconds=timeout_seconds,
+            publisher=publisher,
+        )
 
     async def submit(
         self,

@@ -1,66 +1,106 @@
-"""A run, as whoever runs it sees it: lease, heartbeat, fence and ending around any piece of code."""
+"""A run, as whoever runs it sees it: lease, fence, steering and ending around any piece of code."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, NoReturn, Self
 
+from bus.body import Body
 from bus.cursor import Cursor
+from bus.deadline import Deadline
+from bus.ending import ENDING_SECONDS, Ending, Overrun, Stop, append_ending, ending_of, stopped
+from bus.ending import failure_of as failure_of  # noqa: PLC0414 - part of what this module offers
 from bus.errors import (
     BusError,
     BusUnavailableError,
-    EventTooLargeError,
     ExecutionClosedError,
     FenceStaleError,
-    InvalidEventError,
     LeaseLostError,
-    PublishFailedError,
+    TransitionRefusedError,
 )
-from bus.event import CANCELLED, COMPLETED, FAILED, RETRYING, STARTED, encode_json
-from bus.lease import Lease, Leases
+from bus.event import COMPLETED, FAILED, RETRYING, STARTED, TERMINAL_TYPES
+from bus.heartbeat import Beat, Heartbeat
+from bus.inbox import Inbox, Signal
+from bus.lease import Lease, Leases, Renewed
+from bus.line import Commands
 from bus.log import Log
 from bus.publisher import Publisher
+from bus.request import GRACE_SECONDS, LOST_REQUEST, Request
+from bus.requests import Requests
+from bus.steering import Steering
+from bus.tail.watch import Tail
 
 logger = logging.getLogger(__name__)
-
-# How long an ending may take when the code around it was cancelled and wants to be gone.
-ENDING_SECONDS: Final = 10.0
-# A sentence is for people; what a library puts into an exception may be a megabyte.
-MAX_MESSAGE_CHARS: Final = 4000
-MAX_DETAILS_BYTES: Final = 64 * 1024
 
 
 class Execution:
     """Appends ``execution.started`` on entering and the right terminal event on leaving.
 
     Leaving normally completes it with ``result``; an exception fails it with its sentence; cancellation cancels it.
-    A lost lease cancels the body, which then sees LeaseLostError: somebody else runs it now and will end it.
+    When somebody asks to cancel it, the body sees CancelledError; one that does not stop within the grace is abandoned,
+    and the execution ends without it. When the lease is lost the body is cancelled likewise, and who entered sees
+    LeaseLostError: somebody else runs it now and will end it. Where the body says something, or comes to a
+    ``pause_point``, it stands still for as long as it is paused.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - the bus's own parts, and only the bus makes one
         self,
+        commands: Commands,
         log: Log,
         leases: Leases,
+        heartbeat: Heartbeat,
+        open_tail: Callable[[], Awaitable[Tail]],
         execution_id: str,
         *,
         owner: str,
         pipeline: str | None,
+        max_attempts: int | None,
+        timeout_seconds: float | None,
         publisher: dict[str, Any],
     ) -> None:
         self.id = execution_id
         self.result: Any = None
         self.pipeline = pipeline
+        # Set when it was ended over a body that does not stop: whoever waits for that body need not.
+        self.abandoned = asyncio.Event()
         self._log = log
         self._leases = leases
+        self._heartbeat = heartbeat
+        self._open_tail = open_tail
         self._owner = owner
+        self._max_attempts = max_attempts
+        self._timeout_seconds = timeout_seconds
         self._publisher_options = publisher
         self._publisher: Publisher | None = None
+        self._words = 0
         self._lease: Lease | None = None
-        self._heartbeat: asyncio.Task[None] | None = None
-        self._body: asyncio.Task[Any] | None = None
-        self._lost = False
+        self._beat: Beat | None = None
+        self._body = Body()
+        self._deadline = Deadline(timeout_seconds, self._time_out)
+        self._steering = Steering(
+            Inbox(execution_id, log.counters),
+            words=self._new_words,
+            flush=self._flush,
+            cancel=self._cancel,
+            clock=self._deadline,
+        )
+        self._requests = Requests(
+            commands,
+            log.keys,
+            execution_id,
+            self._steering.take,
+            counters=log.counters,
+            limit_bytes=log.max_event_bytes,
+        )
+        self._stop: Stop | None = None
+        self._forcing: asyncio.Task[None] | None = None
+        self._lost: BusError | None = None
+        self._ended = False
+        self._handed_back = False
+        self._unheard = 0
 
     @property
     def publisher(self) -> Publisher:
@@ -78,6 +118,11 @@ class Execution:
         """Risen with every taking: what we write counts while no other has a higher one."""
         return self._lease.fence if self._lease is not None else 0
 
+    @property
+    def cancel_request(self) -> Request | None:
+        """Who asked to cancel it, and why, once somebody has."""
+        return self._steering.cancel_request
+
     async def emit(
         self,
         event_type: str,
@@ -86,12 +131,28 @@ class Execution:
         step: str | None = None,
         meta: dict[str, Any] | None = None,
     ) -> None:
-        """Buffer one event, off the critical path. See Publisher.emit."""
+        """Buffer one event, off the critical path, where it is not paused. See Publisher.emit."""
+        if self._steering.halted and event_type not in TERMINAL_TYPES:
+            await self._steering.pause_point()
         await self.publisher.emit(event_type, data, step=step, meta=meta)
 
     async def append(self, event_type: str, data: Any = None, *, step: str | None = None) -> Cursor:
         """Emit one event and wait until it is in the log."""
+        if self._steering.halted and event_type not in TERMINAL_TYPES:
+            await self._steering.pause_point()
         return await self.publisher.append(event_type, data, step=step)
+
+    async def pause_point(self) -> None:
+        """Stand still here while it is paused."""
+        await self._steering.pause_point()
+
+    async def signal(self, name: str, timeout_seconds: float | None = None) -> Signal:
+        """Wait for the next signal of that name; those that came before the call are given out first, each once.
+
+        An attempt that takes over is given all signals of the execution again, also those that an earlier one was
+        given. Raises TimeoutError; the time during which it is paused does not count.
+        """
+        return await self._steering.signal(name, timeout_seconds)
 
     async def complete(self, result: Any = None) -> Cursor:
         """End it now, well."""
@@ -101,43 +162,106 @@ class Execution:
         """End it now, badly; ``reason`` is a word for programs, ``message`` a sentence for people."""
         return await self.append(FAILED, {"reason": reason, "message": message, **details})
 
-    async def __aenter__(self) -> Self:
-        self._lease = await self._leases.take(self.id, self._owner, self.pipeline)
-        self._publisher = self._new_publisher("body", **self._publisher_options)
-        self._body = asyncio.current_task()
-        self._heartbeat = asyncio.create_task(self._beat(self._lease), name=f"heartbeat:{self.id}")
-        data: dict[str, Any] = {"attempt": self._lease.attempt, "owner": self._owner}
-        if self.pipeline is not None:
-            data["pipeline"] = self.pipeline
+    async def hand_back(self, reason: str, **details: Any) -> None:
+        """Leave it to a next attempt: ``execution.retrying``, and no ending when the block is left.
+
+        Nothing can be emitted after that. Who is being cancelled hands nothing back: it ends when the block is left.
+        """
+        await self.publisher.aclose()
+        words = self._new_words()
         try:
-            if self._lease.status in {"running", "paused"}:
-                # Whoever ran it is gone: its attempt ends here, ours begins.
-                await self.emit(RETRYING, {"attempt": self._lease.attempt, "reason": "worker_lost"})
-            await self.append(STARTED, data)
+            await words.append(RETRYING, {"attempt": self.attempt + 1, "reason": reason, **details})
+            self._handed_back = True
+        except TransitionRefusedError as refusal:
+            await self._find_cancellation(refusal)
+        finally:
+            await words.abandon()
+
+    async def __aenter__(self) -> Self:
+        tail = await self._open_tail()
+        self._lease = lease = await self._leases.take(
+            self.id, self._owner, self.pipeline, max_attempts=self._max_attempts
+        )
+        self._publisher = self._new_publisher("body", **self._publisher_options)
+        self._beat = self._heartbeat.keep(lease, self._renewed, self._lose)
+        try:
+            await self._begin(lease)
+            self._requests.watch(tail)
         except BaseException:
             await self._leave()
             raise
+        self._body.enter()
+        try:
+            await self.pause_point()
+        except BaseException as error:
+            await self.__aexit__(type(error), error, error.__traceback__)
+            raise
+        self._deadline.run()
         return self
 
+    async def _begin(self, lease: Lease) -> None:
+        """Raises ExecutionClosedError when it was to be cancelled, and now is."""
+        steering = self._steering
+        if lease.status == "paused":
+            steering.stand_still()
+        if lease.status == "cancelling":
+            await self._requests.read()
+            await self._end_at_once()
+        if lease.status in {"running", "paused"} and not lease.waited:
+            # Whoever ran it is gone: its attempt ends here, ours begins.
+            await self.publisher.emit(RETRYING, {"attempt": lease.attempt, "reason": "worker_lost"})
+        pipeline = {} if self.pipeline is None else {"pipeline": self.pipeline}
+        await self.publisher.emit(STARTED, {"attempt": lease.attempt, "owner": self._owner, **pipeline})
+        await self._requests.read()
+        try:
+            await self.publisher.flush()
+        except TransitionRefusedError as refusal:
+            await self._find_cancellation(refusal)
+        if self._stop is not None:
+            await self._end_at_once()
+        answered = await self._requests.answered(steering.asked) if lease.attempt > 1 else ()
+        steering.begin(answered)
+
+    async def _find_cancellation(self, refusal: TransitionRefusedError) -> None:
+        """Nothing goes on in what was told to cancel. Raises any other refusal."""
+        if refusal.status != "cancelling":
+            raise refusal
+        await self._requests.read()
+        self._stop = self._stop or LOST_REQUEST
+
+    async def _end_at_once(self) -> NoReturn:
+        words = self._new_words()
+        try:
+            cursor = await append_ending(words, stopped(self._stop or LOST_REQUEST), self._new_words)
+            self._ended = True
+        finally:
+            await words.abandon()
+        raise ExecutionClosedError(self.id, str(cursor))
+
+    def _new_words(self) -> Publisher:
+        """Make a publisher for what is said beside the body."""
+        self._words += 1
+        return self._new_publisher(f"words{self._words}", give_up_after_seconds=ENDING_SECONDS)
+
     def _new_publisher(self, part: str, **options: Any) -> Publisher:
-        fence = self._lease.fence if self._lease is not None else None
-        # One producer an attempt: numbers of a predecessor never meet ours.
-        return Publisher(self._log, self.id, producer=f"{self._owner}.{fence}.{part}", fence=fence, **options)
+        # One producer an attempt and part: numbers of a predecessor never meet ours.
+        return Publisher(self._log, self.id, producer=f"{self._owner}.{self.fence}.{part}", fence=self.fence, **options)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        # From here on a lost lease cancels nobody: the log itself refuses the ending.
-        body, self._body = self._body, None
+        cancelled_by_others = self._body.leave()
+        self._deadline.stop()
         try:
-            if self._lost:
-                cancelled_by_others = body is not None and body.uncancel() > 0
+            if self._lost is not None:
                 if cancelled_by_others and isinstance(error, asyncio.CancelledError):
                     return False
-                raise LeaseLostError(self.id) from error
+                raise self._lost from error
             await self._owe(asyncio.ensure_future(self._end(error)))
         finally:
             await self._leave()
+        if isinstance(self._stop, Overrun) and isinstance(error, asyncio.CancelledError) and not cancelled_by_others:
+            raise TimeoutError(f"execution {self.id} ran longer than {self._stop.timeout_seconds:g} s") from error
         return False
 
     async def _owe(self, ending: asyncio.Future[None]) -> None:
@@ -149,121 +273,95 @@ class Execution:
             raise
 
     async def _end(self, error: BaseException | None) -> None:
+        if self._forcing is not None:
+            await asyncio.wait([self._forcing])
+        if self._ended or self._handed_back:
+            return
+        hurried = error is not None or self._stop is not None
         try:
-            async with asyncio.timeout(ENDING_SECONDS if error is not None else None):
-                await self._append_ending(error)
+            async with asyncio.timeout(ENDING_SECONDS if hurried else None):
+                await self._append(ending_of(error, self._stop, self.result))
         except (BusError, TimeoutError) as refusal:
-            if error is None:
+            if not hurried:
                 if isinstance(refusal, FenceStaleError):
                     raise LeaseLostError(self.id) from refusal
                 raise
             # The body's own error is what the caller must see; a healer tells the viewers when the lease runs out.
             logger.exception("execution %s: its ending could not be appended: %s", self.id, refusal)  # noqa: TRY401 - the sentence, not only the trace
 
-    async def _append_ending(self, error: BaseException | None) -> None:
-        try:
-            if self.publisher.closes_log:
-                await self.publisher.aclose()
-            elif error is None:
-                await self._complete()
-            elif isinstance(error, (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit)):
-                await self.publisher.append(CANCELLED, {"reason": "cancelled", "message": "the program stopped it"})
-            else:
-                await _append_failed(self.publisher, failure_of(error))
-        except PublishFailedError as failure:
-            await self._confess(failure)
-            raise
-
-    async def _confess(self, failure: PublishFailedError) -> None:
-        """Events were lost: that must stand in the log, even if the execution went well."""
-        # What became of the last batch is unknown, so its producer's numbers are of no use any more.
-        words = self._new_publisher("ending", give_up_after_seconds=ENDING_SECONDS)
-        try:
-            await _append_failed(
-                words,
-                {"reason": "publish_failed", "message": _text(str(failure)), "lost_events": failure.lost_events},
-            )
-        except ExecutionClosedError:
-            logger.debug("execution %s: its ending had been appended after all", self.id)
-        except BusError as refusal:
-            # A healer tells the viewers when the lease runs out.
-            logger.error("execution %s: its failure could not be appended: %s", self.id, refusal)  # noqa: TRY400 - no trace helps
-        finally:
-            await words.abandon()
-
-    async def _complete(self) -> None:
-        try:
-            await self.publisher.append(COMPLETED, {"result": self.result})
-        except InvalidEventError as error:
-            # A result that cannot be shown must not cost the execution its ending.
-            await self.publisher.append(FAILED, {"reason": "invalid_result", "message": f"the result: {error}"})
-            raise
+    async def _append(self, ending: Ending) -> None:
+        await self._steering.settle()
+        if self.publisher.closes_log:
+            # The body has said it itself.
+            await self.publisher.flush()
+        else:
+            await append_ending(self.publisher, ending, self._new_words)
+        self._ended = True
 
     async def _leave(self) -> None:
-        if self._heartbeat is not None:
-            self._heartbeat.cancel()
-            await asyncio.wait([self._heartbeat])
+        if self._beat is not None:
+            self._beat.stop()
+        self._requests.close()
+        await self._steering.aclose()
         await self.publisher.abandon()
-        if self._lease is not None and not self._lost:
+        if self._lease is not None and self._lost is None and not self._ended:
             try:
                 await self._leases.release(self._lease)
             except (BusUnavailableError, LeaseLostError) as error:
                 logger.debug("execution %s: lease not released: %s", self.id, error)
 
-    async def _beat(self, lease: Lease) -> None:
-        while True:
-            await asyncio.sleep(self._leases.lease_seconds / 3)
-            try:
-                await self._leases.renew(lease)
-            except ExecutionClosedError:
-                return
-            except LeaseLostError:
-                self._lost = True
-                self._log.counters.add("leases_lost")
-                logger.error("execution %s: lease lost; stopping", self.id)  # noqa: TRY400 - no trace helps
-                if self._body is not None:
-                    self._body.cancel()
-                return
-            except BusUnavailableError as error:
-                self._log.counters.add("lease_renew_retries")
-                logger.warning("execution %s: lease not renewed: %s", self.id, error)
+    # What happens to it from outside, between two turns of the loop.
 
+    def _cancel(self, request: Request) -> None:
+        self._stop_body(request, request.grace_seconds)
 
-async def _append_failed(publisher: Publisher, failure: dict[str, Any]) -> None:
-    try:
-        await publisher.append(FAILED, failure)
-    except EventTooLargeError as error:
-        # Events may be as small as 256 bytes; that it failed must fit into any.
-        await publisher.append(FAILED, {"reason": "exception", "message": f"its reason has {error.size_bytes} bytes"})
+    def _time_out(self) -> None:
+        if self._timeout_seconds is not None:
+            self._stop_body(Overrun(self._timeout_seconds), GRACE_SECONDS)
 
+    async def _flush(self) -> None:
+        await self.publisher.flush()
 
-def failure_of(error: BaseException) -> dict[str, Any]:
-    """The reason in data: a word for programs, a sentence for people, never a traceback.
+    def _stop_body(self, stop: Stop, grace_seconds: float) -> None:
+        if self._stop is None and self._lost is None:
+            self._stop = stop
+            self._steering.release()
+            self._body.cancel("the execution is to end")
+            self._body.expect_out(grace_seconds, self._force)
 
-    An exception may carry its word as ``code`` (a str) and more data as ``details`` (a JSON object).
-    """
-    code = getattr(error, "code", None)
-    return {
-        **_details(error),
-        "reason": _text(code) if isinstance(code, str) else "exception",
-        "message": _text(str(error)) or type(error).__name__,
-        "exception": type(error).__name__,
-    }
+    def _force(self) -> None:
+        self._forcing = asyncio.create_task(self._end_by_force(), name=f"force:{self.id}")
 
+    async def _end_by_force(self) -> None:
+        try:
+            async with asyncio.timeout(ENDING_SECONDS):
+                await self._append(stopped(self._stop or LOST_REQUEST, forced=True))
+        except (BusError, TimeoutError) as refusal:
+            logger.error("execution %s: it could not be ended by force: %s; a healer will", self.id, refusal)  # noqa: TRY400 - no trace helps
+            return
+        self._log.counters.add("bodies_abandoned")
+        logger.error("execution %s: its body does not stop; ended without it", self.id)
+        if self._beat is not None:
+            self._beat.stop()
+        self.abandoned.set()
+        # It may have taken no notice only once; what it says from now on is refused.
+        self._body.cancel("the execution has ended")
 
-def _details(error: BaseException) -> dict[str, Any]:
-    details = getattr(error, "details", None)
-    if not isinstance(details, dict):
-        return {}
-    try:
-        encode_json(details, limit_bytes=MAX_DETAILS_BYTES)
-    except InvalidEventError:
-        # Some library's own idea of details: what cannot be shown must not cost the execution its ending.
-        return {}
-    return details
+    def _renewed(self, renewed: Renewed) -> None:
+        if renewed.status != "cancelling" or self._stop is not None:
+            return
+        self._unheard += 1
+        if self._unheard == 1:
+            self._requests.look_again()
+        else:
+            # The request itself is gone; that there was one is certain.
+            self._cancel(LOST_REQUEST)
 
-
-def _text(text: str) -> str:
-    short = text if len(text) <= MAX_MESSAGE_CHARS else text[: MAX_MESSAGE_CHARS - 3] + "..."
-    # Half a surrogate pair (from a file name that is no UTF-8, say) has no JSON form.
-    return short.encode("utf-8", "replace").decode()
+    def _lose(self, error: BusError) -> None:
+        if self._ended or self._handed_back or self.publisher.closes_log:
+            return
+        self._lost = error
+        self._log.counters.add("leases_lost")
+        logger.error("execution %s: %s; stopping", self.id, error)
+        self._steering.release()
+        self._body.cancel("the lease is lost")

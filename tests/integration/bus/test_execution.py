@@ -249,9 +249,10 @@ async def test_case_10_a_worker_that_lost_its_lease_is_stopped_and_appends_nothi
         await other.__aexit__(None, None, None)
         await follower.end()
     assert [entry.type for entry in follower.entries] == [
-        "execution.started", "from_the_first", "execution.started", "from_the_second", "execution.completed",
+        "execution.started", "from_the_first", "execution.retrying", "execution.started", "from_the_second",
+        "execution.completed",
     ]  # fmt: skip
-    assert follower.entries[2].data["attempt"] == 2
+    assert follower.entries[3].data["attempt"] == 2
     assert brisk_bus.counters["leases_lost"] == 1
 
 
@@ -262,7 +263,7 @@ async def test_a_lease_lost_while_ending_is_told_as_such_and_adds_no_second_endi
             other = await take_over(bus, "run")
     await other.__aexit__(None, None, None)
     assert [entry.type for entry in await story(bus, "run")] == [
-        "execution.started", "execution.started", "execution.completed",
+        "execution.started", "execution.retrying", "execution.started", "execution.completed",
     ]  # fmt: skip
 
 

@@ -1,0 +1,270 @@
+"""Cancel, pause, resume and signal executions, on whichever host they run.
+
+A request is appended to the execution's log, from where it reaches whoever runs it; it outlives them, and us. Its
+outcome is an event, too: what answers it names it, and nothing answers for somebody else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, cast
+
+from bus.codec import decode, encode, ts_of
+from bus.cursor import Cursor, parse
+from bus.entry import Entry
+from bus.errors import (
+    AppendRefusedError,
+    BusUnavailableError,
+    ControlTimeoutError,
+    ExecutionUnknownError,
+    InvalidInputError,
+    ReplyError,
+    TransitionRefusedError,
+)
+from bus.event import (
+    CANCEL_REQUESTED,
+    CANCELLED,
+    PAUSE_REQUESTED,
+    PAUSED,
+    RESUME_REQUESTED,
+    RESUMED,
+    SIGNAL_REQUESTED,
+    Event,
+    check_execution_id,
+    encode_json,
+)
+from bus.follow import follow
+from bus.index import Index
+from bus.lifecycle import Status
+from bus.log import Appended, Log
+from bus.request import ANSWER_TYPES, GRACE_SECONDS, check_grace, check_text
+from bus.retry import Backoff
+from bus.state import State
+from bus.tail.watch import Tail
+
+# All signals that wait for one execution are held by whoever runs it.
+MAX_SIGNAL_BYTES: Final = 64 * 1024
+# An execution changes under our eyes, and one that has just been taken is not running yet.
+LOOKS: Final = 10
+LOOK_AGAIN_SECONDS: Final = 0.05
+APPEND_ATTEMPTS: Final = 5
+MAX_VOICES: Final = 1024
+_STATUS_AFTER: Final[dict[str, Status]] = {PAUSED: "paused", RESUMED: "running"}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """``request`` is the id of the request in the log; ``event`` what answers it, None as long as nothing does.
+
+    The ending answers every request that came before it. ``status`` is that of the execution.
+    """
+
+    execution_id: str
+    request: str
+    event: Entry | None
+    status: Status
+
+
+@dataclass(slots=True)
+class _Voice:
+    """One producer for all that this process asks of one execution: their number is bounded."""
+
+    producer: str = field(default_factory=lambda: f"control.{uuid.uuid4().hex[:12]}")
+    seq: int = 1
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Control:
+    """Asks whoever runs an execution, wherever that is.
+
+    Raises ExecutionUnknownError, ExecutionClosedError, TransitionRefusedError (what is being cancelled can be asked
+    nothing else), InvalidInputError and BusUnavailableError.
+
+    With ``wait_seconds`` they return the outcome, or raise ControlTimeoutError: the request then still stands. ``by``
+    says who asks, for all to see.
+    """
+
+    def __init__(self, log: Log, index: Index, open_tail: Callable[[], Awaitable[Tail]]) -> None:
+        self._log = log
+        self._index = index
+        self._open_tail = open_tail
+        self._voices: OrderedDict[str, _Voice] = OrderedDict()
+
+    async def cancel(
+        self,
+        execution_id: str,
+        *,
+        reason: str | None = None,
+        by: str | None = None,
+        grace_seconds: float = GRACE_SECONDS,
+        wait_seconds: float = 0.0,
+    ) -> Outcome:
+        """Have it end in ``execution.cancelled``, unless it has its ending before it hears of that.
+
+        Who runs it has ``grace_seconds`` to stop and is then ended by force. What waits for a worker ends at once.
+        """
+        said = _said(by=by, reason=reason)
+        request = Event(CANCEL_REQUESTED, {**said, "grace_seconds": check_grace(grace_seconds)})
+        ending = Event(CANCELLED, {"reason": "cancelled", **said})
+        for look in range(LOOKS):
+            state = await self._state(execution_id)
+            try:
+                if state.status == "queued":
+                    ended = await self._append(execution_id, [request, ending])
+                    asked = Cursor(ended.cursor.ms, ended.cursor.n - 1)
+                    return Outcome(execution_id, str(asked), ended, "cancelled")
+                asked = (await self._append(execution_id, [request])).cursor
+            except TransitionRefusedError:
+                if look == LOOKS - 1 or (state.owner is None and look > 0):
+                    raise
+                await asyncio.sleep(LOOK_AGAIN_SECONDS)
+            else:
+                outcome = await self._cancelling(execution_id, asked, grace_seconds, said)
+                return await self._waited(outcome, wait_seconds)
+        raise AssertionError("unreachable")
+
+    async def pause(self, execution_id: str, *, by: str | None = None, wait_seconds: float = 0.0) -> Outcome:
+        """Have it stand still where it next says something."""
+        return await self._ask(execution_id, Event(PAUSE_REQUESTED, _said(by=by)), wait_seconds)
+
+    async def resume(self, execution_id: str, *, by: str | None = None, wait_seconds: float = 0.0) -> Outcome:
+        return await self._ask(execution_id, Event(RESUME_REQUESTED, _said(by=by)), wait_seconds)
+
+    async def signal(
+        self, execution_id: str, name: str, data: Any = None, *, by: str | None = None, wait_seconds: float = 0.0
+    ) -> Outcome:
+        """Give its body something it may wait for, at most 64 KiB of JSON; answered when that has arrived there."""
+        check_text(name, field="name")
+        encode_json(data, limit_bytes=MAX_SIGNAL_BYTES)
+        said = {**_said(by=by), "name": name, **({} if data is None else {"data": data})}
+        return await self._ask(execution_id, Event(SIGNAL_REQUESTED, said), wait_seconds)
+
+    async def wait(self, outcome: Outcome, wait_seconds: float) -> Outcome:
+        """Wait for the answer to what was asked before. Raises ControlTimeoutError, BusUnavailableError."""
+        if outcome.event is not None:
+            return outcome
+        execution_id, request = outcome.execution_id, outcome.request
+        try:
+            async with (
+                asyncio.timeout(wait_seconds),
+                aclosing(follow(self._log, await self._open_tail(), execution_id, parse(request))) as items,
+            ):
+                async for item in items:
+                    if isinstance(item, Entry) and _answers(item, request):
+                        return replace(outcome, event=item, status=await self._status_after(execution_id, item))
+        except TimeoutError:
+            raise ControlTimeoutError(execution_id, request, wait_seconds) from None
+        # It has ended, and the log is gone already.
+        return replace(outcome, status=(await self._state(execution_id)).status)
+
+    async def _ask(self, execution_id: str, request: Event, wait_seconds: float) -> Outcome:
+        _check_wait(wait_seconds)
+        for look in range(LOOKS):
+            state = await self._state(execution_id)
+            try:
+                asked = await self._append(execution_id, [request])
+            except TransitionRefusedError as refusal:
+                if look == LOOKS - 1 or refusal.status != "none" or state.owner is None:
+                    raise
+                # Somebody has just taken it, and is about to say that it runs.
+                await asyncio.sleep(LOOK_AGAIN_SECONDS)
+            else:
+                return await self._waited(Outcome(execution_id, asked.id, None, state.status), wait_seconds)
+        raise AssertionError("unreachable")
+
+    async def _cancelling(
+        self, execution_id: str, asked: Cursor, grace_seconds: float, said: dict[str, Any]
+    ) -> Outcome:
+        """See that somebody does it, whatever happened while it was asked."""
+        outcome = Outcome(execution_id, str(asked), None, "cancelling")
+        state = await self._state(execution_id)
+        if state.status == "queued":
+            # It lost its worker just now, and may have to wait for the next.
+            with suppress(AppendRefusedError):
+                ending = Event(CANCELLED, {"reason": "cancelled", **said, "request": outcome.request})
+                return replace(outcome, event=await self._append(execution_id, [ending]), status="cancelled")
+        # A healer looks when the grace is over; at once where nobody runs it.
+        with suppress(BusUnavailableError):
+            grace_ms = 0 if state.owner is None else int(grace_seconds * 1000)
+            await self._index.look_at(execution_id, asked.ms + grace_ms)
+        return outcome
+
+    async def _waited(self, outcome: Outcome, wait_seconds: float) -> Outcome:
+        return await self.wait(outcome, wait_seconds) if wait_seconds > 0 else outcome
+
+    async def _state(self, execution_id: str) -> State:
+        """Raises ExecutionUnknownError."""
+        state = await self._log.state(check_execution_id(execution_id))
+        if state is not None:
+            return state
+        if await self._log.exists(execution_id):
+            return State(execution_id, "unknown")
+        raise ExecutionUnknownError(execution_id)
+
+    async def _status_after(self, execution_id: str, event: Entry) -> Status:
+        if event.is_terminal:
+            return cast("Status", event.type.rpartition(".")[2])
+        return _STATUS_AFTER.get(event.type) or (await self._state(execution_id)).status
+
+    async def _append(self, execution_id: str, events: Sequence[Event]) -> Entry:
+        """Append exactly once, also when a reply is lost; gives the last as it stands in the log."""
+        ts = ts_of(time.time_ns() // 1_000_000)
+        fields = [encode(event, ts=ts, limit_bytes=self._log.max_event_bytes) for event in events]
+        voice = self._voices.pop(execution_id, None) or _Voice()
+        self._voices[execution_id] = voice
+        if len(self._voices) > MAX_VOICES:
+            self._voices.popitem(last=False)
+        async with voice.turn:
+            try:
+                appended = await self._append_as(voice, execution_id, fields)
+            except AppendRefusedError:
+                raise
+            except BaseException:
+                # Whether it was appended is not known, and its number must not be given to another request.
+                self._voices.pop(execution_id, None)
+                voice.producer = _Voice().producer
+                voice.seq = 1
+                raise
+            voice.seq += len(events)
+            return decode(appended.last.encode(), fields[-1], limit_bytes=self._log.max_event_bytes)
+
+    async def _append_as(self, voice: _Voice, execution_id: str, fields: list[list[bytes]]) -> Appended:
+        backoff = Backoff()
+        for attempt in itertools.count(1):
+            try:
+                return await self._log.append(execution_id, fields, producer=voice.producer, seq=voice.seq)
+            except BusUnavailableError as error:
+                of_the_key = isinstance(error, ReplyError) and error.is_of_the_key
+                if of_the_key or attempt == APPEND_ATTEMPTS:
+                    raise
+                await asyncio.sleep(backoff.delay_seconds(attempt, random.random))
+        raise AssertionError("unreachable")
+
+
+def _answers(entry: Entry, request: str) -> bool:
+    if entry.is_terminal:
+        return True
+    return entry.type in ANSWER_TYPES and isinstance(entry.data, dict) and entry.data.get("request") == request
+
+
+def _said(*, by: str | None, reason: str | None = None) -> dict[str, Any]:
+    """Raises InvalidInputError."""
+    said = {}
+    if by is not None:
+        said["by"] = check_text(by, field="by")
+    if reason is not None:
+        said["reason"] = check_text(reason, field="reason")
+    return said
+
+
+def _check_wait(wait_seconds: float) -> None:
+    if not 0 <= wait_seconds < float("inf"):
+        raise InvalidInputError("wait_seconds", "expected a number of seconds, 0 or more")
