@@ -13,17 +13,19 @@ from typing import Any, Final, NamedTuple
 from bus.activity.change import Change, line_of
 from bus.activity.group import ActivityGroup
 from bus.activity.stream import NAME, ActivityLog
+from bus.codec import ts_of
 from bus.counters import Counters
 from bus.cursor import Cursor, parse
 from bus.entry import Gap
 from bus.errors import BusError, BusUnavailableError, ReplyError
-from bus.event import TERMINAL_TYPES, check_execution_id, check_type, encode_json
+from bus.event import TERMINAL_TYPES, Event, check_execution_id, check_type, encode_json
 from bus.follow import follow
 from bus.keys import Keys
 from bus.line import Commands
 from bus.log import Appended
 from bus.retry import Backoff
 from bus.script import Script
+from bus.state import State
 from bus.tail.watch import Tail
 
 logger = logging.getLogger(__name__)
@@ -99,6 +101,12 @@ class Activity:
         check_type(event_type)
         belongs = None if tenant is None and pipeline is None else (tenant, pipeline)
         self._put(_Noted(execution_id, cursor, event_type, ts, encode_json(data), belongs))
+
+    async def tell(self, state: State, cursor: Cursor, event: Event) -> None:
+        """Write one change and wait until it stands there. Raises BusUnavailableError."""
+        ts, data = event.ts or ts_of(cursor.ms), encode_json(event.data)
+        belongs = (state.tenant, state.pipeline)
+        await self._write_batch([_Noted(state.execution_id, cursor, event.type, ts, data, belongs)])
 
     def appended(self, execution_id: str, events: Sequence[Sequence[bytes]], done: Appended) -> None:
         """Note the life-cycle events of a batch that has just been appended.

@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 # Longer than anybody waits before claiming.
 LONG_IDLE_MS: Final = 24 * 3600 * 1000
+CLAIM_STRETCHES: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +79,14 @@ class ActivityGroup:
     async def claim(self, consumer: str, *, idle_seconds: float, count: int) -> list[Held]:
         """Take over what a reader holds that has not said for so long that it lives.
 
-        Looks at a stretch of what is held, and goes on from there the next time.
+        Looks at some stretches of what is held, and goes on from there the next time.
         """
-        self._searched, raw, *_ = await self._commands.command(
-            "XAUTOCLAIM", self._key, self.name, consumer, int(idle_seconds * 1000), self._searched, "COUNT", count
-        )
+        for _ in range(CLAIM_STRETCHES):
+            self._searched, raw, *_ = await self._commands.command(
+                "XAUTOCLAIM", self._key, self.name, consumer, int(idle_seconds * 1000), self._searched, "COUNT", count
+            )
+            if raw or self._searched == b"0-0":
+                break
         return [_held(entry) for entry in raw]
 
     async def keep(self, consumer: str, entry_ids: Sequence[str]) -> None:

@@ -4,7 +4,7 @@
 -- ARGV  1 'open' | 'move' | 'close' | 'end'   2 reader   3 how long it is the reader's, milliseconds   4 TTL, seconds
 --       5 cursor ('' for where it is)
 -- Reply open: {cursor, 1 when the reader before has let go without closing it}; else 1
--- Errors  HELD <reader> · LOST <reader> · READ (to the end)
+-- Errors  HELD <reader> · LOST <reader> · READ to its end
 local action, reader = ARGV[1], ARGV[2]
 local state = redis.call('HMGET', KEYS[1], 'reader', 'until', 'cursor', 'ended')
 local time = redis.call('TIME')
@@ -12,7 +12,7 @@ local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local till = string.format('%.0f', now + tonumber(ARGV[3]))
 local reply = 1
 if action == 'open' then
-  if state[4] then return redis.error_reply('READ') end
+  if state[4] then return redis.error_reply('READ to its end') end
   if state[1] and state[1] ~= reader and tonumber(state[2]) > now then return redis.error_reply('HELD ' .. state[1]) end
   redis.call('HSET', KEYS[1], 'reader', reader, 'until', till)
   reply = {state[3] or '', state[1] and 1 or 0}

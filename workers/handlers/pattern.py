@@ -1,0 +1,25 @@
+"""Which types a handler wants: names, with ``*`` for any characters and ``?`` for one. Pure."""
+
+from __future__ import annotations
+
+import re
+from fnmatch import fnmatchcase
+from typing import Final
+
+from bus.errors import InvalidInputError
+
+_PATTERN: Final = re.compile(r"[a-z0-9_.*?]{1,128}", re.ASCII)
+
+
+def check_pattern(pattern: object) -> str:
+    """Return the pattern when it may be used. Raises InvalidInputError."""
+    if not isinstance(pattern, str) or not _PATTERN.fullmatch(pattern):
+        raise InvalidInputError("pattern", f"{pattern!r:.80} is no type or pattern of types, as in 'step.*'")
+    return pattern
+
+
+def matches(pattern: str, event_type: str) -> bool:
+    """``stream.*`` are no events: they are for whoever names them."""
+    if event_type.startswith("stream.") and not pattern.startswith("stream."):
+        return False
+    return fnmatchcase(event_type, pattern)
