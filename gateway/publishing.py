@@ -129,6 +129,8 @@ async def append_lines(bus: Bus, execution_id: str, lines: Sequence[Line], fence
                 rest = lines[len(outcomes) + len(stretch) :]
                 return [*outcomes, *_unknown(stretch, error), *(Outcome(line.number, "not_tried") for line in rest)]
             else:
+                if appended.written and appended.n == appended.written:
+                    await _list(bus, execution_id, appended.ms)
                 done = True
                 outcomes += _written(stretch, appended)
                 continue
@@ -237,6 +239,14 @@ def _unknown(stretch: Sequence[Line], error: BusUnavailableError) -> Iterator[Ou
     said = replace(problem_of(error), detail="Redis stopped answering: whether this event was appended is not known")
     for line in stretch:
         yield Outcome(line.number, "unknown", problem=said)
+
+
+async def _list(bus: Bus, execution_id: str, created_ms: int) -> None:
+    """Have an execution that began here found in the list."""
+    # A hint that is lost costs the execution its place in the list, and nothing else.
+    with contextlib.suppress(BusUnavailableError):
+        state = await bus.state(execution_id)
+        await bus.index.note(execution_id, None if state is None else state.tenant, created_ms)
 
 
 async def _check_fence(bus: Bus, execution_id: str, fence: int) -> None:

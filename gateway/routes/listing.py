@@ -1,0 +1,63 @@
+"""GET /v1/executions: which executions there are."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Query, Response
+
+from bus.event import check_name
+from bus.lifecycle import Status
+from gateway.auth.access import ReadAccess
+from gateway.context import CurrentGateway
+from gateway.listing import ExecutionList, ListLinks, ListQuery, list_executions, parse_place, parse_time
+from gateway.problem_docs import problems
+
+router = APIRouter(prefix="/executions", tags=["executions"])
+
+DEFAULT_LIMIT: Final = 50
+MAX_LIMIT: Final = 500
+
+
+@router.get(
+    "",
+    summary="List executions, the newest first",
+    description="Those that the credential covers. A page begins behind the last one of the page before, so what is "
+    "created meanwhile neither repeats nor hides anything. A page may have fewer items than `limit`, even none, and "
+    "still a `next`: the work of one request is bounded.",
+    responses=problems(400, 422, 503),
+)
+async def read_list(
+    access: ReadAccess,
+    gateway: CurrentGateway,
+    response: Response,
+    *,
+    status: Annotated[list[Status] | None, Query(description="One of these; may be given several times")] = None,
+    pipeline: Annotated[str | None, Query(examples=["document"])] = None,
+    tenant: Annotated[str | None, Query(min_length=1, max_length=128)] = None,
+    created_after: Annotated[
+        str | None, Query(description="RFC 3339; this time or later", examples=["2026-01-02T03:04:05Z"])
+    ] = None,
+    created_before: Annotated[
+        str | None, Query(description="RFC 3339; before this time", examples=["2026-01-03T00:00:00+01:00"])
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT,
+    cursor: Annotated[
+        str | None, Query(description="`next` of the page before", examples=["1760000000000-build-7"])
+    ] = None,
+) -> ExecutionList:
+    response.headers["Cache-Control"] = "no-store"
+    if access.tenant is not None and tenant not in {None, access.tenant}:
+        # As if that tenant had none.
+        return ExecutionList(items=[], next=None, links=ListLinks(next=None))
+    query = ListQuery(
+        statuses=tuple(dict.fromkeys(status or ())),
+        pipeline=None if pipeline is None else check_name(pipeline, field="pipeline"),
+        tenant=access.tenant or tenant,
+        after_ms=None if created_after is None else parse_time(created_after, field="created_after"),
+        before_ms=None if created_before is None else parse_time(created_before, field="created_before"),
+        cursor=None if cursor is None else parse_place(cursor),
+        limit=limit,
+    )
+    principal = access.principal
+    return await list_executions(gateway.bus, query, lambda state: principal.covers(state.execution_id, state.tenant))
