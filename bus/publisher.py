@@ -91,6 +91,13 @@ class Publisher:
         self._clock = _Clock()
         self._task: asyncio.Task[None] | None = None
 
+    def tune(self, *, max_buffered_events: int | None = None, linger_seconds: float | None = None) -> None:
+        """Change how much is buffered, and how long events wait for others, from now on; None changes nothing."""
+        if max_buffered_events is not None:
+            self._outbox.max_events = max_buffered_events
+        if linger_seconds is not None:
+            self._linger_seconds = linger_seconds
+
     async def emit(
         self,
         event_type: str,
@@ -130,7 +137,8 @@ class Publisher:
             self._closes_log = True
         self._idle.clear()
         self._work.set()
-        if not outbox.only_tokens and not self._linger_seconds:
+        # Who waits for others would wait in vain once there is no room for them.
+        if outbox.full or (not outbox.only_tokens and not self._linger_seconds):
             self._urgent.set()
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name=f"publisher:{self.execution_id}")

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal, ParamSpec, Protocol, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, ParamSpec, TypeVar
 
+from bus.checkpoints import pack
 from bus.errors import InvalidEventError
 from bus.event import LIFECYCLE_TYPES, TOKEN
+from workers.backing import Backing
+from workers.question import Schema, ask, name_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -20,32 +23,27 @@ Level = Literal["debug", "info", "warning", "error"]
 _ROUNDING: Final = 1e-9
 
 
-class Emits(Protocol):
-    """Takes events, in order; waits only while its buffer is full. A bus.Execution is one."""
-
-    async def emit(
-        self, event_type: str, data: Any = None, *, step: str | None = None, meta: dict[str, Any] | None = None
-    ) -> None: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Context:
     """``input`` is an instance of the pipeline's input model, or the JSON object as submitted if it has none.
 
-    ``memory`` lasts as long as this attempt, and all steps share it: for what is too large for a step's output, or
-    not meant to be kept. After a take-over it is empty, so be ready to make its content again.
+    ``restored`` is what an earlier try of this step gave to ``checkpoint``, on whichever worker that was; None if it
+    gave nothing. ``memory`` lasts as long as this attempt, and all steps share it, but for those that are processes:
+    for what is too large for a step's output, or not meant to be kept. After a take-over it is empty, so be ready to
+    make its content again.
+
+    Whatever is awaited here is where a pipeline is paused and where a cancellation arrives.
     """
 
     execution_id: str
     input: Any
     attempt: int
-    emits: Emits
-    step: str | None = None
+    backing: Backing
+    step: str
+    restored: Any = None
     memory: dict[str, Any] = field(default_factory=dict)
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
-
-    def in_step(self, name: str) -> Context:
-        return replace(self, step=name)
+    asked: list[str] = field(default_factory=list)
 
     async def progress(self, fraction: float, message: str | None = None) -> None:
         """Say how much of this step is done, from 0 to 1. Raises ValueError for anything else."""
@@ -54,16 +52,17 @@ class Context:
         data: dict[str, Any] = {"progress": round(min(1.0, max(0.0, fraction)), 6)}
         if message is not None:
             data["message"] = message
-        await self._emit("step.progress", data)
+        await self.backing.emit("step.progress", data)
 
     async def token(self, text: str) -> None:
         """Give out a piece of text as it comes; the pieces put together are the text."""
         if text:
-            await self._emit(TOKEN, {"text": text})
+            await self.backing.emit(TOKEN, {"text": text})
 
     async def log(self, text: str, *, stream: Literal["stdout", "stderr"] | None = None, level: Level = "info") -> None:
         """Say a line; ``stream`` in place of a level when it is a program's output."""
-        await self._emit("log", {"text": text, "level": level} if stream is None else {"text": text, "stream": stream})
+        data = {"text": text, "level": level} if stream is None else {"text": text, "stream": stream}
+        await self.backing.emit("log", data)
 
     async def metric(self, name: str, value: float, unit: str | None = None) -> None:
         """State a figure. Raises ValueError for one that is not finite, which JSON cannot carry."""
@@ -72,13 +71,13 @@ class Context:
         data: dict[str, Any] = {"name": name, "value": value}
         if unit is not None:
             data["unit"] = unit
-        await self._emit("metric", data)
+        await self.backing.emit("metric", data)
 
     async def quality(self, name: str, score: float, passed: bool) -> None:  # noqa: FBT001 - the check's outcome, not a switch
         """State the outcome of a quality check. Raises ValueError for a score that is not finite."""
         if not math.isfinite(score):
             raise ValueError(f"score is {score}: that of the check {name!r} must be finite")
-        await self._emit("quality.check", {"name": name, "score": score, "passed": passed})
+        await self.backing.emit("quality.check", {"name": name, "score": score, "passed": passed})
 
     async def emit(self, event_type: str, data: Any = None) -> None:
         """Emit an event of the step's own. Raises InvalidEventError; also for the life cycle, which is the worker's."""
@@ -86,15 +85,51 @@ class Context:
             raise InvalidEventError(
                 "type", f"'{event_type}' is appended by the worker; return from the step or raise to end it"
             )
-        await self._emit(event_type, data)
+        await self.backing.emit(event_type, data)
+
+    async def checkpoint(self, state: Any) -> None:
+        """Keep how far this step is, in place of what it kept before: who tries it again finds it as ``restored``.
+
+        ``state`` is made of what an output may be made of, at most 1 MiB. Returns when it is kept, and appends
+        ``checkpoint.saved``. Raises InvalidInputError.
+        """
+        packed = pack(state, field="state")
+        await self.backing.save(packed)
+        await self.backing.emit("checkpoint.saved", {"bytes": len(packed)})
+
+    async def ask(self, question: Any, schema: Schema | None = None, *, key: str | None = None) -> Any:
+        """Ask whoever may control this execution, and wait for the answer, as long as it takes.
+
+        Appends ``review.required``; the answer comes as the signal ``answer:<ask>``. With a ``schema`` (JSON Schema,
+        or a type such as a pydantic model, of which an instance is returned) an answer that does not fit is told in
+        ``review.rejected``, and waited on. Nothing is asked twice: not when the step is tried again, nor on another
+        worker. For that, questions of a step are told apart by their order, or by ``key`` where that may change.
+
+        The time it takes does not count against timeouts. Raises ValueError for a schema that cannot be used, and for
+        a key that this try has used.
+        """
+        name = name_of(self.step, str(len(self.asked) + 1) if key is None else key)
+        if name in self.asked:
+            raise ValueError(f"key: {key!r} was asked by this step already; a key names one question")
+        self.asked.append(name)
+        return await ask(self.backing, name, question, schema)
 
     def from_thread(self, call: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Do the same from a plain function, which runs in a thread: ``ctx.from_thread(ctx.progress, 0.5)``."""
+        """Do the same from a plain function, which runs in a thread: ``ctx.from_thread(ctx.progress, 0.5)``.
+
+        Raises RuntimeError in the event loop's own thread, which it would block for ever.
+        """
+        if _running_loop() is self.loop:
+            raise RuntimeError("from_thread is for plain functions: an async one awaits the call itself")
 
         async def awaited() -> R:
             return await call(*args, **kwargs)
 
         return asyncio.run_coroutine_threadsafe(awaited(), self.loop).result()
 
-    async def _emit(self, event_type: str, data: Any) -> None:
-        await self.emits.emit(event_type, data, step=self.step)
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

@@ -3,9 +3,18 @@
 WorkerError
 ├── PipelineUnknownError     no pipeline of that name on this worker
 ├── PipelineWithheldError    there is one, but the operator has not allowed it
+├── PipelineInvalidError     (also ValueError) a pipeline from JSON that cannot be run; names the field
+├── PipelineTimeoutError     not done within its time
+├── RegistryInvalidError     (also ValueError) what the operator named holds no pipelines
 ├── InputInvalidError        the input does not fit the pipeline
+├── StepInputInvalidError    what a step is given does not fit its parameters
 ├── OutputInvalidError       what a step gave cannot be kept
+├── StepTimeoutError         not done within its time
 ├── StepExitedError          a step called sys.exit()
+├── StepOverError            a step speaks on after its end
+├── StepProcessError         a step that is a process raised; carries what
+├── StepProcessLostError     the process of a step ended without a word
+├── AnswerInvalidError       an answer that does not fit its question; carries the problems
 └── WorkerLostError          too many workers were lost while they ran it
 
 Each message is a sentence for whoever submitted; ``code`` is the reason in ``execution.failed``, for programs.
@@ -13,8 +22,8 @@ Each message is a sentence for whoever submitted; ``code`` is the reason in ``ex
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import ClassVar
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, ClassVar
 
 
 class WorkerError(Exception):
@@ -36,11 +45,40 @@ class PipelineWithheldError(WorkerError):
         super().__init__(f"The pipeline {name!r} is not allowed on this worker: {how_to_allow}.")
 
 
+class PipelineInvalidError(WorkerError, ValueError):
+    code = "invalid_pipeline"
+
+    def __init__(self, problems: str) -> None:
+        super().__init__(f"The pipeline cannot be used: {problems}.")
+
+
+class PipelineTimeoutError(WorkerError):
+    code = "timeout"
+
+    def __init__(self, pipeline: str, timeout_seconds: float) -> None:
+        super().__init__(f"Pipeline {pipeline!r} was not done within its {timeout_seconds:g} s.")
+        self.timeout_seconds = timeout_seconds
+
+
+class RegistryInvalidError(WorkerError, ValueError):
+    code = "invalid_registry"
+
+    def __init__(self, spec: str, problem: str) -> None:
+        super().__init__(f"The pipelines {spec!r} cannot be used: {problem}.")
+
+
 class InputInvalidError(WorkerError):
     code = "invalid_input"
 
     def __init__(self, problems: str) -> None:
         super().__init__(f"The input cannot be used: {problems}.")
+
+
+class StepInputInvalidError(WorkerError):
+    code = "invalid_input"
+
+    def __init__(self, step: str, problems: str) -> None:
+        super().__init__(f"Step {step!r} cannot use what it is given: {problems}.")
 
 
 class OutputInvalidError(WorkerError):
@@ -50,11 +88,54 @@ class OutputInvalidError(WorkerError):
         super().__init__(f"The output of step {step!r} {problem}.")
 
 
+class StepTimeoutError(WorkerError):
+    code = "timeout"
+
+    def __init__(self, step: str, timeout_seconds: float) -> None:
+        super().__init__(f"Step {step!r} was not done within its {timeout_seconds:g} s.")
+
+
 class StepExitedError(WorkerError):
     code = "step_exited"
 
     def __init__(self, step: str, status: object) -> None:
         super().__init__(f"Step {step!r} called sys.exit({status!r}); a step ends by returning or raising.")
+
+
+class StepOverError(WorkerError):
+    code = "step_over"
+
+    def __init__(self, step: str | None) -> None:
+        super().__init__(f"This try of step {step!r} is over: what it says now is heard by nobody.")
+
+
+class StepProcessError(WorkerError):
+    """``code`` is that of what was raised in the process; ``details`` go into ``step.failed``."""
+
+    # Of each its own, and not of the class.
+    code: str  # type: ignore[misc]
+
+    def __init__(self, failure: Mapping[str, Any], *, may_retry: bool) -> None:
+        super().__init__(str(failure.get("message", "")))
+        self.code = str(failure.get("reason", "exception"))
+        told = {name: value for name, value in failure.items() if name not in {"reason", "message", "exception"}}
+        self.details = {**told, "raised": failure.get("exception")}
+        self.may_retry = may_retry
+
+
+class StepProcessLostError(WorkerError):
+    code = "process_lost"
+
+    def __init__(self, step: str, how: str) -> None:
+        super().__init__(f"The process of step {step!r} {how} before it gave an output.")
+
+
+class AnswerInvalidError(WorkerError):
+    code = "invalid_answer"
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__(f"The answer does not fit: {'; '.join(problems)}.")
+        self.problems = list(problems)
 
 
 class WorkerLostError(WorkerError):

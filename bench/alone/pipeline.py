@@ -22,9 +22,11 @@ import redis.asyncio
 
 from bus import open_bus
 from bus.bus import Bus
-from workers.context import Context, Emits
-from workers.pipeline import Outputs, Pipeline, Step
-from workers.sequence import run_steps
+from bus.execution import Execution
+from workers.context import Context
+from workers.pipeline import Pipeline, Step
+from workers.run import BusRun
+from workers.runner import run_steps
 
 CONTENDERS: Final = ("tailrace", "xadd-awaited")
 TOKENS: Final = 20
@@ -46,7 +48,7 @@ def prepare() -> str:
     return digest.hexdigest()
 
 
-async def answer(context: Context, _outputs: Outputs) -> str:
+async def answer(context: Context) -> str:
     prepare()
     await context.progress(0.2, "asking the model")
     for number in range(TOKENS):
@@ -55,24 +57,20 @@ async def answer(context: Context, _outputs: Outputs) -> str:
     return "done"
 
 
-class Discarding:
-    async def emit(
-        self, event_type: str, data: Any = None, *, step: str | None = None, meta: dict[str, Any] | None = None
-    ) -> None:
+class Discarding(BusRun):
+    async def emit(self, event_type: str, data: Any = None, *, step: str | None = None) -> None:
         pass
 
 
-class AwaitingEach:
+class AwaitingEach(BusRun):
     """As it is written by hand: an awaited XADD for every event."""
 
-    def __init__(self, client: redis.asyncio.Redis, execution_id: str) -> None:
+    def __init__(self, bus: Bus, execution: Execution, client: redis.asyncio.Redis) -> None:
+        super().__init__(bus, execution)
         self._client = client
-        self._key = f"{execution_id}:by-hand"
+        self._key = f"{execution.id}:by-hand"
 
-    async def emit(
-        self, event_type: str, data: Any = None, *, step: str | None = None, meta: dict[str, Any] | None = None
-    ) -> None:
-        del meta
+    async def emit(self, event_type: str, data: Any = None, *, step: str | None = None) -> None:
         shown = orjson.dumps({"type": event_type, "step": step, "data": data})
         await self._client.xadd(self._key, {"d": shown}, maxlen=100_000)
 
@@ -81,16 +79,12 @@ async def seconds_of(bus: Bus, pipeline: Pipeline, client: redis.asyncio.Redis, 
     """Wall-clock and CPU of one execution, from taking its lease until its ending is in the log."""
     clock, cpu = time.perf_counter(), time.process_time()
     async with bus.execution() as execution:
-        emits: Emits = Discarding()
+        run: BusRun = Discarding(bus, execution)
         if contender == "tailrace":
-            emits = execution
+            run = BusRun(bus, execution)
         elif contender == "xadd-awaited":
-            emits = AwaitingEach(client, execution.id)
-
-        async def store(step: str, packed: bytes) -> None:
-            await bus.checkpoints.store(execution.id, step, packed, fence=execution.fence)
-
-        await run_steps(pipeline, Context(execution.id, {}, execution.attempt, emits), store)
+            run = AwaitingEach(bus, execution, client)
+        await run_steps(pipeline, run, {})
     return time.perf_counter() - clock, time.process_time() - cpu
 
 

@@ -1,14 +1,20 @@
 -- Store what a step gave, in one step with its time to live, and only for whoever runs the execution now.
 --
 -- KEYS  1 meta  2 checkpoints
--- ARGV  1 fence   2 live TTL, seconds   3 step   4 msgpack of its output
+-- ARGV  1 fence   2 live TTL, seconds   3 field   4 its msgpack   5 most bytes of all fields   6 field to forget ('' for none)
 -- Reply 1
--- Errors  CLOSED <terminal id> · FENCED <current fence>
+-- Errors  CLOSED <terminal id> · FENCED <current fence> · FULL <bytes it would take>
+local SIZE = '\31bytes'
 local state = redis.call('HMGET', KEYS[1], 'terminal', 'fence')
 if state[1] then return redis.error_reply('CLOSED ' .. state[1]) end
 if state[2] and tonumber(ARGV[1]) < tonumber(state[2]) then
   return redis.error_reply('FENCED ' .. state[2])
 end
-redis.call('HSET', KEYS[2], ARGV[3], ARGV[4])
+local size = tonumber(redis.call('HGET', KEYS[2], SIZE)) or 0
+size = size + #ARGV[4] - redis.call('HSTRLEN', KEYS[2], ARGV[3])
+if ARGV[6] ~= '' then size = size - redis.call('HSTRLEN', KEYS[2], ARGV[6]) end
+if size > tonumber(ARGV[5]) then return redis.error_reply('FULL ' .. size) end
+redis.call('HSET', KEYS[2], ARGV[3], ARGV[4], SIZE, size)
+if ARGV[6] ~= '' then redis.call('HDEL', KEYS[2], ARGV[6]) end
 redis.call('EXPIRE', KEYS[2], ARGV[2])
 return 1

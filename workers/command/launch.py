@@ -17,7 +17,9 @@ from .errors import (
 )
 
 
-def launch(argv: Sequence[str], *, cwd: str | None, env: Mapping[str, str] | None) -> subprocess.Popen[bytes]:
+def launch(
+    argv: Sequence[str], *, cwd: str | None, env: Mapping[str, str] | None, pass_fds: Sequence[int] = ()
+) -> subprocess.Popen[bytes]:
     """Start `argv` in a session of its own, its output in pipes. Raises a `CommandError`."""
     environment = {"PYTHONUNBUFFERED": "1", **(os.environ if env is None else env)}
     _check_argv(argv)
@@ -34,6 +36,7 @@ def launch(argv: Sequence[str], *, cwd: str | None, env: Mapping[str, str] | Non
             stderr=subprocess.PIPE,
             bufsize=0,
             start_new_session=True,
+            pass_fds=pass_fds,
         )
     except OSError as error:
         raise _explained(error, argv[0], cwd, environment) from error

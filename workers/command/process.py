@@ -56,13 +56,14 @@ async def start(
     max_line_bytes: int = 65_536,
     max_buffered_bytes: int = 262_144,
     grace_seconds: float = GRACE_SECONDS,
+    pass_fds: Sequence[int] = (),
 ) -> Process:
     """Run `argv` in a process group (and session) of its own, with nothing on its standard input.
 
     `env` is its whole environment; None gives it the worker's own. PYTHONUNBUFFERED=1 is added unless it is set:
     Python buffers what goes into a pipe, and its lines would come late. `max_line_bytes` is the longest `Line`,
     `max_buffered_bytes` about what is held of lines that nobody has taken yet, `grace_seconds` what leaving the
-    `async with` block leaves the group to end by itself.
+    `async with` block leaves the group to end by itself, `pass_fds` what it inherits beside its output.
 
     Raises a `CommandError` if the program cannot be started.
     """
@@ -73,7 +74,7 @@ async def start(
         "stdout": Splitter("stdout", max_line_bytes),
         "stderr": Splitter("stderr", max_line_bytes),
     }
-    popen = launch(argv, cwd=cwd, env=env)
+    popen = launch(argv, cwd=cwd, env=env, pass_fds=pass_fds)
     output = Output(_pipes(popen), max_buffered_bytes)
     try:
         return Process(popen, output, splitters, grace_seconds)

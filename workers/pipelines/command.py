@@ -13,8 +13,8 @@ from bus.bus import Bus
 from workers.command.lines import Line
 from workers.command.process import Exit, start
 from workers.context import Context
-from workers.pipeline import Outputs, Pipeline, Step
-from workers.sequence import run_pipeline
+from workers.pipeline import Pipeline, Step
+from workers.runner import run_pipeline
 
 STEP: Final = "command"
 
@@ -50,7 +50,7 @@ class CommandFailedError(Exception):
         self.details["duration_seconds"] = round(end.duration_seconds, 6)
 
 
-async def run_program(ctx: Context, _outputs: Outputs) -> dict[str, Any]:
+async def run_program(ctx: Context) -> dict[str, Any]:
     return await _run(ctx, _ignore)
 
 
@@ -78,7 +78,7 @@ async def run_command(
     """
     given = CommandInput.model_construct(argv=list(argv), cwd=cwd, env=None if env is None else dict(env))
 
-    async def run(ctx: Context, _outputs: Outputs) -> dict[str, Any]:
+    async def run(ctx: Context) -> dict[str, Any]:
         return await _run(ctx, on_line or _ignore)
 
     async with bus.execution(execution_id, pipeline=COMMAND.name) as execution:

@@ -17,7 +17,8 @@ from workers.document.keywords import keywords
 from workers.document.statistics import statistics
 from workers.document.summary import summarize
 from workers.document.tokens import tokens
-from workers.pipeline import Outputs, Pipeline, Step
+from workers.outputs import Outputs
+from workers.pipeline import Pipeline, Step
 
 CHUNK_WORDS: Final = 200
 OVERLAP_WORDS: Final = 20
@@ -45,8 +46,9 @@ class DocumentInput(BaseModel):
         return value
 
 
-async def extract_text(ctx: Context, _outputs: Outputs) -> dict[str, Any]:
-    document = await _document(ctx)
+async def extract_text(ctx: Context, given: DocumentInput) -> dict[str, Any]:
+    """Reads a text, Markdown, HTML or PDF file."""
+    document = await _document(ctx, given)
     await ctx.progress(1.0, f"read {document.size_bytes} bytes")
     return {
         "kind": document.kind,
@@ -57,19 +59,21 @@ async def extract_text(ctx: Context, _outputs: Outputs) -> dict[str, Any]:
     }
 
 
-async def chunk_text(ctx: Context, _outputs: Outputs) -> dict[str, Any]:
-    text = (await _document(ctx)).text
+async def chunk_text(ctx: Context, given: DocumentInput) -> dict[str, Any]:
+    """Cuts its text into overlapping chunks."""
+    text = (await _document(ctx, given)).text
     chunks = await asyncio.to_thread(chunk, text, max_words=CHUNK_WORDS, overlap_words=OVERLAP_WORDS)
     for number, each in enumerate(chunks, start=1):
         await ctx.emit("document.chunk", _without_text(each))
         if number * 100 // len(chunks) != (number - 1) * 100 // len(chunks):
             await ctx.progress(number / len(chunks), f"chunk {number} of {len(chunks)}")
-        await _pace(ctx)
+        await _pace(given)
     return {"chunks": len(chunks), "max_words": CHUNK_WORDS, "overlap_words": OVERLAP_WORDS}
 
 
-async def analyse(ctx: Context, _outputs: Outputs) -> dict[str, Any]:
-    text = (await _document(ctx)).text
+async def analyse(ctx: Context, given: DocumentInput) -> dict[str, Any]:
+    """Counts, and finds the keywords."""
+    text = (await _document(ctx, given)).text
     figures = asdict(await asyncio.to_thread(statistics, text))
     for name, value in figures.items():
         await ctx.metric(name, value)
@@ -79,17 +83,19 @@ async def analyse(ctx: Context, _outputs: Outputs) -> dict[str, Any]:
     return {"statistics": figures, "keywords": [asdict(keyword) for keyword in found]}
 
 
-async def summarize_text(ctx: Context, outputs: Outputs) -> dict[str, Any]:
-    text = (await _document(ctx)).text
+async def summarize_text(ctx: Context, given: DocumentInput, outputs: Outputs) -> dict[str, Any]:
+    """Streams a summary as a model would; gives it beside what the steps before found."""
+    text = (await _document(ctx, given)).text
     sentences = await asyncio.to_thread(summarize, text, sentences=SUMMARY_SENTENCES, max_words=SUMMARY_WORDS)
     summary = " ".join(sentences)
-    given = 0
+    streamed = 0
     for token in tokens(summary):
         await ctx.token(token)
-        given += 1
-        await _pace(ctx)
-    await ctx.progress(1.0, f"{given} tokens")
-    return {**outputs["extract"], **outputs["chunk"], **outputs["analyse"], "summary": summary}
+        streamed += 1
+        await _pace(given)
+    await ctx.progress(1.0, f"{streamed} tokens")
+    found = [output for output in outputs.values() if isinstance(output, dict)]
+    return {**{name: value for output in found for name, value in output.items()}, "summary": summary}
 
 
 DOCUMENT: Final = Pipeline(
@@ -104,25 +110,25 @@ DOCUMENT: Final = Pipeline(
 )
 
 
-async def _document(ctx: Context) -> Document:
+async def _document(ctx: Context, given: DocumentInput) -> Document:
     """The file, read once an attempt: its text may be far larger than what a step's output can hold."""
     if "document" not in ctx.memory:
-        ctx.memory["document"] = await _extracted(ctx)
+        ctx.memory["document"] = await _extracted(ctx, given)
     document: Document = ctx.memory["document"]
     return document
 
 
-async def _extracted(ctx: Context) -> Document:
+async def _extracted(ctx: Context, given: DocumentInput) -> Document:
     def on_page(done: int, pages: int) -> None:
         # Cancelling does not reach into a thread, but this does: it is refused once the attempt has ended.
         ctx.from_thread(ctx.progress, done / pages, f"page {done} of {pages}")
 
-    return await asyncio.to_thread(extract, Path(ctx.input.path), on_page=on_page)
+    return await asyncio.to_thread(extract, Path(given.path), on_page=on_page)
 
 
-async def _pace(ctx: Context) -> None:
+async def _pace(given: DocumentInput) -> None:
     # Also when it is 0: a book has thousands of chunks, and others use this loop too.
-    await asyncio.sleep(ctx.input.pace_ms / 1000)
+    await asyncio.sleep(given.pace_ms / 1000)
 
 
 def _without_text(each: Chunk) -> dict[str, Any]:

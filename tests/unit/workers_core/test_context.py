@@ -6,9 +6,11 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from bus.errors import InvalidEventError
-from tests.unit.workers_core.fakes import RecordedEvents, context_of
+from bus.checkpoints import pack
+from bus.errors import InvalidEventError, InvalidInputError
+from tests.unit.workers_core.fakes import RecordedRun, context_of
 from workers.context import Context
+from workers.plain_context import PlainContext
 
 pytestmark = pytest.mark.anyio
 
@@ -34,29 +36,29 @@ Says = Callable[[Context], Awaitable[None]]
     ],
 )
 async def test_what_a_step_says_becomes_an_event_that_names_the_step(say: Says, expected: tuple[str, object]) -> None:
-    events = RecordedEvents()
-    await say(context_of(events).in_step("fetch"))
-    assert events.events == [(*expected, "fetch")]
+    run = RecordedRun()
+    await say(context_of(run))
+    assert run.events == [(*expected, "fetch")]
 
 
 async def test_progress_may_be_off_by_what_sums_of_floats_are_off_by() -> None:
-    events = RecordedEvents()
-    await context_of(events).progress(1.0000000001)
-    await context_of(events).progress(-1e-12)
-    assert [data for _, data, _ in events.events] == [{"progress": 1.0}, {"progress": 0.0}]
+    run = RecordedRun()
+    await context_of(run).progress(1.0000000001)
+    await context_of(run).progress(-1e-12)
+    assert [data for _, data, _ in run.events] == [{"progress": 1.0}, {"progress": 0.0}]
 
 
 @pytest.mark.parametrize("fraction", [50, -0.1, 1.01, math.nan, math.inf])
 async def test_progress_that_is_no_fraction_is_refused_with_the_range(fraction: float) -> None:
-    events = RecordedEvents()
+    run = RecordedRun()
     with pytest.raises(ValueError, match=r"fraction is .*: progress goes from 0 to 1"):
-        await context_of(events).progress(fraction)
-    assert not events.events
+        await context_of(run).progress(fraction)
+    assert not run.events
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 async def test_figures_that_json_cannot_carry_are_refused(value: float) -> None:
-    ctx = context_of(RecordedEvents())
+    ctx = context_of(RecordedRun())
     with pytest.raises(ValueError, match="'time' must be finite"):
         await ctx.metric("time", value)
     with pytest.raises(ValueError, match="'sources' must be finite"):
@@ -64,22 +66,22 @@ async def test_figures_that_json_cannot_carry_are_refused(value: float) -> None:
 
 
 async def test_a_token_without_text_is_no_event() -> None:
-    events = RecordedEvents()
-    await context_of(events).token("")
-    assert not events.events
+    run = RecordedRun()
+    await context_of(run).token("")
+    assert not run.events
 
 
 @pytest.mark.parametrize("event_type", ["execution.completed", "execution.started", "execution.cancelled"])
 async def test_a_step_cannot_write_the_life_cycle(event_type: str) -> None:
-    events = RecordedEvents()
+    run = RecordedRun()
     with pytest.raises(InvalidEventError, match="appended by the worker"):
-        await context_of(events).emit(event_type)
-    assert not events.events
+        await context_of(run).emit(event_type)
+    assert not run.events
 
 
 async def test_a_plain_function_speaks_from_its_thread_and_hears_the_refusal() -> None:
-    events = RecordedEvents()
-    ctx = context_of(events).in_step("plain")
+    run = RecordedRun()
+    ctx = context_of(run, step="plain")
 
     def work() -> None:
         ctx.from_thread(ctx.progress, 0.5, message="half")
@@ -87,10 +89,55 @@ async def test_a_plain_function_speaks_from_its_thread_and_hears_the_refusal() -
 
     with pytest.raises(ValueError, match="fraction"):
         await asyncio.to_thread(work)
-    assert events.events == [("step.progress", {"progress": 0.5, "message": "half"}, "plain")]
+    assert run.events == [("step.progress", {"progress": 0.5, "message": "half"}, "plain")]
 
 
-async def test_steps_share_their_memory() -> None:
-    ctx = context_of(RecordedEvents())
-    ctx.in_step("one").memory["text"] = "long"
-    assert ctx.in_step("two").memory == {"text": "long"}
+async def test_from_thread_in_the_loops_own_thread_is_refused_instead_of_hanging() -> None:
+    ctx = context_of(RecordedRun())
+    with pytest.raises(RuntimeError, match="an async one awaits"):
+        ctx.from_thread(ctx.progress, 0.5)
+
+
+async def test_the_plain_context_says_the_same_without_await() -> None:
+    awaited, plain = RecordedRun(), RecordedRun()
+    ctx = context_of(awaited)
+    await ctx.progress(0.5, "half")
+    await ctx.token("a")
+    await ctx.log("line", level="warning")
+    await ctx.metric("words", 3, "1")
+    await ctx.quality("sources", 1.0, passed=True)
+    await ctx.emit("custom.x", {"a": 1})
+    await ctx.checkpoint({"page": 3})
+
+    def work(ctx: PlainContext) -> None:
+        ctx.progress(0.5, "half")
+        ctx.token("a")
+        ctx.log("line", level="warning")
+        ctx.metric("words", 3, "1")
+        ctx.quality("sources", 1.0, passed=True)
+        ctx.emit("custom.x", {"a": 1})
+        ctx.checkpoint({"page": 3})
+
+    await asyncio.to_thread(work, PlainContext(context_of(plain)))
+    assert plain.events == awaited.events
+    assert plain.states == awaited.states == {"fetch": {"page": 3}}
+
+
+def test_the_plain_context_has_every_call_of_the_other() -> None:
+    """No call is forgotten when one is added."""
+    calls = {name for name in vars(Context) if not name.startswith("_")} - {"backing", "loop", "asked", "from_thread"}
+    assert {name for name in vars(PlainContext) if not name.startswith("_")} == calls
+
+
+async def test_a_state_is_kept_before_it_is_told() -> None:
+    run = RecordedRun()
+    await context_of(run).checkpoint({"page": 3})
+    assert run.states == {"fetch": {"page": 3}}
+    assert run.types == ["checkpoint.saved"]
+    assert run.data_of("checkpoint.saved") == {"bytes": len(pack({"page": 3}))}
+
+
+@pytest.mark.parametrize("state", [object(), b"x" * (1024 * 1024 + 1)], ids=["object", "too large"])
+async def test_a_state_that_cannot_be_kept_is_refused_with_the_field(state: object) -> None:
+    with pytest.raises(InvalidInputError, match=r"state: (cannot be stored|has 1048582 bytes)"):
+        await context_of(RecordedRun()).checkpoint(state)

@@ -4,10 +4,9 @@ import pytest
 
 from workers import Pipeline, PipelineUnknownError, PipelineWithheldError, Registry, Step, built_in
 from workers.context import Context
-from workers.pipeline import Outputs
 
 
-async def nothing(_ctx: Context, _outputs: Outputs) -> None:
+async def nothing(_ctx: Context) -> None:
     pass
 
 
@@ -36,7 +35,7 @@ def test_programs_run_only_where_the_operator_allows_it() -> None:
     with pytest.raises(PipelineWithheldError, match=r"--allow-command"):
         built_in(allow_command=False).get("command")
     assert built_in(allow_command=True).get("command").name == "command"
-    assert built_in(allow_command=False).names == ["document"]
+    assert built_in(allow_command=False).names == ["document", "pipeline"]
 
 
 def test_a_program_is_never_begun_twice() -> None:

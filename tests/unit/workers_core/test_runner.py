@@ -6,26 +6,22 @@ import sys
 import threading
 from typing import Any
 
-import msgpack
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
 from bus.errors import FenceStaleError
-from tests.unit.workers_core.fakes import RecordedEvents, context_of
+from tests.unit.workers_core.fakes import RecordedRun
 from workers.context import Context
 from workers.errors import InputInvalidError, OutputInvalidError, StepExitedError
-from workers.pipeline import Outputs, Pipeline, Step, StepFunction
-from workers.sequence import MAX_SHOWN_BYTES, checked_input, run_steps
+from workers.kept import MAX_SHOWN_BYTES
+from workers.outputs import Outputs
+from workers.pipeline import Pipeline, Step, StepFunction
+from workers.runner import checked_input, run_steps
 
 pytestmark = pytest.mark.anyio
 
 
-class Stored(dict[str, Any]):
-    async def __call__(self, step: str, packed: bytes) -> None:
-        self[step] = msgpack.unpackb(packed)
-
-
-async def one(ctx: Context, _outputs: Outputs) -> dict[str, int]:
+async def one(ctx: Context) -> dict[str, int]:
     await ctx.log("one")
     return {"n": 1}
 
@@ -35,37 +31,35 @@ def two(_ctx: Context, outputs: Outputs) -> int:
     return n + 1
 
 
-async def run(*functions: StepFunction, events: RecordedEvents | None = None, stored: Stored | None = None) -> Any:
+async def run(*functions: StepFunction, on: RecordedRun | None = None) -> Any:
     steps = tuple(Step(getattr(each, "__name__", "step"), each) for each in functions)
-    return await run_steps(
-        Pipeline("p", steps), context_of(events or RecordedEvents()), Stored() if stored is None else stored
-    )
+    return await run_steps(Pipeline("p", steps), on or RecordedRun(), {})
 
 
 def giving(output: object) -> StepFunction:
-    async def step(_ctx: Context, _outputs: Outputs) -> object:
+    async def step(_ctx: Context) -> object:
         return output
 
     return step
 
 
 async def test_steps_run_in_order_and_the_last_output_is_the_result() -> None:
-    events, stored = RecordedEvents(), Stored()
-    assert await run(one, two, events=events, stored=stored) == 2
-    assert [(each, step) for each, _, step in events.events] == [
+    on = RecordedRun()
+    assert await run(one, two, on=on) == 2
+    assert [(each, step) for each, _, step in on.events] == [
         ("step.started", "one"),
         ("log", "one"),
         ("step.completed", "one"),
         ("step.started", "two"),
         ("step.completed", "two"),
     ]
-    assert stored == {"one": {"n": 1}, "two": 2}
+    assert on.outputs == {"one": {"n": 1}, "two": 2}
 
 
 async def test_a_completed_step_tells_its_output_and_how_long_it_took() -> None:
-    events = RecordedEvents()
-    await run(one, events=events)
-    data = events.data_of("step.completed")
+    on = RecordedRun()
+    await run(one, on=on)
+    data = on.data_of("step.completed")
     assert data["output"] == {"n": 1}
     assert 0 <= data["duration_seconds"] < 60
 
@@ -78,7 +72,7 @@ async def test_a_plain_function_runs_outside_the_event_loops_thread() -> None:
 
 
 async def test_a_lambda_around_an_async_function_is_awaited() -> None:
-    assert await run(lambda ctx, _outputs: one(ctx, {"wrapped": True})) == {"n": 1}
+    assert await run(lambda ctx, _outputs: one(ctx)) == {"n": 1}
 
 
 async def test_a_partial_of_an_async_function_is_async() -> None:
@@ -87,18 +81,19 @@ async def test_a_partial_of_an_async_function_is_async() -> None:
 
 async def test_an_output_is_kept_before_its_step_is_called_completed() -> None:
     """Who reads step.completed may rely on the checkpoint."""
-    events = RecordedEvents()
-    seen: list[list[str]] = []
 
-    async def store(_step: str, _packed: bytes) -> None:
-        seen.append(list(events.types))
+    class Looking(RecordedRun):
+        async def keep_output(self, step: str, packed: bytes) -> None:
+            assert self.types == ["step.started", "log"]
+            await super().keep_output(step, packed)
 
-    await run_steps(Pipeline("p", (Step("one", one),)), context_of(events), store)
-    assert seen == [["step.started", "log"]]
+    on = Looking()
+    await run(one, on=on)
+    assert on.outputs == {"one": {"n": 1}}
 
 
 async def test_what_a_step_raises_is_stated_and_no_further_step_runs() -> None:
-    events = RecordedEvents()
+    on = RecordedRun()
 
     class OddError(Exception):
         code = "odd"
@@ -108,21 +103,21 @@ async def test_what_a_step_raises_is_stated_and_no_further_step_runs() -> None:
         raise OddError("it went wrong")
 
     with pytest.raises(OddError):
-        await run(fails, one, events=events)
-    assert events.types == ["step.started", "step.failed"]
-    failed = events.data_of("step.failed")
+        await run(fails, one, on=on)
+    assert on.types == ["step.started", "step.failed"]
+    failed = on.data_of("step.failed")
     assert (failed["reason"], failed["message"], failed["where"]) == ("odd", "it went wrong", "here")
 
 
 async def test_an_exception_without_words_is_named_by_its_type() -> None:
-    events = RecordedEvents()
+    on = RecordedRun()
 
     def fails(_ctx: Context, _outputs: Outputs) -> None:
         raise KeyError
 
     with pytest.raises(KeyError):
-        await run(fails, events=events)
-    assert events.data_of("step.failed")["message"] == "KeyError"
+        await run(fails, on=on)
+    assert on.data_of("step.failed")["message"] == "KeyError"
 
 
 async def test_a_step_that_exits_fails_and_does_not_end_the_worker() -> None:
@@ -157,10 +152,10 @@ async def test_stop_iteration_from_a_thread_fails_the_step_instead_of_hanging_it
     ids=["object", "huge number", "half a character", "too large"],
 )
 async def test_an_output_that_cannot_be_kept_fails_its_step_with_the_cure(output: object, problem: str) -> None:
-    events = RecordedEvents()
+    on = RecordedRun()
     with pytest.raises(OutputInvalidError, match=problem):
-        await run(giving(output), events=events)
-    assert events.data_of("step.failed")["reason"] == "invalid_output"
+        await run(giving(output), on=on)
+    assert on.data_of("step.failed")["reason"] == "invalid_output"
 
 
 async def test_an_output_that_contains_itself_fails_its_step() -> None:
@@ -191,29 +186,29 @@ async def test_models_and_dataclasses_become_dicts_for_the_next_step_too() -> No
 
 @pytest.mark.parametrize("output", ["x" * MAX_SHOWN_BYTES, b"bytes"], ids=["large", "not JSON"])
 async def test_an_output_that_is_not_for_the_log_is_kept_and_named_instead(output: object) -> None:
-    events, stored = RecordedEvents(), Stored()
-    result = await run(giving(output), events=events, stored=stored)
-    assert stored == {"step": output}
+    on = RecordedRun()
+    result = await run(giving(output), on=on)
+    assert on.outputs == {"step": output}
     assert result["output_of"] == "step"
-    assert events.data_of("step.completed")["output_bytes"] == result["output_bytes"]
-    assert "output" not in events.data_of("step.completed")
+    assert on.data_of("step.completed")["output_bytes"] == result["output_bytes"]
+    assert "output" not in on.data_of("step.completed")
 
 
 async def test_a_step_without_output_says_nothing_of_one() -> None:
-    events = RecordedEvents()
-    assert await run(giving(None), events=events) == {}
-    assert set(events.data_of("step.completed")) == {"duration_seconds"}
+    on = RecordedRun()
+    assert await run(giving(None), on=on) == {}
+    assert set(on.data_of("step.completed")) == {"duration_seconds"}
 
 
 async def test_being_fenced_off_is_not_the_steps_failure() -> None:
-    events = RecordedEvents()
+    class Fenced(RecordedRun):
+        async def keep_output(self, step: str, packed: bytes) -> None:
+            raise FenceStaleError(f"{self.id}.{step}.{len(packed)}", 1, 2)
 
-    async def store(_step: str, _packed: bytes) -> None:
-        raise FenceStaleError("run-1", 1, 2)
-
+    on = Fenced()
     with pytest.raises(FenceStaleError):
-        await run_steps(Pipeline("p", (Step("one", one),)), context_of(events), store)
-    assert "step.failed" not in events.types
+        await run(one, on=on)
+    assert "step.failed" not in on.types
 
 
 class Given(BaseModel):

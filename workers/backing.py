@@ -1,0 +1,35 @@
+"""What stands behind a step's context: the worker itself, or a pipe to it from the step's own process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What somebody answered; ``by`` is who, if that is known."""
+
+    data: Any
+    by: str | None = None
+
+
+class Backing(Protocol):
+    """Raises StepOverError once the step's try is over: a thread that outlives its timeout is heard by nobody."""
+
+    async def emit(self, event_type: str, data: Any) -> None:
+        """Raises InvalidEventError."""
+
+    async def save(self, packed: bytes) -> None:
+        """Keep the step's own state, in place of the one before."""
+
+    async def open_question(self, ask: str, question: Any, schema: dict[str, Any] | None) -> Answer | None:
+        """State it, if that was not done before; the answer that was accepted before, if there is one."""
+
+    async def next_answer(self, ask: str) -> Answer:
+        """Wait for what somebody answers, as long as it takes."""
+
+    async def reject(self, ask: str, answer: Answer, problems: list[str]) -> None: ...
+
+    async def resolve(self, ask: str, answer: Answer) -> None:
+        """Keep the answer, so that nobody is asked again."""

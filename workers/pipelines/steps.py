@@ -1,0 +1,109 @@
+"""The steps that any pipeline from JSON may use: none of them changes anything, or reaches another machine."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from workers.condition import Condition, value_at
+from workers.context import Context, Level
+from workers.outputs import Outputs
+from workers.pipelines.document import analyse, chunk_text, extract_text, summarize_text
+from workers.step_registry import StepRegistry
+
+MAX_TEXT_CHARS: Final = 4096
+TICK_SECONDS: Final = 1.0
+# A pattern that backtracks for ever would stop the worker, and everybody's executions with it.
+_REFUSED_IN_SCHEMAS: Final = ("pattern", "patternProperties", "$dynamicRef")
+
+Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT_CHARS)]
+
+
+class _Options(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class LogOptions(_Options):
+    text: Text
+    level: Level = "info"
+
+
+class WaitOptions(_Options):
+    seconds: float = Field(ge=0, le=3600, allow_inf_nan=False)
+
+
+class CheckOptions(_Options):
+    """``condition`` says whether the check is passed; ``score`` is a path to a number to tell beside that."""
+
+    condition: Condition
+    score: str | None = Field(None, max_length=MAX_TEXT_CHARS)
+
+
+class AskOptions(_Options):
+    question: Text
+    schema_: dict[str, Any] | None = Field(None, alias="schema")
+
+    @field_validator("schema_")
+    @classmethod
+    def _harmless(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        for name in _members(value):
+            if name in _REFUSED_IN_SCHEMAS:
+                raise ValueError(f"must not use {name!r}: list the choices with 'enum' instead")
+        return value
+
+
+async def log(ctx: Context, options: LogOptions) -> None:
+    """Says a line."""
+    await ctx.log(options.text, level=options.level)
+
+
+async def wait(ctx: Context, options: WaitOptions) -> dict[str, float]:
+    """Waits, and tells each second."""
+    loop = asyncio.get_running_loop()
+    start = loop.time()
+    while (left := start + options.seconds - loop.time()) > 0:
+        await asyncio.sleep(min(left, TICK_SECONDS))
+        done = min(1.0, (loop.time() - start) / options.seconds)
+        await ctx.progress(done, f"{options.seconds * done:.0f} of {options.seconds:g} s")
+    return {"seconds": options.seconds}
+
+
+async def check(ctx: Context, outputs: Outputs, options: CheckOptions) -> dict[str, Any]:
+    """Judges the input or an output: tells a quality.check, and gives whether it is passed."""
+    passed = options.condition(ctx.input, outputs)
+    source = ctx.input if options.condition.step is None else outputs.get(options.condition.step)
+    found = value_at(source, options.condition.path if options.score is None else options.score)
+    score = float(found) if isinstance(found, int | float) else float(passed)
+    await ctx.quality(ctx.step, score, passed)
+    return {"passed": passed, "score": score}
+
+
+async def ask(ctx: Context, options: AskOptions) -> dict[str, Any]:
+    """Asks a person, and gives the answer."""
+    return {"answer": await ctx.ask(options.question, options.schema_)}
+
+
+STEPS: Final = StepRegistry()
+STEPS.add("log", log)
+STEPS.add("wait", wait)
+STEPS.add("check", check)
+STEPS.add("ask", ask)
+STEPS.add("document.extract", extract_text)
+STEPS.add("document.chunk", chunk_text)
+STEPS.add("document.analyse", analyse)
+STEPS.add("document.summarize", summarize_text)
+
+
+def _members(value: Any) -> list[str]:
+    names: list[str] = []
+    parts = [value]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, dict):
+            names += part
+            parts += part.values()
+        elif isinstance(part, list):
+            parts += part
+    return names

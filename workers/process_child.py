@@ -1,0 +1,184 @@
+"""The process of a step, from inside: take the order, call the function, say what it gave.
+
+The function has the main thread. Another thread talks to the worker, and ends this process when the worker is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import multiprocessing.spawn
+import os
+import pickle
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Coroutine
+from typing import Any, Final, TypeVar
+
+import msgpack
+
+from bus.checkpoints import pack
+from bus.errors import InvalidInputError
+from bus.event import encode_json
+from bus.execution import failure_of
+from workers.backing import Answer
+from workers.channel import Channel
+from workers.context import Context
+from workers.errors import OutputInvalidError, StepExitedError, StepInputInvalidError
+from workers.parameters import Parameters
+from workers.step_call import prepared
+from workers.step_order import StepOrder
+
+MAX_EVENT_BYTES: Final = 2 * 1024 * 1024
+T = TypeVar("T")
+
+
+class Worker:
+    """The worker at the other end of the socket, as its step's backing; may be called from any thread and loop."""
+
+    def __init__(self, connected: socket.socket) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._replies: dict[int, asyncio.Future[Any]] = {}
+        self._number = 0
+        threading.Thread(target=self._run, name="worker", daemon=True).start()
+        self._channel = self.wait(self._open(connected))
+
+    def wait(self, call: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(call, self.loop).result()
+
+    def order(self) -> StepOrder:
+        multiprocessing.spawn.prepare(pickle.loads(self.wait(self._taken())))  # noqa: S301 - from the worker that started us
+        order: StepOrder = pickle.loads(self.wait(self._taken()))  # noqa: S301 - from the worker that started us
+        asyncio.run_coroutine_threadsafe(self._listen(), self.loop)
+        return order
+
+    def done(self, packed: bytes) -> None:
+        self.wait(self._channel.send(["done", packed]))
+
+    def failed(self, error: BaseException) -> None:
+        for_good = isinstance(error, StepInputInvalidError | OutputInvalidError)
+        failure = msgpack.unpackb(msgpack.packb(failure_of(error), default=str), strict_map_key=False)
+        self.wait(self._channel.send(["failed", {"failure": failure, "may_retry": not for_good}]))
+
+    async def emit(self, event_type: str, data: Any) -> None:
+        is_json = not isinstance(data, bytes)
+        await self._call(
+            "emit", event_type, is_json, encode_json(data, limit_bytes=MAX_EVENT_BYTES) if is_json else data
+        )
+
+    async def save(self, packed: bytes) -> None:
+        await self._call("save", packed)
+
+    async def open_question(self, ask: str, question: Any, schema: dict[str, Any] | None) -> Answer | None:
+        kept = await self._call("open_question", ask, question, schema)
+        return None if kept is None else Answer(*kept)
+
+    async def next_answer(self, ask: str) -> Answer:
+        return Answer(*await self._call("next_answer", ask))
+
+    async def reject(self, ask: str, answer: Answer, problems: list[str]) -> None:
+        await self._call("reject", ask, answer.data, answer.by, problems)
+
+    async def resolve(self, ask: str, answer: Answer) -> None:
+        await self._call("resolve", ask, answer.data, answer.by)
+
+    async def _call(self, name: str, *arguments: Any) -> Any:
+        # The step has a loop of its own when it is async.
+        asked = asyncio.run_coroutine_threadsafe(self._asked(name, arguments), self.loop)
+        return await asyncio.wrap_future(asked)
+
+    async def _asked(self, name: str, arguments: tuple[Any, ...]) -> Any:
+        self._number += 1
+        number = self._number
+        reply = self._replies[number] = self.loop.create_future()
+        try:
+            message = msgpack.packb([number, name, *arguments])
+        except (TypeError, ValueError) as error:
+            raise InvalidInputError(name, f"cannot be sent ({error}); give what JSON can hold") from None
+        await self._channel.send_bytes(message)
+        try:
+            return await reply
+        finally:
+            self._replies.pop(number, None)
+
+    async def _open(self, connected: socket.socket) -> Channel:
+        return await Channel.over(connected)
+
+    async def _taken(self) -> bytes:
+        part = await self._channel.receive_bytes()
+        if part is None:
+            _end()
+        return part or b""
+
+    async def _listen(self) -> None:
+        while True:
+            match await self._channel.receive():
+                case [int(number), True, value]:
+                    self._settle(number, value, None)
+                case [int(number), False, [str(field), str(detail)]]:
+                    self._settle(number, None, InvalidInputError(field, detail))
+                case _:
+                    _end()
+
+    def _settle(self, number: int, value: Any, error: Exception | None) -> None:
+        reply = self._replies.get(number)
+        if reply is None or reply.done():
+            return
+        if error is None:
+            reply.set_result(value)
+        else:
+            reply.set_exception(error)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()
+
+
+def main(descriptor: int) -> None:
+    worker = Worker(socket.socket(fileno=descriptor))
+    step = "?"
+    try:
+        order = worker.order()
+        step = order.step
+        packed = _packed(step, _called(worker, order))
+    except SystemExit as error:
+        worker.failed(StepExitedError(step, error.code))
+    except BaseException as error:  # noqa: BLE001 - whatever it is, the worker must hear of it
+        worker.failed(error)
+    else:
+        worker.done(packed)
+    # The thread that talks to the worker would take our end for the worker's.
+    sys.stdout.flush()
+    sys.stderr.flush()
+
+
+def _called(worker: Worker, order: StepOrder) -> Any:
+    context = Context(
+        order.execution_id,
+        order.given,
+        order.attempt,
+        worker,
+        order.step,
+        restored=order.restored,
+        loop=worker.loop,
+    )
+    returned = prepared(order.run, Parameters.of(order.run), context, order.options, order.outputs)()
+    return asyncio.run(_awaited(returned)) if inspect.isawaitable(returned) else returned
+
+
+async def _awaited(returned: Any) -> Any:
+    return await returned
+
+
+def _packed(step: str, output: Any) -> bytes:
+    try:
+        return pack(output)
+    except InvalidInputError as error:
+        raise OutputInvalidError(step, error.detail) from None
+
+
+def _end() -> None:
+    """Nobody is left to work for: end this process and all that it started."""
+    os.killpg(os.getpgrp(), signal.SIGKILL)

@@ -1,0 +1,186 @@
+"""A step in a process of its own: killable, and its crash is not the worker's."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import multiprocessing.spawn
+import pickle
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import msgpack
+import orjson
+
+from bus.errors import InvalidInputError
+from workers.backing import Answer, Backing
+from workers.channel import Channel
+from workers.command.process import Exit, Process, start
+from workers.context import Context
+from workers.errors import StepInputInvalidError, StepOverError, StepProcessError, StepProcessLostError
+from workers.outputs import Outputs
+from workers.pipeline import Step
+from workers.step_order import StepOrder
+
+# Between SIGTERM and SIGKILL; and for a process that gave its output to end by itself.
+GRACE_SECONDS: Final = 2.0
+
+
+async def called_in_process(step: Step, context: Context, outputs: Outputs) -> Any:
+    """Run a step's function in a new process and return its output; its printed lines become ``log`` events.
+
+    Leaving early, by cancellation say, ends the process and all that it started. Raises StepProcessError for what the
+    function raises, StepProcessLostError when the process ends without a word.
+    """
+    order = StepOrder(
+        step.run,
+        step.name,
+        context.execution_id,
+        context.attempt,
+        context.input,
+        step.options,
+        dict(outputs),
+        context.restored,
+    )
+    async with _process(order) as (process, channel):
+        telling = asyncio.create_task(_tell_lines(process, context), name=f"lines:{step.name}")
+        try:
+            ending = await _served(channel, context.backing)
+            if ending is None:
+                raise StepProcessLostError(step.name, await _how_it_ended(process))
+            # What it printed stands before its end, as far as it ends soon.
+            await asyncio.wait([telling], timeout=GRACE_SECONDS)
+        finally:
+            telling.cancel()
+            await asyncio.wait([telling])
+    how, told = ending
+    if how == "failed":
+        raise StepProcessError(told["failure"], may_retry=told["may_retry"])
+    return msgpack.unpackb(told, strict_map_key=False)
+
+
+@contextlib.asynccontextmanager
+async def _process(order: StepOrder) -> AsyncIterator[tuple[Process, Channel]]:
+    packed = _packed(order)
+    ours, theirs = socket.socketpair()
+    with theirs:
+        entry = (
+            f"import sys; sys.path[:] = {sys.path!r}; from workers.process_child import main; main({theirs.fileno()})"
+        )
+        try:
+            process = await start(
+                [sys.executable, "-c", entry], grace_seconds=GRACE_SECONDS, pass_fds=[theirs.fileno()]
+            )
+        except BaseException:
+            ours.close()
+            raise
+    channel = await Channel.over(ours)
+    try:
+        async with process:
+            for part in packed:
+                # One that died at once is found dead by whoever reads.
+                with contextlib.suppress(OSError):
+                    await channel.send_bytes(part)
+            yield process, channel
+    finally:
+        channel.close()
+
+
+def _packed(order: StepOrder) -> tuple[bytes, bytes]:
+    """The preparation, which is what multiprocessing's own spawned processes get to find our modules, and the order."""
+    try:
+        told = pickle.dumps(order)
+    except Exception as error:
+        problem = f"its function, input and options cannot all be sent to another process ({error})"
+        raise StepInputInvalidError(order.step, problem) from error
+    preparation = multiprocessing.spawn.get_preparation_data(f"step {order.step}")
+    # A secret among processes of multiprocessing, which cannot be sent.
+    preparation.pop("authkey", None)
+    if b"__main__" not in told:
+        # Nothing of the main module is needed: it is not run again.
+        preparation = {name: value for name, value in preparation.items() if not name.startswith("init_main")}
+    return pickle.dumps(preparation), told
+
+
+async def _served(channel: Channel, backing: Backing) -> tuple[str, Any] | None:
+    """Do what the process asks for, until it says how it ended; None when it is gone."""
+    waiting: set[asyncio.Task[None]] = set()
+    try:
+        while True:
+            message = await channel.receive()
+            match message:
+                case ["done" | "failed" as how, told]:
+                    return how, told
+                case [int(number), "next_answer", str(ask)]:
+                    # The only call that waits for people; all others are done in order.
+                    task = asyncio.create_task(_answer(channel, backing, number, "next_answer", [ask]))
+                    waiting.add(task)
+                    task.add_done_callback(waiting.discard)
+                case [int(number), str(name), *arguments]:
+                    await _answer(channel, backing, number, name, arguments)
+                case _:
+                    return None
+    finally:
+        for task in waiting:
+            task.cancel()
+        if waiting:
+            await asyncio.wait(waiting)
+
+
+async def _answer(channel: Channel, backing: Backing, number: int, name: str, arguments: list[Any]) -> None:
+    try:
+        reply = [number, True, await _done(backing, name, arguments)]
+    except InvalidInputError as error:
+        reply = [number, False, [error.field, error.detail]]
+    except StepOverError:
+        return
+    with contextlib.suppress(OSError):
+        await channel.send(reply)
+
+
+async def _done(backing: Backing, name: str, arguments: list[Any]) -> Any:
+    match name, arguments:
+        case "emit", [str(event_type), bool(is_json), data]:
+            await backing.emit(event_type, orjson.loads(data) if is_json else data)
+        case "save", [bytes(packed)]:
+            await backing.save(packed)
+        case "open_question", [str(ask), question, schema]:
+            kept = await backing.open_question(ask, question, schema)
+            return None if kept is None else [kept.data, kept.by]
+        case "next_answer", [str(ask)]:
+            answer = await backing.next_answer(ask)
+            return [answer.data, answer.by]
+        case "reject", [str(ask), data, by, list(problems)]:
+            await backing.reject(ask, Answer(data, by), problems)
+        case "resolve", [str(ask), data, by]:
+            await backing.resolve(ask, Answer(data, by))
+        case _:
+            raise InvalidInputError("call", f"{name[:80]!r} is none that a step can make")
+    return None
+
+
+async def _tell_lines(process: Process, context: Context) -> None:
+    with contextlib.suppress(StepOverError):
+        async for line in process.lines():
+            await context.log(line.text, stream=line.stream)
+
+
+async def _how_it_ended(process: Process) -> str:
+    try:
+        async with asyncio.timeout(GRACE_SECONDS):
+            end = await process.wait()
+    except TimeoutError:
+        return "hung up"
+    return _told(end)
+
+
+def _told(end: Exit) -> str:
+    if end.signal is None:
+        return f"exited with code {end.code}"
+    try:
+        return f"was ended by {signal.Signals(end.signal).name}"
+    except ValueError:
+        return f"was ended by signal {end.signal}"
