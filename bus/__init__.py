@@ -25,6 +25,7 @@ from bus.errors import (
     LinkLostError,
     LogExhaustedError,
     PublishFailedError,
+    QueueFullError,
     ReplyError,
     TransitionRefusedError,
 )
@@ -66,6 +67,7 @@ __all__ = [
     "LogExhaustedError",
     "PublishFailedError",
     "Publisher",
+    "QueueFullError",
     "ReplyError",
     "Retention",
     "State",

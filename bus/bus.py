@@ -23,14 +23,14 @@ from bus.cursor import START, Cursor, parse
 from bus.deployment import Deployment, deployment_of
 from bus.embedded import EmbeddedServer, embedded_path, start_embedded
 from bus.entry import Entry, Gap
-from bus.errors import BusClosedError, BusUnavailableError, ReplyError
+from bus.errors import BusClosedError, BusUnavailableError, InvalidInputError, ReplyError
 from bus.event import check_execution_id, check_name, new_execution_id
 from bus.execution import Execution
 from bus.follow import follow
 from bus.healer import Healer
 from bus.heartbeat import Heartbeat
 from bus.index import Index
-from bus.jobs import Jobs, Submission
+from bus.jobs import Jobs
 from bus.keys import Keys
 from bus.lease import Leases
 from bus.line import Commands
@@ -38,6 +38,7 @@ from bus.log import Log
 from bus.publisher import Publisher
 from bus.settings import BusSettings
 from bus.state import State
+from bus.submission import Submission, check_delay_seconds, check_key, check_max_attempts, id_of_key
 from bus.tail.watch import Tail
 
 
@@ -69,8 +70,8 @@ class Bus:
         self.log.on_lifecycle = self.activity.appended
         self.leases = Leases(commands, self.keys, settings.retention, lease_seconds=settings.lease_seconds)
         self.checkpoints = Checkpoints(commands, self.keys, settings.retention)
-        self.jobs = Jobs(commands, self.log, self.keys, settings.retention)
         self.index = Index(commands, self.keys)
+        self.jobs = Jobs(commands, self.log, self.keys, settings.retention, self.index)
         self.heartbeat = Heartbeat(self.leases, self.index, counters)
         self.healer = Healer(
             name=self.name,
@@ -150,20 +151,41 @@ class Bus:
         given: dict[str, Any] | None = None,
         *,
         execution_id: str | None = None,
+        idempotency_key: str | None = None,
         queue: str = "default",
         tenant: str | None = None,
+        concurrency_key: str | None = None,
+        max_attempts: int | None = None,
+        delay_seconds: float = 0.0,
     ) -> str:
-        """Queue work for a worker and return the execution's id.
+        """Queue work for a worker, to be begun after ``delay_seconds``, and return the execution's id.
 
-        Submitting the same under the same id again changes nothing. Raises ExecutionExistsError when something else
-        has that id, InvalidEventError for an input that is no JSON or too large.
+        Submitting the same under the same id, or under the same idempotency key of a tenant, again changes nothing. Of
+        a tenant's executions with the same ``concurrency_key``, one is in flight at a time. ``max_attempts`` can only
+        lower what the pipeline allows.
+
+        Raises ExecutionExistsError when something else has that id or idempotency key, ConcurrencyConflictError,
+        QueueFullError, InvalidInputError, and InvalidEventError for an input that is no JSON or too large.
         """
-        chosen = self.new_execution_id() if execution_id is None else check_execution_id(execution_id)
         check_name(pipeline, field="pipeline")
         check_name(queue, field="queue")
-        await self.jobs.submit(
-            Submission(chosen, pipeline, given or {}, queue, tenant), ts=ts_of(time.time_ns() // 1_000_000)
+        if idempotency_key is not None:
+            if execution_id is not None:
+                raise InvalidInputError("idempotency_key", "stands for an execution_id: give one of the two")
+            chosen = id_of_key(tenant, check_key(idempotency_key, field="idempotency_key"))
+        else:
+            chosen = self.new_execution_id() if execution_id is None else check_execution_id(execution_id)
+        submission = Submission(
+            chosen,
+            pipeline,
+            given or {},
+            queue,
+            tenant,
+            None if concurrency_key is None else check_key(concurrency_key, field="concurrency_key"),
+            check_max_attempts(max_attempts),
+            check_delay_seconds(delay_seconds),
         )
+        await self.jobs.submit(submission, ts=ts_of(time.time_ns() // 1_000_000))
         return chosen
 
     async def follow(self, execution_id: str, after: Cursor | str = START) -> AsyncGenerator[Entry | Gap, None]:

@@ -17,6 +17,7 @@ BusError
 ├── LeaseLostError                        somebody else runs it now
 ├── ExecutionSoundError                   nothing is to be healed; carries the status
 ├── ConcurrencyConflictError              another of its concurrency key is in flight; carries its id
+├── QueueFullError                        too many jobs wait in it; carries how many
 ├── ControlTimeoutError                   asked, but the outcome did not come in time; carries the request
 ├── PublishFailedError                    gave up after retries; carries the true reason
 ├── BusClosedError                        used after close
@@ -145,6 +146,15 @@ class ConcurrencyConflictError(BusError):
         )
         self.concurrency_key = concurrency_key
         self.execution_id = execution_id
+
+
+class QueueFullError(BusError):
+    def __init__(self, queue: str, jobs: int) -> None:
+        super().__init__(
+            f"queue {queue!r} has {jobs} jobs, the most there can be; submit again when workers have done some"
+        )
+        self.queue = queue
+        self.jobs = jobs
 
 
 class ControlTimeoutError(BusError):

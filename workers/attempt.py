@@ -20,7 +20,8 @@ from bus.errors import (
 )
 from bus.event import CANCELLED
 from bus.execution import Execution
-from bus.jobs import Job, Submission
+from bus.queue import Job
+from bus.submission import Submission
 from workers.errors import InputInvalidError, WorkerLostError
 from workers.registry import Registry
 from workers.sequence import checked_input, run_pipeline
@@ -56,9 +57,9 @@ class Attempt:
         over = await self._tried(self.job.execution_id)
         try:
             if over:
-                await self._bus.jobs.acknowledge(self.job)
+                await self._bus.jobs.queues.acknowledge(self.job)
             elif self._stopped:
-                await self._bus.jobs.hand_back(self.job, self._consumer)
+                await self._bus.jobs.queues.hand_back(self.job, self._consumer)
         except BusError as error:
             # It comes again to whoever claims, who finds the execution as it is.
             logger.debug("execution %s: job not acknowledged: %s", self.job.execution_id, error)

@@ -11,8 +11,8 @@ from typing import Final
 
 from bus.bus import Bus
 from bus.errors import BusUnavailableError, ReplyError
-from bus.jobs import Job, Taken, UnusableJob
 from bus.line import Commands
+from bus.queue import Job, Taken, UnusableJob
 from bus.retry import Backoff
 from workers.attempt import ENDING_SECONDS, Attempt
 from workers.registry import Registry
@@ -119,7 +119,9 @@ class Worker:
         self._next_claim = now + CLAIM_SECONDS * (0.8 + 0.4 * random.random())
         for queue in self.settings.queues:
             for _ in range(CLAIM_STRETCHES):
-                taken, more = await self._bus.jobs.claim(queue, self.name, idle_seconds=self._idle_seconds, count=free)
+                taken, more = await self._bus.jobs.queues.claim(
+                    queue, self.name, idle_seconds=self._idle_seconds, count=free
+                )
                 if taken:
                     self._bus.counters.add("jobs_claimed", len(taken))
                     # There may be more of them: look again as soon as there is room.
@@ -131,20 +133,20 @@ class Worker:
 
     async def _take(self, free: int, line: Commands) -> list[Taken]:
         """New jobs of the first queue that has any; all of them wait on the first, whose jobs are the most urgent."""
-        jobs, (first, *others) = self._bus.jobs, self.settings.queues
+        queues, (first, *others) = self._bus.jobs.queues, self.settings.queues
         if others:
             for queue in self.settings.queues:
-                if taken := await jobs.take([queue], self.name, count=free):
+                if taken := await queues.take([queue], self.name, count=free):
                     return taken
-        return await jobs.take([first], self.name, count=free, block_ms=BLOCK_MS, line=line)
+        return await queues.take([first], self.name, count=free, block_ms=BLOCK_MS, line=line)
 
     async def _begin(self, job: Taken) -> None:
         if isinstance(job, UnusableJob):
             self._bus.counters.add("jobs_unusable")
             logger.warning("queue %s: job %s dropped: %s", job.queue, job.entry_id, job.defect)
-            await self._bus.jobs.acknowledge(job)
+            await self._bus.jobs.queues.acknowledge(job)
         elif self._stopping.is_set():
-            await self._bus.jobs.hand_back(job, self.name)
+            await self._bus.jobs.queues.hand_back(job, self.name)
         elif job.execution_id in self._attempts:
             # A second job of what we run: to take the lease again would fence off our own attempt. It stays in the
             # queue until it is claimed, and goes when the execution has ended.
@@ -183,18 +185,18 @@ class Worker:
         while True:
             await asyncio.sleep(self._idle_seconds / 3)
             try:
-                await self._bus.jobs.keep([attempt.job for attempt in self._attempts.values()], self.name)
+                await self._bus.jobs.queues.keep([attempt.job for attempt in self._attempts.values()], self.name)
             except BusUnavailableError as error:
                 logger.debug("jobs not kept: %s", error)
 
     async def _open_queues(self) -> None:
         for queue in self.settings.queues:
-            await self._bus.jobs.open_queue(queue)
+            await self._bus.jobs.queues.open(queue)
 
     async def _leave_queues(self) -> None:
         try:
             for queue in self.settings.queues:
-                await self._bus.jobs.leave_queue(queue, self.name)
+                await self._bus.jobs.queues.leave(queue, self.name)
         except BusUnavailableError as error:
             logger.debug("queues not left: %s", error)
 

@@ -45,9 +45,9 @@ async def test_case_23_executions_on_every_node_are_appended_to_and_followed_wit
 async def test_a_submission_is_queued_on_a_cluster(three_nodes: Cluster, prefix: str) -> None:
     """The execution's keys and the queue's are in different slots: each step has its own node."""
     async with await open_bus(three_nodes.url) as bus:
-        await bus.jobs.open_queue(prefix)
+        await bus.jobs.queues.open(prefix)
         execution_id = await bus.submit("document", {"path": "/x"}, queue=prefix)
-        taken = await bus.jobs.take([prefix], "me", count=1)
+        taken = await bus.jobs.queues.take([prefix], "me", count=1)
         assert [job.execution_id for job in taken if hasattr(job, "execution_id")] == [execution_id]
 
 

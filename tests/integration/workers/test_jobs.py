@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bus import Bus, BusSettings, ExecutionClosedError, FenceStaleError, Retention, open_bus
-from bus.jobs import GROUP, Job
+from bus.queue import GROUP, Job
 from tests.integration.workers.watching import (
     jobs_left,
     run,
@@ -174,9 +174,9 @@ async def test_what_a_program_runs_by_itself_is_not_taken_from_it(bus: Bus) -> N
 
 async def test_a_job_taken_by_a_worker_that_is_gone_is_claimed(bus: Bus) -> None:
     """Killed between taking and starting, or the reply of taking was lost with its connection."""
-    await bus.jobs.open_queue("default")
+    await bus.jobs.queues.open("default")
     execution_id = await bus.submit("say", {})
-    (taken,) = await bus.jobs.take(["default"], "gone", count=10)
+    (taken,) = await bus.jobs.queues.take(["default"], "gone", count=10)
     assert isinstance(taken, Job)
     async with working(bus, SAY):
         entries = await watch(bus, execution_id)
@@ -220,42 +220,42 @@ async def test_jobs_that_are_worked_on_are_not_claimed_however_long_it_takes(
 
 
 async def test_a_job_handed_back_is_claimed_at_once(bus: Bus) -> None:
-    await bus.jobs.open_queue("default")
+    await bus.jobs.queues.open("default")
     await bus.submit("say", {})
-    (job,) = await bus.jobs.take(["default"], "one", count=1)
-    assert await bus.jobs.claim("default", "two", idle_seconds=3600, count=1) == ([], False)
-    await bus.jobs.hand_back(job, "one")
-    assert await bus.jobs.claim("default", "two", idle_seconds=3600, count=1) == ([job], False)
+    (job,) = await bus.jobs.queues.take(["default"], "one", count=1)
+    assert await bus.jobs.queues.claim("default", "two", idle_seconds=3600, count=1) == ([], False)
+    await bus.jobs.queues.hand_back(job, "one")
+    assert await bus.jobs.queues.claim("default", "two", idle_seconds=3600, count=1) == ([job], False)
 
 
 async def test_a_job_that_is_kept_is_not_claimed(bus: Bus) -> None:
-    await bus.jobs.open_queue("default")
+    await bus.jobs.queues.open("default")
     await bus.submit("say", {})
-    (job,) = await bus.jobs.take(["default"], "one", count=1)
+    (job,) = await bus.jobs.queues.take(["default"], "one", count=1)
     assert isinstance(job, Job)
-    await bus.jobs.hand_back(job, "one")
-    await bus.jobs.keep([job], "one")
-    assert await bus.jobs.claim("default", "two", idle_seconds=1, count=1) == ([], False)
+    await bus.jobs.queues.hand_back(job, "one")
+    await bus.jobs.queues.keep([job], "one")
+    assert await bus.jobs.queues.claim("default", "two", idle_seconds=1, count=1) == ([], False)
 
 
 async def test_an_acknowledged_job_is_gone_from_the_queue_and_from_its_group(bus: Bus) -> None:
-    await bus.jobs.open_queue("default")
+    await bus.jobs.queues.open("default")
     await bus.submit("say", {})
-    (job,) = await bus.jobs.take(["default"], "one", count=1)
+    (job,) = await bus.jobs.queues.take(["default"], "one", count=1)
     assert await jobs_left(bus) == (1, 1)
-    await bus.jobs.acknowledge(job)
+    await bus.jobs.queues.acknowledge(job)
     assert await jobs_left(bus) == (0, 0)
-    await bus.jobs.acknowledge(job)
+    await bus.jobs.queues.acknowledge(job)
 
 
 async def test_a_consumer_that_holds_jobs_stays_so_that_they_can_be_claimed(bus: Bus) -> None:
-    await bus.jobs.open_queue("default")
+    await bus.jobs.queues.open("default")
     await bus.submit("say", {})
-    (job,) = await bus.jobs.take(["default"], "one", count=1)
-    await bus.jobs.leave_queue("default", "one")
+    (job,) = await bus.jobs.queues.take(["default"], "one", count=1)
+    await bus.jobs.queues.leave("default", "one")
     assert await consumers(bus) == ["one"]
-    await bus.jobs.acknowledge(job)
-    await bus.jobs.leave_queue("default", "one")
+    await bus.jobs.queues.acknowledge(job)
+    await bus.jobs.queues.leave("default", "one")
     assert await consumers(bus) == []
 
 
