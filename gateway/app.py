@@ -21,7 +21,7 @@ from gateway.guard import CrashGuard, HostGuard
 from gateway.hub import Hub, HubLimits
 from gateway.problem_docs import with_problem_schema
 from gateway.problems import ProblemError, problem_of
-from gateway.routes import events, executions, health, index, listing, publish, stream, submit_stream, ws
+from gateway.routes import asked, events, executions, health, index, listing, publish, stream, submit_stream, ws
 from gateway.settings import GatewaySettings
 
 # What servers look up in a scope while they write the body.
@@ -76,6 +76,7 @@ def create_app(bus: Bus, settings: GatewaySettings) -> GatewayApp:
     app.include_router(health.router)
     app.include_router(executions.router, prefix="/v1")
     app.include_router(listing.router, prefix="/v1")
+    app.include_router(asked.router, prefix="/v1")
     app.include_router(events.router, prefix="/v1")
     app.include_router(publish.router, prefix="/v1")
     app.include_router(submit_stream.router, prefix="/v1")

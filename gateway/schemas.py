@@ -63,6 +63,8 @@ class ExecutionState(BaseModel):
     execution_id: str = Field(examples=[_ID])
     status: Status = Field(examples=["running"])
     pipeline: str | None = Field(examples=["document"])
+    tenant: str | None = Field(examples=[None])
+    owner: str | None = Field(description="who runs it now", examples=["host-4711-0b6f0a.1"])
     attempt: int = Field(description="how often a worker took it", examples=[1])
     created: str | None = Field(examples=[_TS])
     started: str | None = Field(examples=[_TS])
@@ -71,14 +73,25 @@ class ExecutionState(BaseModel):
     first: str | None = Field(examples=["1760000000000-1"])
     last: str | None = Field(examples=[_CURSOR])
     terminal: Terminal | None = None
+    checkpoints: list[str] = Field(description="steps whose outputs are kept for a take-over", examples=[["fetch"]])
     links: Links
 
     @classmethod
-    def of(cls, state: State, *, first: str | None, last: str | None, terminal: Terminal | None) -> ExecutionState:
+    def of(
+        cls,
+        state: State,
+        *,
+        first: str | None,
+        last: str | None,
+        terminal: Terminal | None,
+        checkpoints: list[str],
+    ) -> ExecutionState:
         return cls(
             execution_id=state.execution_id,
             status=state.status,
             pipeline=state.pipeline,
+            tenant=state.tenant,
+            owner=state.owner,
             attempt=state.attempt,
             created=_time(state.created_ms),
             started=_time(state.started_ms),
@@ -87,6 +100,7 @@ class ExecutionState(BaseModel):
             first=first,
             last=last,
             terminal=terminal,
+            checkpoints=checkpoints,
             links=Links.of(state.execution_id),
         )
 

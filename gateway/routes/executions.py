@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from fastapi import APIRouter, Request, Response
 
-from bus import Bus, EventTooLargeError, ExecutionUnknownError, State
-from bus.codec import decode
+from bus import EventTooLargeError
 from gateway.context import CurrentGateway, Gateway
 from gateway.parsing import ExecutionId, json_body
 from gateway.problem_docs import problems
 from gateway.problems import Problem, ProblemError
-from gateway.schemas import ExecutionState, Links, Submit, Submitted, Terminal
+from gateway.schemas import ExecutionState, Links, Submit, Submitted
+from gateway.state_view import state_of
 
 router = APIRouter(prefix="/executions", tags=["executions"])
 
@@ -53,28 +51,5 @@ async def take_submission(request: Request, gateway: Gateway) -> str:
 
 @router.get("/{execution_id}", summary="The state of an execution", responses=problems(400, 404, 409, 503))
 async def read_state(response: Response, gateway: CurrentGateway, execution_id: ExecutionId) -> ExecutionState:
-    bus = gateway.bus
     response.headers["Cache-Control"] = "no-store"
-    state, extent = await asyncio.gather(bus.state(execution_id), bus.log.extent(execution_id))
-    if state is None:
-        if extent.latest is None:
-            raise ExecutionUnknownError(execution_id)
-        # Events that another program wrote, and nothing else.
-        state = State(execution_id, "unknown")
-    return ExecutionState.of(
-        state,
-        first=None if extent.earliest is None else str(extent.earliest),
-        last=None if extent.latest is None else str(extent.latest),
-        terminal=await _terminal(bus, state),
-    )
-
-
-async def _terminal(bus: Bus, state: State) -> Terminal | None:
-    if state.terminal is None:
-        return None
-    at = str(state.terminal)
-    raw = await bus.commands.command("XRANGE", bus.keys.log(state.execution_id), at, at)
-    if not raw:
-        return Terminal(id=at, type=f"execution.{state.status}")
-    entry = decode(*raw[0], limit_bytes=bus.settings.max_event_bytes)
-    return Terminal(id=at, type=entry.type, data=entry.data)
+    return await state_of(gateway.bus, execution_id)
