@@ -11,17 +11,33 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from bus import Bus, BusError
+from gateway.auth.openapi import with_security
 from gateway.context import Gateway
+from gateway.cors import cors_options
 from gateway.guard import CrashGuard, HostGuard
 from gateway.hub import Hub, HubLimits
 from gateway.problem_docs import with_problem_schema
 from gateway.problems import ProblemError, problem_of
-from gateway.routes import asked, events, executions, health, index, listing, publish, stream, submit_stream, ws
+from gateway.put_off import is_put_off, put_off
+from gateway.routes import (
+    events,
+    executions,
+    health,
+    index,
+    listing,
+    publish,
+    revocations,
+    stream,
+    submit_stream,
+    tickets,
+    ws,
+)
 from gateway.settings import GatewaySettings
 
 # What servers look up in a scope while they write the body.
@@ -43,7 +59,9 @@ class GatewayApp(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
-            self.openapi_schema = with_problem_schema(super().openapi())
+            gateway: Gateway = self.state.gateway
+            document = with_security(super().openapi(), self.routes, gateway.settings)
+            self.openapi_schema = with_problem_schema(document)
         return self.openapi_schema
 
 
@@ -53,12 +71,14 @@ def create_app(bus: Bus, settings: GatewaySettings) -> GatewayApp:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
+        await gateway.auth.start()
         gateway.hub = Hub(bus, await bus.tail(), _limits(settings))
         try:
             # Here too, so that the truth is told though all the workers are dead.
             async with bus.healer.running():
                 yield
         finally:
+            await gateway.auth.aclose()
             await gateway.hub.aclose()
 
     app = GatewayApp(
@@ -76,16 +96,20 @@ def create_app(bus: Bus, settings: GatewaySettings) -> GatewayApp:
     app.include_router(health.router)
     app.include_router(executions.router, prefix="/v1")
     app.include_router(listing.router, prefix="/v1")
-    app.include_router(asked.router, prefix="/v1")
     app.include_router(events.router, prefix="/v1")
     app.include_router(publish.router, prefix="/v1")
     app.include_router(submit_stream.router, prefix="/v1")
     app.include_router(stream.router, prefix="/v1")
     app.include_router(ws.router, prefix="/v1")
+    app.include_router(tickets.router, prefix="/v1")
+    app.include_router(revocations.router, prefix="/v1")
     for kind in (BusError, ProblemError, RequestValidationError, ValidationError, HTTPException):
         app.add_exception_handler(kind, _answer)
     # The last one added stands outermost.
-    app.add_middleware(HostGuard, allowed=settings.allowed_hosts)
+    app.add_middleware(CORSMiddleware, **cors_options(settings))
+    # A page that came by another name has no credential of ours: where one is asked for, names need not be known.
+    anybody = settings.auth_required and not settings.allowed_hosts
+    app.add_middleware(HostGuard, allowed=("*",) if anybody else settings.allowed_hosts)
     app.add_middleware(CrashGuard)
     return app
 
@@ -98,8 +122,9 @@ def _forget_request(scope: Scope) -> None:
     scope.update(kept)
 
 
-async def _answer(_: Request, error: Exception) -> Response:
-    return problem_of(error).response()
+async def _answer(request: Request, error: Exception) -> Response:
+    problem = problem_of(error)
+    return put_off(request, problem) if is_put_off(request, problem) else problem.response()
 
 
 def _limits(settings: GatewaySettings) -> HubLimits:

@@ -11,13 +11,16 @@ from gateway.schemas import ProblemDetails
 _REF: Final = "#/components/schemas/{model}"
 _MEANINGS: Final = {
     400: "A malformed id, cursor or JSON; `field` names it",
-    404: "No such execution: it never existed, or its retention has passed",
+    401: "No credential, or one that is not good, or not any more; `WWW-Authenticate` says what is expected",
+    403: "The credential is not for this: a scope is missing, or the page may not use a cookie",
+    404: "No such execution: it never existed, its retention has passed, or the credential does not cover it",
     406: "None of the representations is acceptable",
     408: "The body did not arrive in time",
     409: "In conflict with what is there: another submission of that id, or a key that is no log",
     413: "Larger than the limit; both sizes are told",
     415: "The body is not `application/json`",
     422: "Well-formed, but not what is expected; `errors` lists every field",
+    429: "More than the limit, of requests, events or connections; `Retry-After` says when to come again",
     503: "Redis is away, or this gateway shuts down; `Retry-After` says when to try again",
 }
 
@@ -56,6 +59,8 @@ def _example(status: int) -> dict[str, Any]:
 
 _CODES: Final = {
     400: "invalid_cursor",
+    401: "unauthenticated",
+    403: "insufficient_scope",
     404: "execution_unknown",
     406: "not_acceptable",
     408: "body_timeout",
@@ -63,5 +68,6 @@ _CODES: Final = {
     413: "body_too_large",
     415: "unsupported_media_type",
     422: "invalid_request",
+    429: "too_many_requests",
     503: "bus_unavailable",
 }

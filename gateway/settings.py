@@ -17,7 +17,7 @@ MIB: Final = 1024 * 1024
 class GatewaySettings(AuthSettings, LimitSettings):
     """Where and within which bounds a gateway serves. Raises pydantic's ValidationError; see ``read_settings``."""
 
-    model_config = SettingsConfigDict(env_prefix="TAILRACE_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="TAILRACE_", extra="ignore", hide_input_in_errors=True)
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8080, ge=0, le=65535, description="0 takes a free one")

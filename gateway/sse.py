@@ -10,6 +10,8 @@ from starlette.types import Receive, Scope, Send
 
 from bus.continuity import Numbering
 from gateway.asgi_sink import AsgiSink
+from gateway.auth.access import Access, access_of
+from gateway.dismissal import dismiss
 from gateway.hub import Filter, Hub, Topic, Viewer
 from gateway.render import Format
 
@@ -42,6 +44,8 @@ class HubResponse(EventSourceResponse):
         if scope["method"] == "HEAD":
             await super().__call__(scope, receive, send)
             return
+        access = access_of(scope)
+        access.check_room()
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         state = scope.get("state", {})
         sink = AsgiSink(state.get("server_send", send))
@@ -49,7 +53,7 @@ class HubResponse(EventSourceResponse):
         sink.on_drained = partial(self._topic.drained, viewer)
         if self._retry_ms is not None:
             sink.write(self._rendering.message(b"retry: %d\n\n" % self._retry_ms))
-        watching = partial(watch, self._hub, self._topic, viewer)
+        watching = partial(watch, self._hub, self._topic, viewer, access)
         if "afterwards" in state:
             # The request has been answered for; what waits from here on need not hold it, nor the layers around it.
             state["afterwards"] = watching
@@ -57,8 +61,9 @@ class HubResponse(EventSourceResponse):
             await watching(receive)
 
 
-async def watch(hub: Hub, topic: Topic, viewer: Viewer, receive: Receive) -> None:
-    """Stay until the viewer has gone, or the hub has finished it."""
+async def watch(hub: Hub, topic: Topic, viewer: Viewer, access: Access, receive: Receive) -> None:
+    """Stay until the viewer has gone, the hub has finished it, or its credential has ended."""
+    stay = access.stay(partial(dismiss, hub, topic, viewer))
     try:
         topic.join(viewer)
         if hub.draining:
@@ -68,6 +73,7 @@ async def watch(hub: Hub, topic: Topic, viewer: Viewer, receive: Receive) -> Non
             pass
     finally:
         hub.leave(topic, viewer)
+        stay.leave()
 
 
 async def _nothing() -> AsyncIterator[bytes]:

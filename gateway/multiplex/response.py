@@ -12,11 +12,14 @@ from starlette.types import Receive, Scope, Send
 
 from bus.continuity import Numbering
 from bus.cursor import Cursor
+from gateway.auth.access import Access, access_of
+from gateway.auth.sessions import Ending
 from gateway.hub import Filter, Hub, Topic
 from gateway.multiplex.connection import MultiplexConnection, MultiplexSend
 from gateway.multiplex.cursors import Cursors
 from gateway.multiplex.format import MultiplexFormat, remark
 from gateway.render import SseFormat
+from gateway.ws.close_codes import CloseCode
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +53,19 @@ class MultiplexResponse(EventSourceResponse):
         if scope["method"] == "HEAD":
             await super().__call__(scope, receive, send)
             return
+        access = access_of(scope)
+        access.check_room()
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         state = scope.get("state", {})
-        watching = partial(self._watch, state.get("server_send", send))
+        watching = partial(self._watch, state.get("server_send", send), access)
         if "afterwards" in state:
             # The request has been answered for; what waits from here on need not hold it, nor the layers around it.
             state["afterwards"] = watching
         else:
             await watching(receive)
 
-    async def _watch(self, send: Send, receive: Receive) -> None:
-        """Stay until the viewer has gone, or all executions have ended."""
+    async def _watch(self, send: Send, access: Access, receive: Receive) -> None:
+        """Stay until the viewer has gone, all executions have ended, or its credential has."""
         executions = [member.execution_id for member in self._members]
         cursors = Cursors(executions, [member.cursor for member in self._members])
         rendering = MultiplexFormat(executions, self._wishes.plain)
@@ -72,6 +77,7 @@ class MultiplexResponse(EventSourceResponse):
             now=asyncio.get_running_loop().time,
         )
         connection = MultiplexConnection(writer, self._hub, rendering)
+        stay = access.stay(partial(_dismiss, connection, rendering))
         try:
             first = b"retry: %d\n\n" % self._wishes.retry_ms
             if self._wishes.tell_cursors:
@@ -82,6 +88,7 @@ class MultiplexResponse(EventSourceResponse):
                 pass
         finally:
             connection.leave()
+            stay.leave()
 
     def _join(self, connection: MultiplexConnection) -> None:
         wishes = self._wishes
@@ -98,6 +105,11 @@ class MultiplexResponse(EventSourceResponse):
             connection.send_all_away()
         else:
             connection.opened()
+
+
+def _dismiss(connection: MultiplexConnection, rendering: MultiplexFormat, ending: Ending) -> None:
+    frames = rendering.control("stream.error", {"code": ending.code, "detail": ending.detail})
+    connection.end(rendering.message(frames), CloseCode.TOKEN_ENDED)
 
 
 async def _nothing() -> AsyncIterator[bytes]:

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from bus import START, InvalidInputError
 from bus.cursor import parse
 from gateway.accept import choose
+from gateway.auth.access import ReadAccess
 from gateway.context import CurrentGateway, Gateway
 from gateway.events_route import NDJSON_TYPE, SSE_TYPE, stream
 from gateway.page import PageQuery, read_page
@@ -45,6 +46,7 @@ MAX_WAIT_SECONDS = 50.0
     },
 )
 async def read_events(
+    _: ReadAccess,
     request: Request,
     gateway: CurrentGateway,
     execution_id: ExecutionId,

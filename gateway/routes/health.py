@@ -7,6 +7,7 @@ import asyncio
 from fastapi import APIRouter, Response
 
 from bus import BusError
+from gateway.auth.access import Everybody
 from gateway.context import CurrentGateway, Gateway
 from gateway.schemas import Alive, Readiness
 
@@ -15,13 +16,14 @@ router = APIRouter(tags=["health"])
 DEADLINE_SECONDS = 1.0
 
 
-@router.get("/healthz", summary="Liveness: the process answers, whatever Redis does")
+@router.get("/healthz", dependencies=[Everybody], summary="Liveness: the process answers, whatever Redis does")
 async def healthz() -> Alive:
     return Alive()
 
 
 @router.get(
     "/readyz",
+    dependencies=[Everybody],
     summary="Readiness: Redis answers and the gateway is not draining",
     responses={503: {"model": Readiness, "description": "Not ready; `reasons` says why"}},
 )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request
 
+from gateway.auth.access import Everybody
 from gateway.schemas import Index
 
 router = APIRouter(include_in_schema=False)
 
 
-@router.get("/")
+@router.get("/", dependencies=[Everybody])
 async def index(request: Request) -> Index:
     return Index(
         name="tailrace",

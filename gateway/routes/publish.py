@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
 from bus import InvalidInputError
 from bus.codec import ts_of
+from gateway.auth.access import PublishAccess
 from gateway.context import CurrentGateway
 from gateway.parsing import ExecutionId, read_body
 from gateway.problem_docs import problems
@@ -76,7 +77,8 @@ async def _origin(  # noqa: PLR0917 - FastAPI gives them by name
         }
     },
 )
-async def publish(
+async def publish(  # noqa: PLR0917 - FastAPI gives them by name
+    access: PublishAccess,
     request: Request,
     response: Response,
     gateway: CurrentGateway,
@@ -91,6 +93,7 @@ async def publish(
         lines = [read_event(body, origin, now=now, limit_bytes=limit_bytes)]
     else:
         lines = read_lines(body, origin, now=now, limit_bytes=limit_bytes)
+    await access.spend(len(lines))
     outcomes = await append_lines(bus, execution_id, lines, origin.fence)
     if single and outcomes[0].problem is not None:
         raise ProblemError(outcomes[0].problem)

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Query, Request, Response
 from bus.cursor import Cursor
 from bus.errors import BusUnavailableError, ExecutionUnknownError, InvalidInputError, ReplyError
 from bus.event import check_execution_id
+from gateway.auth.access import Access, ReadAccess
 from gateway.context import CurrentGateway, Gateway
 from gateway.events_route import SSE_TYPE, coalesce_ms_of, come_again, filter_of, sse_of
 from gateway.multiplex.cursors import parse_cursors
@@ -36,6 +37,7 @@ MAX_EXECUTIONS: Final = 64
     },
 )
 async def watch_several(
+    access: ReadAccess,
     request: Request,
     gateway: CurrentGateway,
     execution: Annotated[list[str], Query(min_length=1, description=f"1 to {MAX_EXECUTIONS} of them, each named once")],
@@ -50,7 +52,7 @@ async def watch_several(
         sse_of(request), filter_of(request), coalesce_ms_of(request), gateway.settings.retry_ms, tell_cursors=tail
     )
     cursors: Sequence[Cursor | None] = before or [None] * len(executions)
-    opening = (_member(gateway, *member) for member in zip(executions, cursors, strict=True))
+    opening = (_member(gateway, access, *member) for member in zip(executions, cursors, strict=True))
     try:
         members = await asyncio.gather(*opening)
     except BusUnavailableError as error:
@@ -72,7 +74,8 @@ def _checked(given: Sequence[str]) -> list[str]:
     return executions
 
 
-async def _member(gateway: Gateway, execution_id: str, cursor: Cursor | None) -> Member:
+async def _member(gateway: Gateway, access: Access, execution_id: str, cursor: Cursor | None) -> Member:
+    await access.run(execution_id)
     log = gateway.bus.log
     state = await log.state(execution_id)
     if state is None and not await log.exists(execution_id):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Request, Response
 
 from gateway.accept import choose
+from gateway.auth.access import Access, requires
 from gateway.context import CurrentGateway
 from gateway.events_route import NDJSON_TYPE, SSE_TYPE, coalesce_ms_of, filter_of, sse_of, start_cursor, stream
 from gateway.problem_docs import problems
@@ -47,7 +48,9 @@ _EXAMPLE: Final = (
         "requestBody": {"required": True, "content": {"application/json": {"schema": Submit.model_json_schema()}}}
     },
 )
-async def submit_and_watch(request: Request, gateway: CurrentGateway) -> Response:
+async def submit_and_watch(
+    access: Annotated[Access, requires("submit", "read")], request: Request, gateway: CurrentGateway
+) -> Response:
     media_type = choose(request.headers.get("accept"), OFFERED, default=SSE_TYPE)
     if media_type is None:
         detail = f"the stream comes as {' or '.join(OFFERED)}; this Accept header allows neither"
@@ -55,7 +58,7 @@ async def submit_and_watch(request: Request, gateway: CurrentGateway) -> Respons
     # A wish that cannot be met must be known before anything is submitted.
     for check in (start_cursor, sse_of, filter_of, coalesce_ms_of):
         check(request)
-    execution_id = await take_submission(request, gateway)
+    execution_id = await take_submission(request, gateway, access)
     response = await stream(request, gateway, execution_id, media_type)
     response.headers["Location"] = Links.of(execution_id).self
     return response

@@ -10,11 +10,12 @@ from starlette.requests import HTTPConnection
 from starlette.routing import WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
-from bus import InvalidInputError
+from bus import BusError, InvalidInputError
 from bus.event import check_execution_id
+from gateway.auth.access import Requires
 from gateway.context import Gateway
 from gateway.events_route import coalesce_ms_of, filter_of, start_cursor
-from gateway.problems import Problem, unavailable
+from gateway.problems import Problem, ProblemError, problem_of, unavailable
 from gateway.render_ws import SUBPROTOCOLS, WS_JSON
 from gateway.ws.connection import Connection
 from gateway.ws.framed_send import FramedSend
@@ -26,7 +27,13 @@ router = APIRouter()
 
 
 class SocketEndpoint:
-    """Plain ASGI: every layer more would be paid for by each idle socket."""
+    """Plain ASGI: every layer more would be paid for by each idle socket.
+
+    Whom an execution belongs to is asked when it is subscribed to, as for all executions of a socket.
+    """
+
+    def __init__(self, requirement: Requires) -> None:
+        self.requirement = requirement
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         gateway = cast("Gateway", scope["app"].state.gateway)
@@ -36,6 +43,12 @@ class SocketEndpoint:
         if problem is not None:
             await problem.response()(scope, receive, send)
             return
+        try:
+            access = await self.requirement.identify(request, gateway)
+            access.check_room()
+        except (ProblemError, BusError) as error:
+            await problem_of(error).response()(scope, receive, send)
+            return
         await receive()
         await send({"type": "websocket.accept", "subprotocol": subprotocol})
         rendering = WS_JSON if subprotocol is None else SUBPROTOCOLS[subprotocol]
@@ -44,7 +57,8 @@ class SocketEndpoint:
         state = scope["state"]
         server_send = state.get("server_send", send)
         serving = partial(
-            Socket(gateway, Connection(FramedSend(server_send), gateway.hub, rendering, only=only)).serve, only=wanted
+            Socket(gateway, Connection(FramedSend(server_send), gateway.hub, rendering, only=only), access).serve,
+            only=wanted,
         )
         if "afterwards" in state:
             # The handshake is over; what waits from here on need not hold it, nor the layers around it.
@@ -58,7 +72,8 @@ def _refusal(gateway: Gateway, request: HTTPConnection, subprotocol: str | None)
     if gateway.draining:
         return unavailable("shutting_down", "this gateway is shutting down; another one can answer")
     origin = request.headers.get("origin")
-    if origin is not None and not is_allowed(origin, gateway.settings.allowed_hosts):
+    # A credential is proof enough that the page may; of which pages a cookie is taken is looked at with it.
+    if origin is not None and not gateway.auth.required and not is_allowed(origin, gateway.settings.allowed_hosts):
         gateway.hub.count("ws_refused_origins")
         detail = f"pages of {origin[:80]!r} may not open sockets here; name its host in TAILRACE_ALLOWED_HOSTS"
         return Problem(403, "origin_not_allowed", detail, "Origin")
@@ -77,4 +92,9 @@ def _wanted(request: HTTPConnection, execution_id: str) -> Wanted | InvalidInput
         return error
 
 
-router.routes.extend(WebSocketRoute(path, SocketEndpoint()) for path in ("/ws", "/executions/{execution_id}/ws"))
+router.routes.extend(
+    [
+        WebSocketRoute("/ws", SocketEndpoint(Requires())),
+        WebSocketRoute("/executions/{execution_id}/ws", SocketEndpoint(Requires("read"))),
+    ]
+)

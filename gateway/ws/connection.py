@@ -89,11 +89,15 @@ class Connection(Generic[R]):
 
     def send_away(self, message: Message) -> None:
         """All viewers of the socket leave together: a client makes one new socket, not one for each of them."""
+        self.end(message, CloseCode.DRAINING)
+
+    def end(self, message: Message, code: CloseCode, reason: str = "") -> None:
+        """Say why, and close well; a full connection is cut instead."""
         if self._outbox.held:
             self.abort()
         else:
             self._outbox.put(_Last(), message)
-            self.close(CloseCode.DRAINING)
+            self.close(code, reason)
 
     def close(self, code: CloseCode, reason: str = "") -> None:
         """Close well, behind everything that has been said."""

@@ -24,7 +24,7 @@ class OpError(Exception):
 
 class _Op(BaseModel):
     # Unknown members are refused: a misspelt `from` would replay everything and say nothing.
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 
     id: RequestId = Field(description="chosen by the client; the answer carries it")
 
@@ -51,17 +51,24 @@ class Ping(_Op):
     op: Literal["ping"]
 
 
+class Auth(_Op):
+    """Go on with a newer token of the same subject and tenant, which covers all that is subscribed."""
+
+    op: Literal["auth"]
+    token: str = Field(min_length=1, max_length=8192, repr=False)
+
+
 class NotYet(BaseModel):
     """Ops of the protocol that this gateway does not carry out yet."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
     id: RequestId
-    op: Literal["cancel", "pause", "resume", "signal", "auth"]
+    op: Literal["cancel", "pause", "resume", "signal"]
     execution: str | None = None
 
 
-Op = Subscribe | Unsubscribe | Ping | NotYet
+Op = Subscribe | Unsubscribe | Ping | Auth | NotYet
 CLIENT_OP: Final[TypeAdapter[Op]] = TypeAdapter(Annotated[Op, Field(discriminator="op")])
 _ID: Final[TypeAdapter[RequestId]] = TypeAdapter(RequestId, config=ConfigDict(strict=True))
 

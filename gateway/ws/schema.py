@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from pydantic.json_schema import models_json_schema
 
 from bus.entry import GapReason
-from gateway.ws.ops import NotYet, Ping, RequestId, Subscribe, Unsubscribe
+from gateway.ws.ops import Auth, NotYet, Ping, RequestId, Subscribe, Unsubscribe
 
 CursorText = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,19})-(0|[1-9][0-9]{0,19})$")]
 
@@ -44,6 +44,14 @@ class Unsubscribed(_Said):
 class Pong(_Said):
     op: Literal["pong"]
     id: RequestId
+
+
+class Authenticated(_Said):
+    """The acknowledgement of ``auth``: the socket goes on with the new token, until ``expires``."""
+
+    op: Literal["authenticated"]
+    id: RequestId
+    expires: str | None
 
 
 class Event(_Said):
@@ -104,7 +112,10 @@ class Reconnect(_Said):
 
 
 class Error(_Said):
-    """An op that could not be done (``id`` as in it), or the end of a subscription (``execution``, and no ``id``)."""
+    """An op that could not be done (``id`` as in it), or the end of a subscription (``execution``, and no ``id``).
+
+    With neither, it is the end of the socket, behind which that closes.
+    """
 
     op: Literal["error"]
     id: RequestId | None = None
@@ -114,12 +125,24 @@ class Error(_Said):
     field: str | None = None
 
 
-Said = Event | CursorMoved | Subscribed | Unsubscribed | Pong | CaughtUp | Gap | End | Reconnect | Error
+Said = Event | CursorMoved | Subscribed | Unsubscribed | Pong | Authenticated | CaughtUp | Gap | End | Reconnect | Error
 SERVER_FRAME: Final[TypeAdapter[list[Said]]] = TypeAdapter(
     Annotated[list[Annotated[Said, Field(discriminator="op")]], Field(min_length=1)]
 )
-_CLIENT: Final = (Subscribe, Unsubscribe, Ping, NotYet)
-_SERVER: Final = (Event, CursorMoved, Subscribed, Unsubscribed, Pong, CaughtUp, Gap, End, Reconnect, Error)
+_CLIENT: Final = (Subscribe, Unsubscribe, Ping, Auth, NotYet)
+_SERVER: Final = (
+    Event,
+    CursorMoved,
+    Subscribed,
+    Unsubscribed,
+    Pong,
+    Authenticated,
+    CaughtUp,
+    Gap,
+    End,
+    Reconnect,
+    Error,
+)
 
 
 def document() -> dict[str, Any]:

@@ -7,18 +7,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from bus import BusError, ExecutionUnknownError, InvalidInputError
+from bus.codec import ts_of
 from bus.continuity import Numbering
 from bus.cursor import START, Cursor, parse
 from bus.event import check_execution_id
+from gateway.auth.access import Access
+from gateway.auth.sessions import Ending
 from gateway.events_route import make_filter
 from gateway.hub import Filter
-from gateway.problems import problem_of
+from gateway.problems import ProblemError, problem_of
 from gateway.render import Message
 from gateway.render_ws import SocketFormat
 from gateway.ws.close_codes import CloseCode, close_code_of
 from gateway.ws.connection import Connection
-from gateway.ws.limits import MAX_FRAME_BYTES, MAX_MALFORMED, MAX_SUBSCRIPTIONS
-from gateway.ws.ops import NotYet, Op, OpError, Ping, RequestId, Subscribe, Unsubscribe, check_op
+from gateway.ws.limits import MAX_FRAME_BYTES, MAX_MALFORMED
+from gateway.ws.ops import Auth, NotYet, Op, OpError, Ping, RequestId, Subscribe, Unsubscribe, check_op
 
 if TYPE_CHECKING:
     from gateway.context import Gateway
@@ -40,14 +43,16 @@ class Wanted:
 
 
 class Socket:
-    def __init__(self, gateway: Gateway, connection: Connection[SocketFormat]) -> None:
+    def __init__(self, gateway: Gateway, connection: Connection[SocketFormat], access: Access) -> None:
         self._gateway = gateway
         self._connection = connection
+        self._access = access
         self._malformed = 0
 
     async def serve(self, receive: Receive, only: Wanted | InvalidInputError | None = None) -> None:
         """Do what the client says until it leaves; ``only`` is what it has said already, by the socket's URL."""
         connection = self._connection
+        self._stay = self._access.stay(self._dismiss)
         try:
             if only is not None:
                 await self._watch_only(only)
@@ -59,13 +64,18 @@ class Socket:
             raise
         finally:
             connection.leave()
+            self._stay.leave()
+
+    def _dismiss(self, ending: Ending) -> None:
+        message = self._message({"op": "error", "code": ending.code, "detail": ending.detail})
+        self._connection.end(message, CloseCode.TOKEN_ENDED, ending.code)
 
     async def _watch_only(self, wanted: Wanted | InvalidInputError) -> None:
         try:
             if isinstance(wanted, InvalidInputError):
                 raise wanted
             await self._watch(wanted, None)
-        except BusError as error:
+        except (BusError, ProblemError) as error:
             code = await self._refuse(error, None, self._connection.only)
             self._connection.close(close_code_of(code), code)
 
@@ -77,10 +87,11 @@ class Socket:
             return
         self._malformed = 0
         try:
+            await self._access.spend_request()
             await self._do(op)
         except OpError as error:
             await self._tell_error(error.code, error.detail, error.field, op.id, getattr(op, "execution", None))
-        except BusError as error:
+        except (BusError, ProblemError) as error:
             await self._refuse(error, op.id, getattr(op, "execution", None))
 
     def _read(self, message: Message) -> Op:
@@ -108,6 +119,8 @@ class Socket:
                 await self._subscribe(op)
             case Unsubscribe():
                 await self._unsubscribe(op)
+            case Auth():
+                await self._renew(op)
             case NotYet():
                 raise OpError("not_supported", f"this gateway does not carry out {op.op!r} over WebSocket", field="op")
 
@@ -116,9 +129,18 @@ class Socket:
         self._check_shared()
         if op.execution in subscriptions:
             raise OpError("already_subscribed", "unsubscribe first to begin elsewhere", field="execution")
-        if len(subscriptions) >= MAX_SUBSCRIPTIONS:
-            raise OpError("too_many_subscriptions", f"a socket has at most {MAX_SUBSCRIPTIONS}", field="execution")
+        most = self._gateway.settings.max_subscriptions
+        if len(subscriptions) >= most:
+            raise OpError("too_many_subscriptions", f"a socket has at most {most}", field="execution")
         await self._watch(wanted_of(op), op.id)
+
+    async def _renew(self, op: Auth) -> None:
+        principal = await self._access.renewed(op.token, list(self._connection.subscriptions))
+        self._access.principal = principal
+        self._stay.renew(principal)
+        expires_at = principal.expires_at
+        expires = None if expires_at is None else ts_of(int(expires_at * 1000))
+        await self._tell({"op": "authenticated", "id": op.id, "expires": expires})
 
     async def _unsubscribe(self, op: Unsubscribe) -> None:
         self._check_shared()
@@ -138,6 +160,8 @@ class Socket:
         if gateway.draining:
             connection.close(CloseCode.DRAINING)
             return
+        self._access.check("read")
+        await self._access.run(wanted.execution_id)
         if not await gateway.bus.log.exists(wanted.execution_id):
             raise ExecutionUnknownError(wanted.execution_id)
         topic = await gateway.hub.open(wanted.execution_id)
@@ -158,7 +182,9 @@ class Socket:
         )
         await connection.replied()
 
-    async def _refuse(self, error: BusError, request_id: RequestId | None, execution_id: str | None) -> str:
+    async def _refuse(
+        self, error: BusError | ProblemError, request_id: RequestId | None, execution_id: str | None
+    ) -> str:
         problem = problem_of(error)
         await self._tell_error(problem.code, problem.detail, problem.field, request_id, execution_id)
         return problem.code

@@ -155,4 +155,4 @@ async def test_one_url_has_two_representations(
 async def test_pages_say_that_they_depend_on_accept_and_are_not_to_be_kept(bus: Bus, client: httpx.AsyncClient) -> None:
     await publish(bus, "e", 1)
     answer = await client.get("/v1/executions/e/events", headers=PAGE)
-    assert (answer.headers["vary"], answer.headers["cache-control"]) == ("Accept", "no-store")
+    assert (answer.headers["vary"], answer.headers["cache-control"]) == ("Accept, Origin", "no-store")
