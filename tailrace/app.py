@@ -8,6 +8,7 @@ import typer
 
 from tailrace import exit_codes
 from tailrace.commands.demo import demo
+from tailrace.commands.doctor import doctor
 from tailrace.commands.gateway import gateway
 from tailrace.commands.run import run
 from tailrace.commands.submit import submit
@@ -49,5 +50,5 @@ def tailrace(
         typer.echo(context.get_help())
 
 
-for command in (demo, up, submit, tail, run, gateway, worker):
+for command in (demo, up, submit, tail, run, gateway, worker, doctor):
     app.command()(command)
