@@ -13,6 +13,8 @@ from typing import Final
 from bus.bus import Bus
 from bus.continuity import Numbering
 from bus.errors import BusClosedError, BusUnavailableError, ReplyError
+from bus.healer import Healer
+from bus.log import Log
 from bus.retry import Backoff
 from bus.subscription import Subscription
 from bus.tail.watch import Tail
@@ -52,17 +54,18 @@ class _Watched:
 class Hub:
     """Joins viewers to topics; reads pages for them; keeps the time: heartbeats, slow cuts, lingering."""
 
-    def __init__(self, bus: Bus, tail: Tail, limits: HubLimits) -> None:
+    def __init__(self, bus: Bus, tail: Tail, limits: HubLimits, *, log: Log | None = None) -> None:
+        """``log`` is what is watched in place of the executions' logs; there is nothing to heal about it then."""
         self.limits = limits
         self.counters = bus.counters
-        self._log = bus.log
+        self._log = log or bus.log
         self._tail = tail
         self._loop = asyncio.get_running_loop()
-        self._pages = Pages(bus.log)
+        self._pages = Pages(self._log)
         self._watched: dict[str, _Watched] = {}
         self._opening: dict[str, asyncio.Task[_Watched]] = {}
         self._replays: set[asyncio.Task[None]] = set()
-        self._healer = bus.healer
+        self._healer = bus.healer if log is None else None
         # What has been quiet since the last look: its owner may be gone, and the index that would tell may be lost.
         self._quiet: list[str] = []
         self._looking_after: asyncio.Task[None] | None = None
@@ -248,11 +251,12 @@ class Hub:
     def _heal_quiet(self) -> None:
         if self._quiet and (self._looking_after is None or self._looking_after.done()):
             quiet, self._quiet = self._quiet, []
-            self._looking_after = self._loop.create_task(self._heal(quiet), name="hub:heal")
+            if self._healer is not None:
+                self._looking_after = self._loop.create_task(self._heal(self._healer, quiet), name="hub:heal")
 
-    async def _heal(self, execution_ids: list[str]) -> None:
+    async def _heal(self, healer: Healer, execution_ids: list[str]) -> None:
         try:
-            await self._healer.look_after(execution_ids)
+            await healer.look_after(execution_ids)
         except BusUnavailableError as error:
             logger.debug("%d quiet executions not looked after: %s", len(execution_ids), error)
 

@@ -36,16 +36,20 @@ def story() -> Story:
     return Story()
 
 
+def rates(story: Story) -> list[Any]:
+    return [story.metrics.success_rate, story.metrics.completion_rate]
+
+
 async def test_rates_and_times_change_with_the_events(story: Story) -> None:
-    assert (story.metrics.success_rate, story.metrics.completion_rate) == (None, None)
+    assert rates(story) == [None, None]
     for run in ("a", "b", "c"):
         await story.tell(run, 0, "execution.queued")
         await story.tell(run, 1, "execution.started")
     assert story.metrics.completion_rate == 0
     await story.tell("a", 3, "execution.completed")
-    assert (story.metrics.success_rate, story.metrics.completion_rate) == (1, pytest.approx(1 / 3))
+    assert rates(story) == [1, pytest.approx(1 / 3)]
     await story.tell("b", 5, "execution.failed")
-    assert (story.metrics.success_rate, story.metrics.completion_rate) == (0.5, pytest.approx(2 / 3))
+    assert rates(story) == [0.5, pytest.approx(2 / 3)]
     shown = story.metrics.snapshot()
     assert shown["executions"] == {
         "started": 3,
