@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import os
 import socket
 import time
@@ -25,6 +26,7 @@ from bus.embedded import EmbeddedServer, embedded_path, start_embedded
 from bus.entry import Entry, Gap
 from bus.errors import BusClosedError, BusUnavailableError, InvalidInputError, ReplyError
 from bus.event import check_execution_id, check_name, new_execution_id
+from bus.eviction import eviction_risk
 from bus.execution import Execution
 from bus.follow import follow
 from bus.healer import Healer
@@ -40,6 +42,8 @@ from bus.settings import BusSettings
 from bus.state import State
 from bus.submission import Submission, check_delay_seconds, check_key, check_max_attempts, id_of_key
 from bus.tail.watch import Tail
+
+logger = logging.getLogger(__name__)
 
 
 class Bus:
@@ -66,11 +70,11 @@ class Bus:
             retention=settings.retention,
             max_event_bytes=settings.max_event_bytes,
         )
-        self.activity = Activity(commands, self.keys, counters=counters, tail=self.tail)
+        self.index = Index(commands, self.keys)
+        self.activity = Activity(commands, self.keys, counters=counters, tail=self.tail, on_ended=self.index.drop)
         self.log.on_lifecycle = self.activity.appended
         self.leases = Leases(commands, self.keys, settings.retention, lease_seconds=settings.lease_seconds)
         self.checkpoints = Checkpoints(commands, self.keys, settings.retention)
-        self.index = Index(commands, self.keys)
         self.jobs = Jobs(commands, self.log, self.keys, settings.retention, self.index)
         self.heartbeat = Heartbeat(self.leases, self.index, counters)
         self.healer = Healer(
@@ -82,6 +86,7 @@ class Bus:
             index=self.index,
             counters=counters,
             activity=self.activity,
+            jobs=self.jobs,
         )
         self.control = Control(self.log, self.index, self.tail)
         self._deployment = deployment
@@ -254,4 +259,16 @@ async def open_bus(url: str | None = None, *, settings: BusSettings | None = Non
         if isinstance(error, ReplyError):
             raise
         raise BusUnavailableError(f"cannot reach Redis at {redacted(target.url)}: {error}") from error
+    await _warn_of_eviction(commands, counters)
     return Bus(settings, commands, counters=counters, deployment=deployment, server=server)
+
+
+async def _warn_of_eviction(commands: Commands, counters: Counters) -> None:
+    try:
+        risk = eviction_risk((await commands.command("INFO", "memory")).decode(errors="replace"))
+    except BusUnavailableError as error:
+        logger.debug("whether Redis evicts could not be asked: %s", error)
+        return
+    if risk is not None:
+        counters.add("eviction_risks")
+        logger.warning("%s", risk)

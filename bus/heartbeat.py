@@ -113,10 +113,17 @@ class Heartbeat:
 
     async def _announce(self, beats: list[Beat]) -> None:
         """The index learns of a run with its lease: one that dies before its first renewal is missed, too."""
+        leases = [beat.lease for beat in beats]
         for beat in beats:
             beat.fresh = False
+        # What nobody had submitted is not listed yet.
+        new = [lease for lease in leases if not lease.status and lease.attempt == 1]
+        lease_ms = int(self._leases.lease_seconds * 1000)
         try:
-            await self._index.look_at_all({beat.lease.execution_id: beat.lease.until_ms for beat in beats})
+            await asyncio.gather(
+                self._index.look_at_all({lease.execution_id: lease.until_ms for lease in leases}),
+                *(self._index.note(lease.execution_id, None, lease.until_ms - lease_ms) for lease in new),
+            )
         except BusUnavailableError as error:
             logger.debug("the index is not told of new executions: %s; the next heartbeat does", error)
 

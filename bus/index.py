@@ -56,9 +56,9 @@ class Index:
         """Have somebody look at those that the index has lost."""
         await self._schedule(at_ms, "NX")
 
-    async def drop(self, execution_id: str) -> None:
-        """It needs nobody any more; it stays listed."""
-        await self._commands.command("ZREM", self._keys.due(), execution_id)
+    async def drop(self, *execution_ids: str) -> None:
+        """They need nobody any more; they stay listed."""
+        await self._commands.command("ZREM", self._keys.due(), *execution_ids)
 
     async def claim_due(self, count: int, again_after_ms: int) -> list[str]:
         """Take at most ``count`` that somebody must look at now; other callers get them only after a while."""

@@ -7,7 +7,7 @@ import logging
 import random
 from collections import OrderedDict, deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, Final, NamedTuple
 
 from bus.activity.change import Change, line_of
@@ -66,12 +66,15 @@ class Activity:
         counters: Counters,
         tail: Callable[[], Awaitable[Tail]],
         max_entries: int = MAX_ENTRIES,
+        on_ended: Callable[..., Awaitable[None]] | None = None,
     ) -> None:
+        """``on_ended`` is given the ids of executions whose ending stands here: there is no more to be told of them."""
         self.log = ActivityLog(commands, keys, counters=counters)
         self._commands = commands
         self._keys = keys
         self._counters = counters
         self._open_tail = tail
+        self._on_ended = on_ended
         self._max_entries = max_entries
         self._append = Script.load("activity")
         self._waiting: deque[_Noted] = deque()
@@ -206,11 +209,15 @@ class Activity:
             )
             arguments += (noted.ts, line)
         await self._append.run(self._commands, (self._keys.activity(),), self._max_entries, *arguments)
-        for noted in batch:
-            if noted.type in TERMINAL_TYPES:
-                self._known.pop(noted.execution_id, None)
+        ended = [noted.execution_id for noted in batch if noted.type in TERMINAL_TYPES]
+        for execution_id in ended:
+            self._known.pop(execution_id, None)
         while len(self._known) > MAX_KNOWN:
             self._known.popitem(last=False)
+        if ended and self._on_ended is not None:
+            # If not now, a healer comes past.
+            with suppress(BusUnavailableError):
+                await self._on_ended(*ended)
 
     async def _look_up(self, execution_id: str) -> None:
         meta = self._keys.meta(execution_id)
