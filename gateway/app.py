@@ -60,7 +60,7 @@ class GatewayApp(FastAPI):
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
             gateway: Gateway = self.state.gateway
-            document = with_security(super().openapi(), self.routes, gateway.settings)
+            document = with_security(super().openapi(), gateway.settings)
             self.openapi_schema = with_problem_schema(document)
         return self.openapi_schema
 

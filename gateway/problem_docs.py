@@ -25,15 +25,19 @@ _MEANINGS: Final = {
 }
 
 
+# Of every route: who is not let in, asks for too much, or comes while nobody can be asked.
+_REFUSALS: Final = (401, 403, 429, 503)
+
+
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """For ``responses=`` of a route."""
+    """For ``responses=`` of a route that asks who calls; how it refuses somebody is among them."""
     schema = {"$ref": _REF.format(model=ProblemDetails.__name__)}
     return {
         status: {
             "description": _MEANINGS[status],
             "content": {MEDIA_TYPE: {"schema": schema, "example": _example(status)}},
         }
-        for status in statuses
+        for status in sorted({*statuses, *_REFUSALS})
     }
 
 
