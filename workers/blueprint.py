@@ -20,6 +20,8 @@ MAX_STEPS: Final = 256
 MAX_DEPTH: Final = 8
 MAX_FILE_BYTES: Final = 1024 * 1024
 
+KINDS: Final = ("step", "sequence", "parallel")
+
 Seconds = Annotated[float, Field(gt=0, le=30 * 24 * 3600, allow_inf_nan=False)]
 Retries = Annotated[int, Field(ge=0, le=100)]
 
@@ -118,7 +120,7 @@ def pipeline_from(document: Mapping[str, Any], steps: StepRegistry) -> Pipeline:
     try:
         return Blueprint.model_validate(document).pipeline(steps)
     except ValidationError as error:
-        raise PipelineInvalidError(sentence_of(error)) from None
+        raise PipelineInvalidError(sentence_of(error, tags=KINDS)) from None
 
 
 def pipeline_from_file(path: str | Path, steps: StepRegistry) -> Pipeline:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from typing import Final
 
 from pydantic import ValidationError
@@ -9,11 +10,14 @@ from pydantic import ValidationError
 MAX_PROBLEMS: Final = 5
 
 
-def problems_of(error: ValidationError, root: str = "") -> list[str]:
-    """``root.field: what is wrong``, for the first few; never the value, which may be a megabyte or a secret."""
+def problems_of(error: ValidationError, root: str = "", *, tags: Collection[str] = ()) -> list[str]:
+    """``root.field: what is wrong``, for the first few; never the value, which may be a megabyte or a secret.
+
+    ``tags`` are names by which pydantic tells the kinds of a list's items apart, which are no fields.
+    """
     problems = error.errors(include_url=False, include_input=False, include_context=False)
     told = [
-        f"{'.'.join(str(part) for part in (root, *problem['loc']) if part != '')}: "
+        f"{'.'.join([*([root] if root else []), *_fields(problem['loc'], tags)])}: "
         f"{problem['msg'].removeprefix('Value error, ')}"
         for problem in problems[:MAX_PROBLEMS]
     ]
@@ -22,5 +26,13 @@ def problems_of(error: ValidationError, root: str = "") -> list[str]:
     return told
 
 
-def sentence_of(error: ValidationError, root: str = "") -> str:
-    return "; ".join(problems_of(error, root))
+def sentence_of(error: ValidationError, root: str = "", *, tags: Collection[str] = ()) -> str:
+    return "; ".join(problems_of(error, root, tags=tags))
+
+
+def _fields(location: tuple[int | str, ...], tags: Collection[str]) -> Iterator[str]:
+    before: int | str = ""
+    for part in location:
+        if not (isinstance(before, int) and part in tags):
+            yield str(part)
+        before = part

@@ -12,6 +12,8 @@ from workers.backing import Answer
 from workers.context import Context
 from workers.live_step import LiveStep, Notes
 
+PATIENCE_SECONDS = 30.0
+
 
 @dataclass
 class RecordedRun:
@@ -44,6 +46,12 @@ class RecordedRun:
 
     async def answer(self, ask: str) -> Answer:
         return await self._given[ask].get()
+
+    async def said(self, event_type: str, times: int = 1) -> None:
+        """Wait until it was said so often."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while self.types.count(event_type) < times:  # noqa: ASYNC110 - a recorder announces nothing
+                await asyncio.sleep(0)
 
     def give(self, ask: str, data: Any, by: str | None = None) -> None:
         self._given[ask].put_nowait(Answer(data, by))

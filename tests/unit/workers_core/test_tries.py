@@ -1,0 +1,235 @@
+"""Trying again, and in time."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+
+from bus.errors import PublishFailedError
+from tests.unit.workers_core.fakes import RecordedRun
+from workers import Context, OutputInvalidError, Pipeline, PipelineTimeoutError, PlainContext, Step, StepTimeoutError
+from workers.deadline import Deadline, held
+from workers.errors import StepOverError
+from workers.pipeline import StepFunction
+from workers.runner import run_steps
+
+pytestmark = pytest.mark.anyio
+
+LONG_SECONDS = 60.0
+
+
+async def run(*steps: Step, on: RecordedRun | None = None, **options: Any) -> Any:
+    async with asyncio.timeout(LONG_SECONDS / 2):
+        return await run_steps(Pipeline("p", steps, **options), on or RecordedRun(), {})
+
+
+def failing(times: int, error: type[Exception] = ValueError) -> StepFunction:
+    calls = 0
+
+    async def step(_ctx: Context) -> int:
+        nonlocal calls
+        calls += 1
+        if calls <= times:
+            raise error(f"call {calls}")
+        return calls
+
+    return step
+
+
+async def test_a_step_is_tried_again_and_each_retry_tells_why_and_when() -> None:
+    on = RecordedRun()
+    step = Step("flaky", failing(2), retries=3, retry_delay_seconds=0.001)
+    assert await run(step, on=on) == 3
+    assert on.types == ["step.started", "step.retrying", "step.retrying", "step.completed"]
+    first, second = (data for each, data, _ in on.events if each == "step.retrying")
+    assert first.items() >= {"retry": 1, "retries": 3, "message": "call 1", "exception": "ValueError"}.items()
+    assert (second["retry"], second["message"]) == (2, "call 2")
+    assert 0 <= first["delay_seconds"] <= 0.001
+
+
+async def test_a_step_that_never_succeeds_fails_with_its_last_error() -> None:
+    on = RecordedRun()
+    with pytest.raises(ValueError, match="call 3"):
+        await run(Step("flaky", failing(9), retries=2, retry_delay_seconds=0.001), on=on)
+    assert on.types == ["step.started", "step.retrying", "step.retrying", "step.failed"]
+
+
+async def test_only_what_is_worth_it_is_tried_again() -> None:
+    on = RecordedRun()
+    with pytest.raises(ValueError, match="call 1"):
+        await run(Step("flaky", failing(1), retries=5, retry_on=(OSError,)), on=on)
+    assert "step.retrying" not in on.types
+
+
+async def test_an_output_that_cannot_be_kept_is_not_made_again() -> None:
+    on = RecordedRun()
+    with pytest.raises(OutputInvalidError):
+        await run(Step("odd", object, retries=5), on=on)
+    assert on.types == ["step.started", "step.failed"]
+
+
+async def test_what_is_not_the_steps_fault_is_not_tried_again() -> None:
+    on = RecordedRun()
+
+    async def step(_ctx: Context) -> None:
+        raise PublishFailedError("run-1", "Redis is gone", 3)
+
+    with pytest.raises(PublishFailedError):
+        await run(Step("step", step, retries=5), on=on)
+    assert on.types == ["step.started"]
+
+
+async def test_what_a_try_kept_is_given_to_the_next() -> None:
+    async def step(ctx: Context) -> int:
+        page = (ctx.restored or {"page": 0})["page"]
+        await ctx.checkpoint({"page": page + 1})
+        if page < 2:
+            raise OSError("away")
+        return int(page)
+
+    assert await run(Step("pages", step, retries=5, retry_delay_seconds=0.001)) == 2
+
+
+async def test_a_step_that_takes_too_long_is_cancelled_and_says_how_long_it_had() -> None:
+    on = RecordedRun()
+
+    async def slow(_ctx: Context) -> None:
+        await asyncio.sleep(LONG_SECONDS)
+
+    with pytest.raises(StepTimeoutError, match=r"'slow' was not done within its 0\.01 s"):
+        await run(Step("slow", slow, timeout_seconds=0.01), on=on)
+    assert on.data_of("step.failed")["reason"] == "timeout"
+
+
+async def test_each_try_has_the_whole_time() -> None:
+    waits = iter([LONG_SECONDS, 0.0])
+
+    async def slow_once(_ctx: Context) -> str:
+        await asyncio.sleep(next(waits))
+        return "done"
+
+    assert await run(Step("slow", slow_once, timeout_seconds=0.05, retries=1, retry_delay_seconds=0.001)) == "done"
+
+
+async def test_a_timeout_of_the_steps_own_is_its_own_error() -> None:
+    async def impatient(_ctx: Context) -> None:
+        raise TimeoutError("the other side is slow")
+
+    with pytest.raises(TimeoutError, match="the other side is slow"):
+        await run(Step("impatient", impatient, timeout_seconds=LONG_SECONDS))
+
+
+async def test_a_step_that_swallows_its_cancellation_has_timed_out_all_the_same() -> None:
+    async def deaf(_ctx: Context) -> str:
+        try:
+            await asyncio.sleep(LONG_SECONDS)
+        except asyncio.CancelledError:
+            return "never mind"
+        return "slept"
+
+    with pytest.raises(StepTimeoutError):
+        await run(Step("deaf", deaf, timeout_seconds=0.01))
+
+
+async def test_a_thread_that_outlives_its_timeout_is_heard_by_nobody() -> None:
+    on = RecordedRun()
+    timed_out, spoken = threading.Event(), threading.Event()
+    refused: list[BaseException] = []
+
+    def slow(ctx: PlainContext) -> None:
+        ctx.log("while it is time")
+        timed_out.wait(LONG_SECONDS)
+        try:
+            ctx.log("too late")
+        except StepOverError as error:
+            refused.append(error)
+        spoken.set()
+
+    with pytest.raises(StepTimeoutError):
+        await run(Step("slow", slow, timeout_seconds=0.05), on=on)
+    timed_out.set()
+    assert await asyncio.to_thread(spoken.wait, LONG_SECONDS)
+    assert len(refused) == 1
+    assert on.types == ["step.started", "log", "step.failed"]
+
+
+async def test_threads_that_hang_keep_no_other_step_from_running() -> None:
+    """A pool of threads would be used up."""
+    release = threading.Event()
+
+    def hangs() -> None:
+        release.wait(LONG_SECONDS)
+
+    try:
+        for _ in range(40):
+            with pytest.raises(StepTimeoutError):
+                await run(Step("hangs", hangs, timeout_seconds=0.001))
+        assert await run(Step("quick", lambda: "done", timeout_seconds=LONG_SECONDS)) == "done"
+    finally:
+        release.set()
+
+
+async def test_a_pipeline_that_takes_too_long_is_stopped() -> None:
+    async def slow(_ctx: Context) -> None:
+        await asyncio.sleep(LONG_SECONDS)
+
+    with pytest.raises(PipelineTimeoutError, match=r"'p' was not done within its 0\.01 s"):
+        await run(Step("slow", slow, retries=5), timeout_seconds=0.01)
+
+
+async def test_waiting_for_a_person_does_not_count() -> None:
+    on = RecordedRun()
+
+    async def asks(ctx: Context) -> Any:
+        return await ctx.ask("go on?")
+
+    async def answer_late() -> None:
+        await on.said("review.required")
+        await asyncio.sleep(0.2)
+        on.give("asks.1", "yes")
+
+    answering = asyncio.create_task(answer_late())
+    assert await run(Step("asks", asks, timeout_seconds=0.05), on=on, timeout_seconds=0.1) == "yes"
+    await answering
+
+
+async def test_a_deadline_goes_on_with_what_was_left() -> None:
+    deadline = Deadline(0.1)
+
+    async def wait() -> None:
+        async with deadline:
+            with held([deadline]), held([deadline]):
+                await asyncio.sleep(0.2)
+            assert not deadline.expired
+            await asyncio.sleep(LONG_SECONDS)
+
+    with pytest.raises(TimeoutError):
+        await wait()
+    assert deadline.expired
+
+
+async def test_no_deadline_is_for_ever() -> None:
+    deadline = Deadline(None)
+    async with deadline:
+        with held([deadline]):
+            pass
+    assert not deadline.expired
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"timeout_seconds": 0}, "timeout_seconds is 0: it must be more than 0"),
+        ({"timeout_seconds": float("inf")}, "timeout_seconds is inf"),
+        ({"retries": -1}, "retries is -1: it must be 0 or more"),
+        ({"retry_delay_seconds": -1}, "retry_delay_seconds is -1"),
+        ({"options": {"x": 1}}, "options: its function has no parameter of that name"),
+        ({"process": True}, "run: another process finds only what stands at the top of a module"),
+    ],
+)
+async def test_a_step_that_could_never_run_is_refused_with_its_name(options: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValueError, match=f"step 'odd': {problem}"):
+        Step("odd", failing(0), **options)
