@@ -26,13 +26,16 @@ from gateway.problem_docs import with_problem_schema
 from gateway.problems import ProblemError, problem_of
 from gateway.put_off import is_put_off, put_off
 from gateway.routes import (
+    activity,
     events,
     executions,
     health,
     index,
     listing,
+    metrics,
     publish,
     revocations,
+    stats,
     stream,
     submit_stream,
     tickets,
@@ -72,14 +75,17 @@ def create_app(bus: Bus, settings: GatewaySettings) -> GatewayApp:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
         await gateway.auth.start()
-        gateway.hub = Hub(bus, await bus.tail(), _limits(settings))
+        tail, limits = await bus.tail(), _limits(settings)
+        gateway.hub = Hub(bus, tail, limits)
+        gateway.activity = Hub(bus, tail, limits, log=bus.activity.log)
         try:
             # Here too, so that the truth is told though all the workers are dead.
-            async with bus.healer.running():
+            async with bus.healer.running(), gateway.metrics.running():
                 yield
         finally:
             await gateway.auth.aclose()
             await gateway.hub.aclose()
+            await gateway.activity.aclose()
 
     app = GatewayApp(
         title="Tailrace",
@@ -94,12 +100,15 @@ def create_app(bus: Bus, settings: GatewaySettings) -> GatewayApp:
     app.state.gateway = gateway
     app.include_router(index.router)
     app.include_router(health.router)
+    app.include_router(metrics.router)
     app.include_router(executions.router, prefix="/v1")
     app.include_router(listing.router, prefix="/v1")
     app.include_router(events.router, prefix="/v1")
     app.include_router(publish.router, prefix="/v1")
     app.include_router(submit_stream.router, prefix="/v1")
     app.include_router(stream.router, prefix="/v1")
+    app.include_router(activity.router, prefix="/v1")
+    app.include_router(stats.router, prefix="/v1")
     app.include_router(ws.router, prefix="/v1")
     app.include_router(tickets.router, prefix="/v1")
     app.include_router(revocations.router, prefix="/v1")

@@ -13,12 +13,14 @@ from gateway.auth.auth import Auth
 from gateway.hub import Hub
 from gateway.limits.connections import ConnectionLimits, Connections
 from gateway.limits.rates import Rate, Rates
+from gateway.metrics import Metrics
 from gateway.settings import GatewaySettings
+from gateway.stats import Censuses
 
 
 @dataclass(slots=True)
 class Gateway:
-    """``hub`` is there from the application's start on; ``draining`` once it was told to stop."""
+    """``hub`` and ``activity`` are there from the application's start on; ``draining`` once it was told to stop."""
 
     bus: Bus
     settings: GatewaySettings
@@ -26,10 +28,15 @@ class Gateway:
     rates: Rates = field(init=False)
     connections: Connections = field(init=False)
     hub: Hub = field(init=False)
+    activity: Hub = field(init=False)
+    censuses: Censuses = field(init=False)
+    metrics: Metrics = field(init=False)
     draining: bool = False
 
     def __post_init__(self) -> None:
         bus, settings = self.bus, self.settings
+        self.censuses = Censuses(bus)
+        self.metrics = Metrics(self)
         self.auth = Auth(bus, settings)
         self.rates = Rates(
             bus.commands,

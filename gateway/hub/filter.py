@@ -26,7 +26,7 @@ class Filter:
             return True
         if self.step is not None and entry.step != self.step:
             return False
-        return not self.types or _matches(self.types, entry.type)
+        return not self.types or is_wanted_type(self.types, entry.type)
 
 
 def check_pattern(pattern: str) -> str:
@@ -37,7 +37,7 @@ def check_pattern(pattern: str) -> str:
 
 
 @lru_cache(maxsize=8192)
-def _matches(patterns: tuple[str, ...], event_type: str) -> bool:
+def is_wanted_type(patterns: tuple[str, ...], event_type: str) -> bool:
     return any(
         event_type.startswith(pattern[:-1]) if pattern.endswith(".*") else event_type == pattern for pattern in patterns
     )

@@ -1,0 +1,87 @@
+"""GET /v1/activity: what happens to all executions, as it happens."""
+
+from __future__ import annotations
+
+import logging
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Query, Request, Response
+
+from bus.activity.stream import NAME
+from bus.continuity import Numbering
+from bus.errors import BusUnavailableError, ReplyError
+from bus.event import check_name
+from gateway.activity import ACTIVITY_SSE, ACTIVITY_SSE_UNNAMED, ActivityFilter
+from gateway.activity.filter import viewer_of
+from gateway.auth.access import Access, ReadAccess
+from gateway.context import CurrentGateway
+from gateway.events_route import SSE_TYPE, come_again, filter_of, sse_of, start_cursor
+from gateway.problem_docs import problems
+from gateway.render import SSE
+from gateway.sse import HubResponse
+
+logger = logging.getLogger(__name__)
+
+router = APIRouter(tags=["activity"])
+
+_EXAMPLE: Final = (
+    "id: 1760000000000-7\n"
+    "event: execution.completed\n"
+    'data: {"type":"execution.completed","execution_id":"build-7","cursor":"1760000000000-12",'
+    '"ts":"2026-01-02T03:04:05.678000Z","tenant":null,"pipeline":"document","data":{"result":5}}\n\n'
+)
+
+
+@router.get(
+    "/activity",
+    summary="Watch what happens to all executions",
+    description="Server-Sent Events of their life cycles, one `id:` each, resumed with `Last-Event-ID` or `from`; "
+    "without either, from now on. Only executions that the credential covers are shown. `cursor` is the event's place "
+    "in the execution's own log; after a crash a change may come twice, with the same `execution_id` and `cursor`. "
+    "The stream holds the latest 50,000 changes: whoever comes back later than that gets a `stream.gap` first.",
+    response_class=Response,
+    responses={
+        200: {"content": {SSE_TYPE: {"schema": {"type": "string"}, "example": _EXAMPLE}}},
+        **problems(400, 409, 422, 503),
+    },
+)
+async def watch_activity(
+    access: ReadAccess,
+    request: Request,
+    gateway: CurrentGateway,
+    *,
+    pipeline: Annotated[str | None, Query(description="Only of this pipeline", examples=["document"])] = None,
+    tenant: Annotated[str | None, Query(description="Only of this tenant", min_length=1, max_length=128)] = None,
+) -> Response:
+    resumes = "last-event-id" in request.headers or "from" in request.query_params
+    cursor = start_cursor(request) if resumes else None
+    rendering = ACTIVITY_SSE if sse_of(request) is SSE else ACTIVITY_SSE_UNNAMED
+    wanted = _wanted(request, access, pipeline, tenant)
+    try:
+        topic = await gateway.activity.open(NAME)
+    except BusUnavailableError as error:
+        if isinstance(error, ReplyError) and error.is_of_the_key:
+            raise
+        logger.warning("activity: %s; told to come again", error)
+        return come_again(gateway, None, rendering)
+    return HubResponse(
+        gateway.activity,
+        topic,
+        Numbering.after(topic.head if cursor is None else cursor),
+        rendering=rendering,
+        wanted=wanted,
+        coalesce_ms=0,
+        retry_ms=gateway.settings.retry_ms,
+    )
+
+
+def _wanted(request: Request, access: Access, pipeline: str | None, tenant: str | None) -> ActivityFilter | None:
+    """Raises InvalidInputError."""
+    of_types = filter_of(request)
+    wanted = ActivityFilter(
+        types=of_types.types if of_types is not None else (),
+        viewer=viewer_of(access.principal),
+        pipeline=None if pipeline is None else check_name(pipeline, field="pipeline"),
+        tenant=tenant,
+    )
+    return None if wanted == ActivityFilter() else wanted

@@ -1,0 +1,66 @@
+"""GET /v1/stats: counts, for people and monitors; for Prometheus there is /metrics."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, Field
+
+from gateway.auth.access import ReadAccess
+from gateway.context import CurrentGateway, Gateway
+from gateway.problem_docs import problems
+
+router = APIRouter(tags=["activity"])
+
+
+class Active(BaseModel):
+    """Executions that have not ended, of those that the credential covers."""
+
+    by_status: dict[str, int] = Field(examples=[{"cancelling": 0, "paused": 0, "queued": 3, "running": 2}])
+    by_pipeline: dict[str, int] = Field(examples=[{"document": 5}])
+    total: int = Field(examples=[5])
+    complete: bool = Field(description="false when there are more than 1000: then these are the counts of 1000")
+
+
+class GatewayStats(BaseModel):
+    """Counts of one gateway, the one that answers."""
+
+    viewers: int = Field(description="live SSE, NDJSON and WebSocket subscriptions", examples=[12])
+    activity_viewers: int = Field(description="of these, of `/v1/activity`", examples=[1])
+    watched_executions: int = Field(examples=[4])
+    tail: str = Field(description="how Redis is watched", examples=["tracking"])
+    draining: bool
+    counters: dict[str, int] = Field(
+        description="since it started; the same as in /metrics", examples=[{"appended_events": 5, "slow_cuts": 0}]
+    )
+
+
+class Stats(BaseModel):
+    executions: Active
+    gateway: GatewayStats | None = Field(description="null for a credential of one tenant or of some executions")
+
+
+@router.get("/stats", summary="What is going on, in counts", responses=problems(409, 503))
+async def read_stats(access: ReadAccess, gateway: CurrentGateway, response: Response) -> Stats:
+    response.headers["Cache-Control"] = "no-store"
+    principal = access.principal
+    census = (await gateway.censuses.latest()).of(principal)
+    return Stats(
+        executions=Active(
+            by_status=census.by_status,
+            by_pipeline=census.by_pipeline,
+            total=len(census.under_way),
+            complete=census.complete,
+        ),
+        gateway=_own(gateway) if principal.covers_all else None,
+    )
+
+
+def _own(gateway: Gateway) -> GatewayStats:
+    return GatewayStats(
+        viewers=gateway.hub.viewers + gateway.activity.viewers,
+        activity_viewers=gateway.activity.viewers,
+        watched_executions=gateway.hub.topics,
+        tail=gateway.hub.tail_mode,
+        draining=gateway.draining,
+        counters=dict(sorted(gateway.bus.counters.items())),
+    )

@@ -1,0 +1,68 @@
+"""/metrics: what is counted anyway, as Prometheus reads it."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from bus import Bus
+from gateway.metrics import ALWAYS
+
+pytestmark = pytest.mark.anyio
+
+
+async def samples(client: httpx.AsyncClient) -> dict[str, float]:
+    """By name, with the labels' values behind it."""
+    answer = await client.get("/metrics")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/plain")
+    families = text_string_to_metric_families(answer.text)
+    return {
+        "/".join([sample.name, *sample.labels.values()]): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+async def caught_up(response: httpx.Response) -> None:
+    """Before that, a viewer may not have joined yet."""
+    async for line in response.aiter_lines():
+        if line == "event: stream.caught_up":
+            return
+    raise AssertionError("the stream ended")
+
+
+async def test_every_counter_of_the_bus_is_there(bus: Bus, client: httpx.AsyncClient) -> None:
+    bus.counters.add("something_of_a_kind", 3)
+    found = await samples(client)
+    assert found["tailrace_something_of_a_kind_total"] == 3
+    for name, value in bus.counters.items():
+        assert found[f"tailrace_{name}_total"] >= value
+
+
+async def test_what_alarms_are_set_on_is_there_before_it_happens(client: httpx.AsyncClient) -> None:
+    found = await samples(client)
+    assert {f"tailrace_{name}_total" for name in ALWAYS} <= found.keys()
+
+
+async def test_a_name_that_prometheus_could_not_read_spoils_nothing(bus: Bus, client: httpx.AsyncClient) -> None:
+    bus.counters.add("Not a name\n", 3)
+    assert "tailrace_viewers/executions" in await samples(client)
+
+
+async def test_viewers_are_told_by_what_they_watch(bus: Bus, client: httpx.AsyncClient) -> None:
+    async with bus.execution("run"), client.stream("GET", "/v1/executions/run/events") as response:
+        await caught_up(response)
+        found = await samples(client)
+    assert found["tailrace_viewers/executions"] == 1
+    assert found["tailrace_viewers/activity"] == 0
+    assert found["tailrace_watched_executions"] == 1
+    assert found["tailrace_draining"] == 0
+    assert found["tailrace_tail/tracking"] == 1
+
+
+async def test_the_process_and_its_loop_are_told(client: httpx.AsyncClient) -> None:
+    found = await samples(client)
+    assert found["process_resident_memory_bytes"] > 0
+    assert "tailrace_loop_lag_seconds_count" in found
