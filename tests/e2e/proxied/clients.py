@@ -6,7 +6,7 @@ import asyncio
 import os
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +22,7 @@ from websockets.typing import Subprotocol
 from tests.e2e.sse_frames import FrameReader
 
 Got = list[tuple[str, str, Any]]
-Client = Callable[[str, str, Path], Awaitable[Got]]
+Client = Callable[[str, str, Path], Coroutine[Any, Any, Got]]
 
 NODE: Final = Path(__file__).parent / "node"
 AGAIN_SECONDS: Final = 0.05
