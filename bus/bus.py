@@ -21,6 +21,7 @@ from bus.codec import ts_of
 from bus.control import Control
 from bus.counters import Counters
 from bus.cursor import START, Cursor, parse
+from bus.dead_letters import DeadLetters
 from bus.deployment import Deployment, deployment_of
 from bus.embedded import EmbeddedServer, embedded_path, start_embedded
 from bus.entry import Entry, Gap
@@ -76,6 +77,7 @@ class Bus:
         self.leases = Leases(commands, self.keys, settings.retention, lease_seconds=settings.lease_seconds)
         self.checkpoints = Checkpoints(commands, self.keys, settings.retention)
         self.jobs = Jobs(commands, self.log, self.keys, settings.retention, self.index)
+        self.dead_letters = DeadLetters(commands, self.keys, self.jobs, max_event_bytes=settings.max_event_bytes)
         self.heartbeat = Heartbeat(self.leases, self.index, counters)
         self.healer = Healer(
             name=self.name,
@@ -87,6 +89,7 @@ class Bus:
             counters=counters,
             activity=self.activity,
             jobs=self.jobs,
+            dead_letters=self.dead_letters,
         )
         self.control = Control(self.log, self.index, self.tail)
         self._deployment = deployment

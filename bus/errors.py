@@ -17,6 +17,7 @@ BusError
 ├── LeaseLostError                        somebody else runs it now
 ├── ExecutionSoundError                   nothing is to be healed; carries the status
 ├── ConcurrencyConflictError              another of its concurrency key is in flight; carries its id
+├── DeadLetterUnknownError                dropped, requeued or trimmed, or never written
 ├── QueueFullError                        too many jobs wait in it; carries how many
 ├── ControlTimeoutError                   asked, but the outcome did not come in time; carries the request
 ├── PublishFailedError                    gave up after retries; carries the true reason
@@ -146,6 +147,13 @@ class ConcurrencyConflictError(BusError):
         )
         self.concurrency_key = concurrency_key
         self.execution_id = execution_id
+
+
+class DeadLetterUnknownError(BusError):
+    def __init__(self, queue: str, entry_id: str) -> None:
+        super().__init__(f"queue {queue!r} has no dead letter {entry_id}; it was dropped or requeued, or is too old")
+        self.queue = queue
+        self.entry_id = entry_id
 
 
 class QueueFullError(BusError):

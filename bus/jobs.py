@@ -16,7 +16,7 @@ from bus.log import Log
 from bus.queue import Queues
 from bus.retention import Retention
 from bus.script import Script
-from bus.submission import SUBMISSION_FIELDS, Submission, parse_submission
+from bus.submission import MAX_DIGITS, SUBMISSION_FIELDS, Submission, parse_submission
 
 MAX_QUEUE_JOBS: Final = 1_000_000
 # When a healer looks whether what was submitted has its job: whoever submits may die over it.
@@ -49,7 +49,7 @@ class Jobs:
         self._submit = Script.load("submit")
         self._withdraw = Script.load("withdraw")
         self._note = Script.load("note")
-        self._uncount = Script.load("uncount")
+        self._count = Script.load("count")
 
     async def submit(self, submission: Submission, *, ts: str) -> bool:
         """Queue it; each of the steps may be repeated. False when the same was submitted before.
@@ -112,9 +112,18 @@ class Jobs:
         await asyncio.gather(*(self._note_job(job.execution_id, queue, job.entry_id) for job in moved))
         return len(moved)
 
-    async def uncount(self, execution_id: str, *, fence: int) -> bool:
-        """Do not count the attempt under way, whose end is not the execution's fault. False when it is another's."""
-        return bool(await self._uncount.run(self._commands, (self._keys.meta(execution_id),), fence))
+    async def failures(self, execution_id: str) -> int:
+        """How many of its attempts have failed by themselves, and were to be repeated for it."""
+        raw = await self._commands.command("HGET", self._keys.meta(execution_id), "failures")
+        return int(raw) if raw is not None and raw.isdigit() and len(raw) <= MAX_DIGITS else 0
+
+    async def count_failure(self, execution_id: str, *, fence: int) -> None:
+        """Tell the attempt under way from one whose worker was lost. Nothing happens when it is another's by now."""
+        await self._count.run(self._commands, (self._keys.meta(execution_id),), fence, "failures", 1)
+
+    async def uncount_attempt(self, execution_id: str, *, fence: int) -> None:
+        """Take back the counting of the attempt under way, whose end is not its fault. As ``count_failure``."""
+        await self._count.run(self._commands, (self._keys.meta(execution_id),), fence, "attempt", -1)
 
     async def _queue(self, submission: Submission, *, ts: str, now_ms: int) -> bool:
         execution_id, delay_seconds = submission.execution_id, submission.delay_seconds
@@ -139,8 +148,8 @@ class Jobs:
         if delay_seconds:
             # While it waits nobody renews anything.
             seconds = self._retention.live_seconds + int(delay_seconds)
-            for key in self._keys.of_execution(execution_id):
-                await self._commands.command("EXPIRE", key, seconds)
+            keys = self._keys.of_execution(execution_id)
+            await asyncio.gather(*(self._commands.command("EXPIRE", key, seconds) for key in keys))
         entry_id = await self.queues.put(queue, execution_id, delay_seconds=delay_seconds)
         await self._note_job(execution_id, queue, entry_id or "")
 

@@ -24,13 +24,13 @@ MAX_DELAY_SECONDS: Final = 31 * 24 * 3600.0
 
 # As they stand in the state, in the order in which ``parse_submission`` reads them.
 SUBMISSION_FIELDS: Final = (
-    "pipeline", "input", "queue", "tenant", "concurrency_key", "max_attempts", "delay_ms", "requeued_from",
+    "pipeline", "input", "queue", "tenant", "concurrency_key", "asked_attempts", "delay_ms", "requeued_from",
 )  # fmt: skip
 
 # Random, and ours for ever: an idempotency key must give the same id in every release.
 _NAMESPACE: Final = uuid.UUID("5b0e3a3e-5d3c-4b58-9c3f-0d6b8f3c7a51")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\u0085\u2028\u2029\ud800-\udfff]")
-_MAX_DIGITS: Final = 12
+MAX_DIGITS: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Submission:
         optional = {
             "tenant": self.tenant,
             "concurrency_key": self.concurrency_key,
-            "max_attempts": self.max_attempts,
+            "asked_attempts": self.max_attempts,
             "delay_ms": math.ceil(self.delay_seconds * 1000) or None,
             "requeued_from": self.requeued_from,
         }
@@ -93,7 +93,7 @@ def parse_submission(execution_id: str, values: Sequence[bytes | None]) -> Submi
         _text(raw["queue"]) or "default",
         _text(raw["tenant"]),
         _text(raw["concurrency_key"]),
-        _number(raw["max_attempts"]),
+        _number(raw["asked_attempts"]),
         (_number(raw["delay_ms"]) or 0) / 1000,
         _text(raw["requeued_from"]),
     )
@@ -135,4 +135,4 @@ def _text(raw: bytes | None) -> str | None:
 
 
 def _number(raw: bytes | None) -> int | None:
-    return int(raw) if raw is not None and raw.isdigit() and len(raw) <= _MAX_DIGITS else None
+    return int(raw) if raw is not None and raw.isdigit() and len(raw) <= MAX_DIGITS else None

@@ -1,71 +1,115 @@
-"""One worker's attempt at one execution: from the job to the ending."""
+"""One worker's attempt at one execution: from the job to the ending, or to the next attempt."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from bus.bus import Bus
 from bus.errors import (
+    AppendRefusedError,
+    BusClosedError,
     BusError,
+    BusUnavailableError,
     ExecutionClosedError,
     ExecutionUnknownError,
     FenceStaleError,
     InvalidInputError,
     LeaseHeldError,
     LeaseLostError,
+    PublishFailedError,
     ReplyError,
 )
 from bus.event import CANCELLED
-from bus.execution import Execution
-from bus.queue import Job
+from bus.execution import Execution, failure_of
+from bus.queue import Job, UnusableJob
 from bus.submission import Submission
-from workers.errors import InputInvalidError, WorkerLostError
+from workers.errors import InputInvalidError, WorkerError
+from workers.plan import Plan, plan_of
 from workers.registry import Registry
-from workers.sequence import checked_input, run_pipeline
+from workers.runner import run_pipeline
 
 logger = logging.getLogger(__name__)
 
 ENDING_SECONDS: Final = 10.0
+# The pipeline is not to blame, and nobody is left who could append that it is tried again.
+_NOT_THE_PIPELINE: Final = (
+    AppendRefusedError,
+    BusClosedError,
+    BusUnavailableError,
+    LeaseLostError,
+    PublishFailedError,
+)
 
 
 class Attempt:
-    """Runs in a task of its own from the beginning; ``stop`` makes it end the execution early."""
+    """Runs in a task of its own from the beginning; ``stop`` makes it leave the execution early."""
 
     def __init__(self, bus: Bus, registry: Registry, job: Job, consumer: str) -> None:
         self.job = job
         self._bus = bus
         self._registry = registry
         self._consumer = consumer
+        self._submission: Submission | None = None
+        self._plan: Plan | None = None
+        self._execution: Execution | None = None
         self._stopped = False
+        # Set when the execution was left to a next attempt.
+        self._again_after_seconds: float | None = None
         self._task = asyncio.create_task(self._run(), name=f"attempt:{job.execution_id}")
 
     def on_end(self, call: Callable[[asyncio.Task[None]], None]) -> None:
         self._task.add_done_callback(call)
 
+    @property
+    def abandoned(self) -> bool:
+        """Whether the execution has ended without its step, which does not stop."""
+        return self._execution is not None and self._execution.abandoned.is_set() and not self._task.done()
+
     def stop(self) -> asyncio.Task[None]:
-        """End the execution in ``execution.cancelled``, with the reason that the worker stops."""
+        """Leave the execution to another worker; one that must not be repeated ends in ``execution.cancelled``."""
         # Once: a second cancellation would interrupt the ending that the first one asked for.
         if not self._stopped:
             self._stopped = True
             self._task.cancel("the worker stops")
         return self._task
 
+    async def keep_slot(self) -> None:
+        """Keep the slot of its concurrency key."""
+        if self._submission is not None and self._submission.concurrency_key is not None:
+            await self._bus.jobs.concurrency.keep(self._submission.tenant, self._submission.concurrency_key)
+
+    async def settle(self) -> None:
+        """Be done with the job if there is nothing left to do for it, by anybody. Raises BusUnavailableError."""
+        jobs, execution_id = self._bus.jobs, self.job.execution_id
+        # Ask the state, not our own memory: an ending that was not appended is no ending.
+        state = await self._bus.state(execution_id)
+        if state is None or state.ended:
+            if state is not None:
+                retried = self._plan is not None and self._plan.pipeline.retries > 0
+                await self._bus.dead_letters.bury(state, retried=retried)
+            await jobs.queues.acknowledge(self.job)
+        elif self._again_after_seconds is not None and state.status in {"queued", "paused"}:
+            await jobs.requeue(execution_id, delay_seconds=self._again_after_seconds)
+            await jobs.queues.acknowledge(self.job)
+        elif self._stopped:
+            await jobs.queues.hand_back(self.job, self._consumer)
+
     async def _run(self) -> None:
-        over = await self._tried(self.job.execution_id)
         try:
-            if over:
+            if await self._tried(self.job.execution_id):
+                await self.settle()
+            else:
                 await self._bus.jobs.queues.acknowledge(self.job)
-            elif self._stopped:
-                await self._bus.jobs.queues.hand_back(self.job, self._consumer)
         except BusError as error:
             # It comes again to whoever claims, who finds the execution as it is.
             logger.debug("execution %s: job not acknowledged: %s", self.job.execution_id, error)
 
     async def _tried(self, execution_id: str) -> bool:
-        """Attempt it; whether nothing is left to be done for the job then, by anybody."""
+        """Attempt it; False when nobody can ever do anything with this job. Raises BusUnavailableError."""
         try:
             await self._attempt(execution_id)
         except asyncio.CancelledError:
@@ -75,7 +119,8 @@ class Attempt:
         except ExecutionUnknownError as error:
             self._bus.counters.add("jobs_without_execution")
             logger.warning("job dropped: %s", error)
-            return True
+            await self._bus.dead_letters.add_unknown(self.job.queue, execution_id)
+            return False
         except (LeaseHeldError, LeaseLostError, FenceStaleError) as error:
             # Not ours; it stays in the queue until its execution has ended, should whoever runs it be lost as well.
             self._bus.counters.add("jobs_held")
@@ -86,57 +131,79 @@ class Attempt:
             if _is_beyond_repair(error):
                 self._bus.counters.add("jobs_unusable")
                 logger.error("execution %s: job dropped, its keys hold something else: %s", execution_id, error)  # noqa: TRY400 - no trace helps
-                return True
+                defect = f"its keys hold something else: {error}"
+                await self._bus.dead_letters.add_unusable(
+                    UnusableJob(self.job.queue, self.job.entry_id, defect), execution_id
+                )
+                return False
             logger.warning("execution %s: %s", execution_id, error)
         except Exception as error:
             # A step may raise anything; the log of its execution says so.
             logger.info("execution %s failed: %s: %s", execution_id, type(error).__name__, error)
             logger.debug("execution %s", execution_id, exc_info=error)
-        return await self._is_over(execution_id)
+        return True
 
     async def _attempt(self, execution_id: str) -> None:
-        submission = await self._submission(execution_id)
-        name = submission.pipeline if isinstance(submission, Submission) else None
-        async with self._bus.execution(execution_id, pipeline=name) as execution:
+        plan = await self._planned(execution_id)
+        name = None if self._submission is None else self._submission.pipeline
+        most = plan.max_attempts if isinstance(plan, Plan) else None
+        async with self._bus.execution(execution_id, pipeline=name, max_attempts=most) as execution:
+            self._execution = execution
+            if isinstance(plan, WorkerError):
+                raise plan
+            plan.check_attempt(execution.attempt)
             try:
-                execution.result = await self._result(execution, submission)
+                execution.result = await run_pipeline(self._bus, execution, plan.pipeline, plan.given)
             except asyncio.CancelledError:
                 if self._stopped:
-                    await _end_stopped(execution)
+                    await self._leave_early(execution, plan)
                 raise
+            except _NOT_THE_PIPELINE:
+                raise
+            except Exception as error:
+                delay_seconds = plan.retry_delay_seconds(error, execution.attempt, random.random)
+                if delay_seconds is None:
+                    raise
+                await self._leave_failed(execution, error, delay_seconds)
 
-    async def _submission(self, execution_id: str) -> Submission | InputInvalidError:
+    async def _planned(self, execution_id: str) -> Plan | WorkerError:
+        """What is wrong with it is for its execution's log to say, so it is given, not raised."""
+        jobs = self._bus.jobs
         try:
-            submission = await self._bus.jobs.submission_of(execution_id)
+            submission, failures = await asyncio.gather(jobs.submission_of(execution_id), jobs.failures(execution_id))
         except InvalidInputError as error:
             return InputInvalidError(error.detail)
         if submission is None:
             raise ExecutionUnknownError(execution_id)
-        return submission
-
-    async def _result(self, execution: Execution, submission: Submission | InputInvalidError) -> Any:
-        if isinstance(submission, InputInvalidError):
-            raise submission
-        pipeline = self._registry.get(submission.pipeline)
-        if execution.attempt > pipeline.max_attempts:
-            raise WorkerLostError(pipeline.name, execution.attempt - 1)
-        given = checked_input(pipeline.input_model, submission.input)
-        return await run_pipeline(self._bus, execution, pipeline, given)
-
-    async def _is_over(self, execution_id: str) -> bool:
-        """Ask the state, not our own memory: an ending that was not appended is no ending."""
+        self._submission = submission
         try:
-            state = await self._bus.state(execution_id)
-        except BusError as error:
-            logger.debug("execution %s: %s", execution_id, error)
-            return False
-        return state is None or state.ended
+            self._plan = plan_of(self._registry, submission, failures=failures)
+        except WorkerError as error:
+            return error
+        return self._plan
 
+    async def _leave_failed(self, execution: Execution, error: Exception, delay_seconds: float) -> None:
+        failure = failure_of(error)
+        logger.info("execution %s failed, to be tried again in %.1f s: %s", execution.id, delay_seconds, error)
+        await self._bus.jobs.count_failure(execution.id, fence=execution.fence)
+        self._again_after_seconds = delay_seconds
+        await execution.hand_back(
+            failure["reason"],
+            message=failure["message"],
+            exception=failure["exception"],
+            delay_seconds=round(delay_seconds, 3),
+        )
 
-async def _end_stopped(execution: Execution) -> None:
-    data = {"reason": "worker_stopped", "message": "The worker that ran it was stopped before it was done."}
-    async with asyncio.timeout(ENDING_SECONDS):
-        await execution.append(CANCELLED, data)
+    async def _leave_early(self, execution: Execution, plan: Plan) -> None:
+        message = "The worker that ran it was stopped before it was done."
+        async with asyncio.timeout(ENDING_SECONDS):
+            if not plan.may_be_repeated:
+                await execution.append(CANCELLED, {"reason": "worker_stopped", "message": message})
+                return
+            await self._bus.jobs.uncount_attempt(execution.id, fence=execution.fence)
+            self._again_after_seconds = 0.0
+            # The same attempt once more: this one was not its fault.
+            await execution.hand_back("worker_stopped", message=message, attempt=execution.attempt)
 
 
 def _is_beyond_repair(error: BaseException | None) -> bool:

@@ -30,7 +30,6 @@ from workers.errors import (
     StepInputInvalidError,
     StepProcessError,
     StepTimeoutError,
-    WorkerLostError,
 )
 from workers.kept import Kept, shown
 from workers.live_step import LiveStep, Notes
@@ -66,8 +65,6 @@ async def run_pipeline(bus: Bus, execution: Execution, pipeline: Pipeline, given
     """
     while pipeline.unfold is not None:
         pipeline, given = pipeline.unfold(given)
-    if execution.attempt > pipeline.max_attempts:
-        raise WorkerLostError(pipeline.name, execution.attempt - 1)
     execution.publisher.tune(**pipeline.streaming.pace)
     try:
         return await run_steps(pipeline, BusRun(bus, execution, pipeline.streaming), given)

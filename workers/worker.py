@@ -11,25 +11,21 @@ from typing import Final
 
 from bus.bus import Bus
 from bus.errors import BusUnavailableError, ReplyError
-from bus.line import Commands
 from bus.queue import Job, Taken, UnusableJob
 from bus.retry import Backoff
 from workers.attempt import ENDING_SECONDS, Attempt
+from workers.intake import Intake
 from workers.registry import Registry
 from workers.settings import WorkerSettings
 
 logger = logging.getLogger(__name__)
 
-# How long a take waits in Redis: as long as the last act of a stop, or a job of a less urgent queue, may have to wait.
-BLOCK_MS: Final = 200
-# How long a take waits for a lost connection, likewise.
+# How long a take waits for a lost connection: as long as the last act of a stop may have to wait.
 LINE_WAIT_SECONDS: Final = 1.0
-# How often jobs of lost workers are looked for.
-CLAIM_SECONDS: Final = 1.0
-# How many stretches of the held jobs one search looks at.
-CLAIM_STRETCHES: Final = 20
 # After a cancellation: the ending, and a moment for the step to notice.
 STOPPING_SECONDS: Final = ENDING_SECONDS + 10.0
+# How often it is looked whether an execution has ended without its step.
+ABANDONED_SECONDS: Final = 0.5
 
 
 class Worker:
@@ -42,8 +38,8 @@ class Worker:
         self._bus = bus
         self._registry = registry
         self._attempts: dict[str, Attempt] = {}
-        self._idle_seconds = bus.settings.lease_seconds
-        self._next_claim = 0.0
+        # Second jobs of what is being attempted: they have their turn when it is over.
+        self._next: dict[str, Job] = {}
         self._failures = 0
         self._backoff = Backoff()
         self._stopping = asyncio.Event()
@@ -59,7 +55,8 @@ class Worker:
     def stop(self) -> None:
         """Take no more, let what runs end within ``drain_seconds``; called again: do not wait for it.
 
-        May be called from a signal handler of the loop. ``run`` returns when all is done.
+        What has not ended by then is left to other workers; what must not be repeated is cancelled. May be called
+        from a signal handler of the loop. ``run`` returns when all is done.
         """
         if self._stopping.is_set():
             self._hurried.set()
@@ -70,23 +67,36 @@ class Worker:
         """Raises BusUnavailableError when Redis cannot be reached at start; later it is waited for."""
         line = await self._bus.open_line("jobs", wait_seconds=LINE_WAIT_SECONDS)
         try:
-            await self._open_queues()
-            taking = asyncio.create_task(self._take_jobs(line), name="worker:take")
-            keeping = asyncio.create_task(self._keep_jobs(), name="worker:keep")
-            try:
-                await self._until_stopped(taking)
-                await self._drain()
-            finally:
-                self._stopping.set()
-                self._news.set()
-                await self._stop_attempts()
-                keeping.cancel()
-                # A take under way is not cancelled, because Redis may just be giving us a job: it ends by itself.
-                await asyncio.wait([taking, keeping])
-            await taking
-            await self._leave_queues()
+            intake = Intake(self._bus, self.settings.queues, self.name, line)
+            await intake.open()
+            async with self._bus.healer.running():
+                await self._work(intake)
+            with contextlib.suppress(BusUnavailableError):
+                await intake.leave()
         finally:
             await line.aclose()
+
+    async def _work(self, intake: Intake) -> None:
+        taking = asyncio.create_task(self._take_jobs(intake), name="worker:take")
+        keeping = [
+            asyncio.create_task(self._keep_jobs(), name="worker:keep"),
+            asyncio.create_task(self._forget_abandoned(), name="worker:abandoned"),
+        ]
+        try:
+            await self._until_stopped(taking)
+            await self._drain()
+        finally:
+            self._stopping.set()
+            self._news.set()
+            await self._stop_attempts()
+            for task in keeping:
+                task.cancel()
+            # A take under way is not cancelled, because Redis may just be giving us a job: it ends by itself.
+            await asyncio.wait([taking, *keeping])
+        await taking
+        with contextlib.suppress(BusUnavailableError):
+            for job in self._next.values():
+                await self._bus.jobs.queues.hand_back(job, self.name)
 
     async def _until_stopped(self, taking: asyncio.Task[None]) -> None:
         stopping = asyncio.create_task(self._stopping.wait(), name="worker:stop")
@@ -95,73 +105,56 @@ class Worker:
         finally:
             stopping.cancel()
 
-    async def _take_jobs(self, line: Commands) -> None:
+    async def _take_jobs(self, intake: Intake) -> None:
         while not self._stopping.is_set():
             free = self.settings.concurrency - len(self._attempts)
-            if free == 0:
+            if free <= 0:
                 self._news.clear()
                 await self._news.wait()
                 continue
             try:
-                taken = await self._claim(free) or await self._take(free, line)
-                for job in taken:
+                for job in await intake.take(free):
                     await self._begin(job)
             except BusUnavailableError as error:
-                await self._wait_for_redis(error)
+                await self._wait_for_redis(error, intake)
             else:
                 self._welcome_redis()
-
-    async def _claim(self, free: int) -> list[Taken]:
-        """What lost workers held. Looked for first: it has waited longest."""
-        now = asyncio.get_running_loop().time()
-        if now < self._next_claim:
-            return []
-        self._next_claim = now + CLAIM_SECONDS * (0.8 + 0.4 * random.random())
-        for queue in self.settings.queues:
-            for _ in range(CLAIM_STRETCHES):
-                taken, more = await self._bus.jobs.queues.claim(
-                    queue, self.name, idle_seconds=self._idle_seconds, count=free
-                )
-                if taken:
-                    self._bus.counters.add("jobs_claimed", len(taken))
-                    # There may be more of them: look again as soon as there is room.
-                    self._next_claim = now
-                    return taken
-                if not more:
-                    break
-        return []
-
-    async def _take(self, free: int, line: Commands) -> list[Taken]:
-        """New jobs of the first queue that has any; all of them wait on the first, whose jobs are the most urgent."""
-        queues, (first, *others) = self._bus.jobs.queues, self.settings.queues
-        if others:
-            for queue in self.settings.queues:
-                if taken := await queues.take([queue], self.name, count=free):
-                    return taken
-        return await queues.take([first], self.name, count=free, block_ms=BLOCK_MS, line=line)
 
     async def _begin(self, job: Taken) -> None:
         if isinstance(job, UnusableJob):
             self._bus.counters.add("jobs_unusable")
             logger.warning("queue %s: job %s dropped: %s", job.queue, job.entry_id, job.defect)
+            await self._bus.dead_letters.add_unusable(job)
             await self._bus.jobs.queues.acknowledge(job)
         elif self._stopping.is_set():
             await self._bus.jobs.queues.hand_back(job, self.name)
         elif job.execution_id in self._attempts:
-            # A second job of what we run: to take the lease again would fence off our own attempt. It stays in the
-            # queue until it is claimed, and goes when the execution has ended.
+            # Its execution may be about to be left to a next attempt, which is this job's.
             self._bus.counters.add("jobs_held")
+            self._next[job.execution_id] = job
         else:
             self._bus.counters.add("jobs_taken")
-            attempt = Attempt(self._bus, self._registry, job, self.name)
-            self._attempts[job.execution_id] = attempt
-            attempt.on_end(lambda task: self._ended(job, task))
+            self._attempt(job)
 
-    def _ended(self, job: Job, task: asyncio.Task[None]) -> None:
-        del self._attempts[job.execution_id]
-        self._news.set()
+    def _attempt(self, job: Job) -> None:
+        attempt = Attempt(self._bus, self._registry, job, self.name)
+        self._attempts[job.execution_id] = attempt
+        attempt.on_end(lambda task: self._ended(attempt, task))
+
+    def _ended(self, attempt: Attempt, task: asyncio.Task[None]) -> None:
+        self._release(attempt)
         if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("execution %s: the attempt broke", job.execution_id, exc_info=error)
+            logger.error("execution %s: the attempt broke", attempt.job.execution_id, exc_info=error)
+
+    def _release(self, attempt: Attempt) -> None:
+        """Give its slot to another."""
+        execution_id = attempt.job.execution_id
+        if self._attempts.get(execution_id) is not attempt:
+            return
+        del self._attempts[execution_id]
+        if not self._stopping.is_set() and (following := self._next.pop(execution_id, None)) is not None:
+            self._attempt(following)
+        self._news.set()
 
     async def _drain(self) -> None:
         """Wait for what runs, for a while."""
@@ -183,24 +176,29 @@ class Worker:
     async def _keep_jobs(self) -> None:
         """Tell the other workers that we live, so that they claim nothing that we work on."""
         while True:
-            await asyncio.sleep(self._idle_seconds / 3)
+            await asyncio.sleep(self._bus.settings.lease_seconds / 3)
+            attempts = list(self._attempts.values())
+            jobs = [*(attempt.job for attempt in attempts), *self._next.values()]
             try:
-                await self._bus.jobs.queues.keep([attempt.job for attempt in self._attempts.values()], self.name)
+                await self._bus.jobs.queues.keep(jobs, self.name)
+                for attempt in attempts:
+                    await attempt.keep_slot()
             except BusUnavailableError as error:
                 logger.debug("jobs not kept: %s", error)
 
-    async def _open_queues(self) -> None:
-        for queue in self.settings.queues:
-            await self._bus.jobs.queues.open(queue)
+    async def _forget_abandoned(self) -> None:
+        """A step that cannot be stopped must not keep others from being run for ever."""
+        while True:
+            await asyncio.sleep(ABANDONED_SECONDS)
+            for attempt in [each for each in self._attempts.values() if each.abandoned]:
+                try:
+                    await attempt.settle()
+                except BusUnavailableError as error:
+                    logger.debug("execution %s: job not acknowledged: %s", attempt.job.execution_id, error)
+                self._bus.counters.add("attempts_abandoned")
+                self._release(attempt)
 
-    async def _leave_queues(self) -> None:
-        try:
-            for queue in self.settings.queues:
-                await self._bus.jobs.queues.leave(queue, self.name)
-        except BusUnavailableError as error:
-            logger.debug("queues not left: %s", error)
-
-    async def _wait_for_redis(self, error: BusUnavailableError) -> None:
+    async def _wait_for_redis(self, error: BusUnavailableError, intake: Intake) -> None:
         self._failures += 1
         if self._failures == 1:
             self._bus.counters.add("worker_outages")
@@ -211,7 +209,7 @@ class Worker:
         if isinstance(error, ReplyError) and error.code == "NOGROUP":
             # The queue was deleted, or all of Redis was flushed.
             with contextlib.suppress(BusUnavailableError):
-                await self._open_queues()
+                await intake.open()
 
     def _welcome_redis(self) -> None:
         if self._failures:

@@ -35,11 +35,11 @@ pytestmark = pytest.mark.anyio
 class Gate:
     """A pipeline whose executions wait until they are let through."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, max_attempts: int = 3) -> None:
         self.opened = asyncio.Event()
         self.inside = 0
         self.most_inside = 0
-        self.registry = Registry([Pipeline("gate", (Step("wait", self.wait),))])
+        self.registry = Registry([Pipeline("gate", (Step("wait", self.wait),), max_attempts=max_attempts)])
 
     async def wait(self, ctx: Context, _outputs: Outputs) -> None:
         self.inside += 1
@@ -147,8 +147,8 @@ async def test_a_stop_lets_what_runs_end_well_and_takes_no_more(bus: Bus) -> Non
     assert state.status == "queued"
 
 
-async def test_what_does_not_end_within_the_drain_is_cancelled_with_the_reason(bus: Bus) -> None:
-    gate = Gate()
+async def test_what_does_not_end_within_the_drain_and_must_not_be_repeated_is_cancelled(bus: Bus) -> None:
+    gate = Gate(max_attempts=1)
     async with working(bus, gate.registry, drain_seconds=0.2) as worker:
         execution_id = await bus.submit("gate", {})
         await watch(bus, execution_id, until="log")
@@ -207,8 +207,51 @@ async def test_a_job_that_comes_while_a_worker_stops_is_left_to_another(
     assert staying.most_inside == 1
 
 
+async def test_what_does_not_end_within_the_drain_is_left_to_another_worker_and_costs_no_attempt(
+    bus: Bus, server_url: str, settings: BusSettings
+) -> None:
+    stopping, staying = Gate(), Gate()
+    staying.opened.set()
+    async with await open_bus(server_url, settings=settings) as other:
+        async with working(bus, stopping.registry, drain_seconds=0.2) as worker:
+            execution_id = await bus.submit("gate", {})
+            await watch(bus, execution_id, until="log")
+            worker.stop()
+            handed_back = (await watch(bus, execution_id, until="execution.retrying"))[-1]
+        assert await bus.jobs.has_job(execution_id)
+        async with working(other, staying.registry):
+            entries = await watch(bus, execution_id)
+            await until_no_jobs_left(bus)
+    assert handed_back.data["reason"] == "worker_stopped"
+    assert handed_back.data["attempt"] == 1
+    assert entries[-1].type == "execution.completed"
+    assert [entry.data["attempt"] for entry in entries if entry.type == "execution.started"] == [1, 1]
+
+
+async def test_a_run_that_is_paused_stays_paused_when_its_worker_stops(
+    bus: Bus, server_url: str, settings: BusSettings
+) -> None:
+    stopping, staying = Gate(), Gate()
+    staying.opened.set()
+    async with await open_bus(server_url, settings=settings) as other:
+        async with working(bus, stopping.registry, drain_seconds=0.2) as worker:
+            execution_id = await bus.submit("gate", {})
+            await watch(bus, execution_id, until="log")
+            await bus.control.pause(execution_id)
+            worker.stop()
+        async with working(other, staying.registry):
+            await until(lambda: other.counters["jobs_taken"] > 0)
+            state = await bus.state(execution_id)
+            assert state is not None
+            assert state.status == "paused"
+            await bus.control.resume(execution_id)
+            entries = await watch(bus, execution_id)
+    assert entries[-1].type == "execution.completed"
+    assert staying.most_inside == 1
+
+
 async def test_a_second_stop_does_not_wait_for_the_drain(bus: Bus) -> None:
-    gate = Gate()
+    gate = Gate(max_attempts=1)
     async with working(bus, gate.registry, drain_seconds=3600) as worker:
         execution_id = await bus.submit("gate", {})
         await watch(bus, execution_id, until="log")
@@ -218,7 +261,7 @@ async def test_a_second_stop_does_not_wait_for_the_drain(bus: Bus) -> None:
 
 
 async def test_a_worker_whose_own_task_is_cancelled_ends_its_executions_first(bus: Bus) -> None:
-    gate = Gate()
+    gate = Gate(max_attempts=1)
     task = asyncio.create_task(Worker(bus, gate.registry).run())
     execution_id = await bus.submit("gate", {})
     await watch(bus, execution_id, until="log")

@@ -119,7 +119,7 @@ def test_a_submission_is_read_back_as_it_was_noted(submission: Submission) -> No
 
 
 def test_numbers_that_a_stranger_broke_count_as_absent() -> None:
-    values = {"pipeline": b"p", "input": b"{}", "max_attempts": b"-1", "delay_ms": b"9" * 400}
+    values = {"pipeline": b"p", "input": b"{}", "asked_attempts": b"-1", "delay_ms": b"9" * 400}
     submission = parse_submission("run-1", [values.get(name) for name in SUBMISSION_FIELDS])
     assert submission == Submission("run-1", "p", {})
 
