@@ -155,13 +155,19 @@ class Pipeline:
     streaming: Streaming = field(default_factory=Streaming)
     unfold: Callable[[Any], tuple[Pipeline, Any]] | None = None
 
+    @property
+    def step_names(self) -> list[str]:
+        """Of all steps, those in groups included, as they stand."""
+        return [step.name for node in self.steps for step in node.steps]
+
     def __post_init__(self) -> None:
         """Raises ValueError for what could never run."""
         if not self.name:
             raise ValueError("name: a pipeline must have one")
-        if bool(self.steps) is bool(self.unfold):
-            raise ValueError(f"steps: pipeline {self.name!r} has none" + (" to unfold into" if self.steps else ""))
-        names = [step.name for node in self.steps for step in node.steps]
+        if bool(self.steps) is (self.unfold is not None):
+            problem = "has some, and unfolds into others" if self.steps else "has none"
+            raise ValueError(f"steps: pipeline {self.name!r} {problem}")
+        names = self.step_names
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"steps: pipeline {self.name!r} has more than one step named {', '.join(twice)}")

@@ -97,7 +97,7 @@ async def _perform(plant: Plant, chosen: Path, screen: Screen) -> tuple[str, Ver
     screen.note(f"gateway A is {first}, gateway B is {second}")
     execution_id = await submit_work("document", given, gateways=[first], redis_url=None)
     screen.note(f"submitted {chosen} through gateway A: execution {execution_id}")
-    scene = Scene(Story(expectation, {step.name: 0.0 for step in DOCUMENT.steps}), {})
+    scene = Scene(Story(expectation, dict.fromkeys(DOCUMENT.step_names, 0.0)), {})
     async with client_for([first, second]) as client:
         audience = Audience(client, execution_id, scene, screen, {first: "A", second: "B"})
         try:
