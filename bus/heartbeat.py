@@ -87,12 +87,12 @@ class Heartbeat:
         loop = asyncio.get_running_loop()
         due = loop.time() + self._pause_seconds()
         while True:
-            self._news.clear()
             try:
                 async with asyncio.timeout_at(due):
                     await self._news.wait()
             except TimeoutError:
                 pass
+            self._news.clear()
             try:
                 if loop.time() >= due:
                     await self._renew_all(list(self._beats))

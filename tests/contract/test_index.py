@@ -129,3 +129,9 @@ async def test_it_keeps_the_newest_only(index: Index, line: Line, keys: Keys, mo
     size = int(await line.command("ZCARD", keys.executions(None)))
     assert 50 <= size < 50 + bus.index.TRIM_EVERY
     assert (await index.newest(None, count=1)) == [(401, "r401")]
+
+
+async def test_it_tells_whether_somebody_should_have_been_looked_at_by_a_time(index: Index) -> None:
+    await index.look_at_all({"now": 0, "run": 500})
+    assert not await index.was_due(499)
+    assert await index.was_due(500)

@@ -74,7 +74,9 @@ def healer(bus: Bus, jobs: Jobs, dead_letters: DeadLetters) -> Healer:
     return healer_of(bus, jobs, dead_letters)
 
 
-def healer_of(bus: Bus, jobs: Jobs | None = None, dead_letters: DeadLetters | None = None, name: str = "me") -> Healer:
+def healer_of(
+    bus: Bus, jobs: Jobs | None = None, dead_letters: DeadLetters | None = None, *, name: str = "me"
+) -> Healer:
     return Healer(
         name=name,
         commands=bus.commands,
@@ -86,6 +88,7 @@ def healer_of(bus: Bus, jobs: Jobs | None = None, dead_letters: DeadLetters | No
         activity=bus.activity,
         jobs=jobs or Jobs(),
         dead_letters=dead_letters or DeadLetters(),
+        after_outage_seconds=0.1,
     )
 
 
@@ -478,17 +481,26 @@ async def test_one_broken_execution_does_not_keep_the_others_from_being_healed(b
     assert await due_at(bus, "broken") is None
 
 
-async def test_while_redis_was_away_nobody_could_renew_and_nobody_is_healed_for_it(
-    bus: Bus, healer: Healer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Owners get their time first, when it is back."""
+async def test_after_a_silence_of_redis_owners_come_first(bus: Bus, healer: Healer) -> None:
+    """While it was away nobody could renew, and nobody is healed for it."""
     lease = await begun(bus)
     await die(bus)
-    healer._away = True
+    healer._last_touch = asyncio.get_running_loop().time() - 60
+    turn = asyncio.create_task(healer._turn())
     await bus.leases.renew(lease)
-    assert await healer._turn()
+    assert await turn
+    assert not await healer._turn()
     assert await types(bus) == ["started"]
-    assert not healer._away
+    assert bus.counters["heal_pauses"] == 1
+
+
+async def test_without_a_silence_nobody_waits(bus: Bus, healer: Healer) -> None:
+    await begun(bus)
+    await die(bus)
+    healer._in_touch()
+    await healer._turn()
+    assert await types(bus) == ["started", "failed"]
+    assert bus.counters["heal_pauses"] == 0
 
 
 async def test_a_healer_ends_with_its_bus(each_server_url: str, prefix: str) -> None:

@@ -76,11 +76,16 @@ async def test_one_task_renews_the_leases_of_many(brisk: Bus) -> None:
     assert len([task for task in asyncio.all_tasks() if task.get_name() == "heartbeat"]) == 1
 
 
-async def test_the_index_learns_of_a_run_before_its_first_renewal(brisk: Bus) -> None:
+async def test_the_index_learns_of_a_run_before_its_first_renewal(each_server_url: str, prefix: str) -> None:
     """Or nobody would look for one whose owner dies at once."""
-    lease = await brisk.leases.take("run", "me")
-    Owner(brisk, lease)
-    await until_due(brisk, "run", lambda due: due is not None)
+    async with await open_bus(each_server_url, settings=BusSettings(prefix=prefix, lease_seconds=600)) as bus:
+        for run in ("first", "second"):
+            lease = await bus.leases.take(run, "me")
+            Owner(bus, lease)
+            await until_due(bus, run, lambda due: due is not None)
+            assert await due_at(bus, run) == lease.until_ms
+        listed = await bus.index.newest(None)
+        assert sorted(execution_id for _, execution_id in listed) == ["first", "second"]
 
 
 async def test_an_index_that_was_lost_comes_back_with_the_heartbeats(brisk: Bus) -> None:
