@@ -109,6 +109,13 @@ def _of_bus(error: bus.BusError) -> Problem:
         case bus.ExecutionExistsError():
             known = {"execution_id": error.execution_id}
             return Problem(409, "execution_exists", str(error), "execution_id", known)
+        case bus.ConcurrencyConflictError():
+            known = {"execution_id": error.execution_id, "concurrency_key": error.concurrency_key}
+            return Problem(409, "concurrency_conflict", str(error), "concurrency_key", known)
+        case bus.QueueFullError():
+            return unavailable("queue_full", str(error))
+        case bus.DeadLetterUnknownError():
+            return Problem(404, "dead_letter_unknown", str(error), more={"entry_id": error.entry_id})
         case bus.ExecutionClosedError():
             known = {"execution_id": error.execution_id, "terminal_id": error.terminal_id}
             return Problem(409, "execution_closed", str(error), more=known)

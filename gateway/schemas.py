@@ -10,6 +10,7 @@ from bus import State
 from bus.codec import ts_of
 from bus.entry import GapReason
 from bus.lifecycle import Status
+from bus.submission import MAX_DELAY_SECONDS
 
 _ID = "019a5c3e-7d51-7c3a-9f5e-0b6f0a9d2c11"
 _CURSOR = "1760000000000-7"
@@ -31,6 +32,11 @@ class Submit(BaseModel):
     input: dict[str, Any] = Field(default_factory=dict, description="what the pipeline gets; at most 256 KiB of JSON")
     execution_id: str | None = Field(None, description="chosen by the caller, so that a retry submits nothing twice")
     queue: Name = Field("default", description="which workers may take it")
+    concurrency_key: str | None = Field(
+        None, min_length=1, max_length=256, description="of a tenant's executions with the same one, one is in flight"
+    )
+    max_attempts: int | None = Field(None, ge=1, le=1000, description="lowers how often the pipeline may be begun")
+    delay_seconds: float = Field(0.0, ge=0, le=MAX_DELAY_SECONDS, description="when to begin it, from now")
 
 
 class Links(BaseModel):

@@ -12,8 +12,8 @@ from gateway.context import CurrentGateway
 from gateway.events_route import NDJSON_TYPE, SSE_TYPE, coalesce_ms_of, filter_of, sse_of, start_cursor, stream
 from gateway.problem_docs import problems
 from gateway.problems import Problem, ProblemError
-from gateway.routes.executions import take_submission
-from gateway.schemas import Links, Submit
+from gateway.routes.executions import TAKES_SUBMISSION, take_submission
+from gateway.schemas import Links
 
 router = APIRouter(prefix="/executions", tags=["executions"])
 
@@ -30,7 +30,8 @@ _EXAMPLE: Final = (
     summary="Submit an execution and watch it in the same response",
     description="The body is that of `POST /v1/executions`, the answer the stream of `GET /v1/executions/{id}/events`, "
     "with the same query parameters. Where the connection breaks, go on with a GET of `Location` + `/events` and "
-    "`Last-Event-ID`; or repeat the POST with the same `execution_id` and `Last-Event-ID`: nothing is submitted twice.",
+    "`Last-Event-ID`; or repeat the POST with the same `execution_id` or `Idempotency-Key`, and `Last-Event-ID`: "
+    "nothing is submitted twice.",
     response_class=Response,
     responses={
         200: {
@@ -44,9 +45,7 @@ _EXAMPLE: Final = (
         204: {"description": "It was submitted before and has ended, and nothing follows the cursor"},
         **problems(400, 406, 408, 409, 413, 415, 422, 503),
     },
-    openapi_extra={
-        "requestBody": {"required": True, "content": {"application/json": {"schema": Submit.model_json_schema()}}}
-    },
+    openapi_extra=TAKES_SUBMISSION,
 )
 async def submit_and_watch(
     access: Annotated[Access, requires("submit", "read")], request: Request, gateway: CurrentGateway

@@ -73,6 +73,56 @@ async def test_another_submission_under_the_same_id_is_a_conflict(
     assert (answer.json()["code"], answer.json()["execution_id"]) == ("execution_exists", "mine")
 
 
+async def test_the_same_idempotency_key_is_the_same_execution_and_another_submission_under_it_a_conflict(
+    bus: Bus, client: httpx.AsyncClient
+) -> None:
+    given = {"pipeline": "document", "input": {"path": "a.md"}, "queue": "idem"}
+    answers = [
+        await client.post("/v1/executions", json=given, headers={"Idempotency-Key": "order 7"}) for _ in range(3)
+    ]
+    assert {(answer.status_code, answer.text) for answer in answers} == {(202, answers[0].text)}
+    assert await bus.jobs.queues.length("idem") == 1
+    other = await client.post("/v1/executions", json={**given, "input": {}}, headers={"Idempotency-Key": "order 7"})
+    assert (other.status_code, other.json()["code"]) == (409, "execution_exists")
+
+
+@pytest.mark.parametrize("key", ["", "x" * 257])
+async def test_an_idempotency_key_that_cannot_be_used_is_refused_by_name(client: httpx.AsyncClient, key: str) -> None:
+    answer = await client.post("/v1/executions", json={"pipeline": "document"}, headers={"Idempotency-Key": key})
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_input")
+    assert answer.json()["field"] == "Idempotency-Key"
+
+
+async def test_an_idempotency_key_beside_an_execution_id_is_refused(client: httpx.AsyncClient) -> None:
+    given = {"pipeline": "document", "execution_id": "mine"}
+    answer = await client.post("/v1/executions", json=given, headers={"Idempotency-Key": "k"})
+    assert (answer.status_code, answer.json()["field"]) == (400, "Idempotency-Key")
+
+
+async def test_a_second_of_a_concurrency_key_is_a_conflict_that_names_the_first(
+    bus: Bus, client: httpx.AsyncClient
+) -> None:
+    given = {"pipeline": "document", "concurrency_key": "user:7"}
+    first = (await client.post("/v1/executions", json=given)).json()["execution_id"]
+    second = await client.post("/v1/executions", json=given)
+    assert (second.status_code, second.json()["code"]) == (409, "concurrency_conflict")
+    assert second.json()["execution_id"] == first
+    async with bus.execution(first):
+        pass
+    assert (await client.post("/v1/executions", json=given)).status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("delay_seconds", -1), ("delay_seconds", 1e9), ("max_attempts", 0), ("concurrency_key", "")]
+)
+async def test_a_wish_of_a_submission_that_cannot_be_met_is_refused_by_name(
+    client: httpx.AsyncClient, field: str, value: object
+) -> None:
+    answer = await client.post("/v1/executions", json={"pipeline": "document", field: value})
+    assert answer.status_code == 422
+    assert answer.json()["field"] == field
+
+
 async def test_the_state_follows_an_execution_to_its_end(bus: Bus, client: httpx.AsyncClient) -> None:
     async with bus.execution("e", pipeline="by-hand") as execution:
         await execution.emit("step.progress", {"progress": 0.5}, step="one")
