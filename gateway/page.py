@@ -10,7 +10,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bus import Cursor, Entry, ExecutionUnknownError, Gap
+from bus import Bus, Cursor, Entry, ExecutionUnknownError, Gap
 from bus.continuity import Numbering
 from bus.cursor import START
 from bus.reading import Page
@@ -49,18 +49,19 @@ async def read_page(request: Request, gateway: Gateway, execution_id: str, query
         query = replace(
             query, after=await before_newest(gateway.bus.commands, gateway.bus.keys, execution_id, query.last)
         )
-    document = await _collect(gateway, execution_id, query)
+    document = await collect(gateway.bus, execution_id, query, gateway.settings.page_bytes)
     if query.wait_seconds and document.has_no_news:
         stays = await await_news(request, gateway, execution_id, query.after, query.wait_seconds)
         if not stays:
             headers["Connection"] = "close"
-        document = await _collect(gateway, execution_id, query)
+        document = await collect(gateway.bus, execution_id, query, gateway.settings.page_bytes)
     return Response(document.render(), headers=headers, media_type="application/json")
 
 
-async def _collect(gateway: Gateway, execution_id: str, query: PageQuery) -> PageDocument:
-    log = gateway.bus.log
-    document = PageDocument(execution_id, query, gateway.settings.page_bytes)
+async def collect(bus: Bus, execution_id: str, query: PageQuery, max_bytes: int) -> PageDocument:
+    """Read one page. Raises BusUnavailableError."""
+    log = bus.log
+    document = PageDocument(execution_id, query, max_bytes)
     page = await log.read(execution_id, Numbering.after(query.after), min(query.limit, _BITE_ENTRIES))
     while document.take(page):
         page = await log.read(execution_id, page.position, min(document.missing, _BITE_ENTRIES))

@@ -10,7 +10,9 @@ from tailrace import exit_codes
 from tailrace.commands.demo import demo
 from tailrace.commands.doctor import doctor
 from tailrace.commands.gateway import gateway
+from tailrace.commands.ps import ps
 from tailrace.commands.run import run
+from tailrace.commands.show import show
 from tailrace.commands.submit import submit
 from tailrace.commands.tail import tail
 from tailrace.commands.up import up
@@ -50,5 +52,5 @@ def tailrace(
         typer.echo(context.get_help())
 
 
-for command in (demo, up, submit, tail, run, gateway, worker, doctor):
+for command in (demo, up, submit, tail, ps, show, run, gateway, worker, doctor):
     app.command()(command)

@@ -25,7 +25,7 @@ MAX_LIMIT: Final = 500
     description="Those that the credential covers. A page begins behind the last one of the page before, so what is "
     "created meanwhile neither repeats nor hides anything. A page may have fewer items than `limit`, even none, and "
     "still a `next`: the work of one request is bounded.",
-    responses=problems(400, 422, 503),
+    responses=problems(400, 409, 422, 503),
 )
 async def read_list(
     access: ReadAccess,

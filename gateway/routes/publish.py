@@ -62,7 +62,7 @@ async def _origin(  # noqa: PLR0917 - FastAPI gives them by name
     responses={
         200: {"description": "Every event is in the log"},
         207: {"model": Published, "description": "Some lines of the batch are not in the log: `items` tells which"},
-        **problems(400, 408, 409, 413, 415, 422, 503),
+        **problems(400, 404, 408, 409, 413, 415, 422, 503),
     },
     openapi_extra={
         "requestBody": {

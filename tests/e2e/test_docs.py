@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 from collections.abc import AsyncGenerator, Iterator
 from itertools import chain
 from pathlib import Path
@@ -100,7 +101,9 @@ def test_every_command_has_its_section() -> None:
     documented = {name for name in page_of(ROOT / "docs/running.md").headings if name.startswith("tailrace ")}
 
     assert documented == {
-        f"tailrace {command.callback.__name__}" for command in app.registered_commands if command.callback
+        f"tailrace {command.name or command.callback.__name__}"
+        for command in app.registered_commands
+        if command.callback
     }
 
 
@@ -199,6 +202,35 @@ async def test_json_answers_are_as_shown(bus: Bus) -> None:
     shown: list[Any] = [json.loads(text) for page in pages for text in page.blocks_of("json")]
     assert [members(answer.json()) for answer in answers] == [members(example) for example in shown]
     assert answers[3].json() == shown[3]
+
+
+async def test_json_answers_of_the_api_are_as_shown(bus: Bus) -> None:
+    for number in range(2):
+        await bus.submit("document", execution_id=f"readme-{number}")
+    lines = '{"type": "log"}\n{"type": "log"}\n'
+    async with live_gateway(bus) as gateway, httpx.AsyncClient(base_url=f"{gateway}/v1") as client:
+        answers = [
+            await client.get("/executions?limit=1"),
+            await client.post(
+                "/executions/sensor-7/events", content=lines, headers={"Content-Type": "application/x-ndjson"}
+            ),
+        ]
+
+    shown: list[Any] = [json.loads(text) for text in page_of(ROOT / "docs/api.md").blocks_of("json")]
+    assert [members(answer.json()) for answer in answers] == [members(example) for example in shown]
+
+
+async def test_every_route_is_listed(bus: Bus) -> None:
+    async with live_gateway(bus) as gateway, httpx.AsyncClient(base_url=gateway) as client:
+        paths = (await client.get("/openapi.json")).json()["paths"]
+    routes = {
+        f"{method.upper()} {path.replace('{execution_id}', '{id}')}" for path, ways in paths.items() for method in ways
+    }
+    listed = {span for span in page_of(ROOT / "docs/api.md").code_spans if re.fullmatch(r"[A-Z]+ /\S+", span)}
+
+    # The one that is no operation of OpenAPI.
+    assert listed - routes <= {"GET /v1/ws", "GET /openapi.json"}
+    assert routes <= listed
 
 
 async def test_a_reconnect_after_the_ending_gets_204_and_no_other_cursor_does(bus: Bus) -> None:

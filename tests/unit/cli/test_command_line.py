@@ -4,7 +4,7 @@ import pytest
 
 from tailrace.cli import run
 
-COMMANDS = ("demo", "up", "submit", "tail", "run", "gateway", "worker")
+COMMANDS = ("demo", "up", "submit", "tail", "ps", "show", "run", "gateway", "worker")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -42,6 +42,13 @@ def test_the_help_lists_all_commands_and_exit_codes(capsys: pytest.CaptureFixtur
         (["submit", "document", "a=1", "--input", "{}"], "the input is given in several ways"),
         (["submit", "document", "--input-file", "/nonexistent/x"], "cannot read '/nonexistent/x'"),
         (["submit", "document", "--id", "a b"], "--id: 'a b' is not an execution id"),
+        (["ps", "--status", "dead"], "'dead' is not one of 'queued'"),
+        (["ps", "--status", "failed", "--all"], "--status and --all are two choices"),
+        (["ps", "--since", "yesterday"], "--since: 'yesterday' is no time; as in 90m"),
+        (["ps", "--limit", "0"], "'--limit'"),
+        (["ps", "--watch", "--json"], "--watch is for people"),
+        (["show", "a b"], "ID: 'a b' is not an execution id"),
+        (["show", "x", "--events", "-1"], "'--events'"),
         (["worker", "--redis-url", "foo://x"], "redis_url: 'foo://x' has none of the schemes"),
         (["worker", "--queue", "a b"], "queues"),
         (["gateway", "--host", "192.0.2.1"], "host (TAILRACE_HOST)"),
