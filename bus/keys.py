@@ -75,3 +75,16 @@ class Keys:
     def bucket(self, kind: str, account: str) -> str:
         """How much of a rate an account has left."""
         return f"{self.prefix}:limit:{kind}:{account}"
+
+    def gateways(self) -> str:
+        """Which gateways are alive, and until when they are believed to be."""
+        return f"{self.prefix}:gw"
+
+    def gateway_clients(self, gateway: str) -> str:
+        return f"{self.prefix}:gw:{{{gateway}}}:clients"
+
+    def gateway_viewers(self, gateway: str) -> str:
+        return f"{self.prefix}:gw:{{{gateway}}}:viewers"
+
+    def gateway_orders(self, gateway: str) -> str:
+        return f"{self.prefix}:gw:{{{gateway}}}:orders"

@@ -27,6 +27,8 @@ from gateway.problems import ProblemError, problem_of
 from gateway.put_off import is_put_off, put_off
 from gateway.routes import (
     activity,
+    asked,
+    clients,
     events,
     executions,
     health,
@@ -80,7 +82,7 @@ def create_app(bus: Bus, settings: GatewaySettings) -> GatewayApp:
         gateway.activity = Hub(bus, tail, limits, log=bus.activity.log)
         try:
             # Here too, so that the truth is told though all the workers are dead.
-            async with bus.healer.running(), gateway.metrics.running():
+            async with bus.healer.running(), gateway.metrics.running(), gateway.presence.running():
                 yield
         finally:
             await gateway.auth.aclose()
@@ -103,12 +105,14 @@ def create_app(bus: Bus, settings: GatewaySettings) -> GatewayApp:
     app.include_router(metrics.router)
     app.include_router(executions.router, prefix="/v1")
     app.include_router(listing.router, prefix="/v1")
+    app.include_router(asked.router, prefix="/v1")
     app.include_router(events.router, prefix="/v1")
     app.include_router(publish.router, prefix="/v1")
     app.include_router(submit_stream.router, prefix="/v1")
     app.include_router(stream.router, prefix="/v1")
     app.include_router(activity.router, prefix="/v1")
     app.include_router(stats.router, prefix="/v1")
+    app.include_router(clients.router, prefix="/v1")
     app.include_router(ws.router, prefix="/v1")
     app.include_router(tickets.router, prefix="/v1")
     app.include_router(revocations.router, prefix="/v1")

@@ -14,6 +14,7 @@ from gateway.hub import Hub
 from gateway.limits.connections import ConnectionLimits, Connections
 from gateway.limits.rates import Rate, Rates
 from gateway.metrics import Metrics
+from gateway.presence import Presence
 from gateway.settings import GatewaySettings
 from gateway.stats import Censuses
 
@@ -28,6 +29,7 @@ class Gateway:
     rates: Rates = field(init=False)
     connections: Connections = field(init=False)
     hub: Hub = field(init=False)
+    presence: Presence = field(init=False)
     activity: Hub = field(init=False)
     censuses: Censuses = field(init=False)
     metrics: Metrics = field(init=False)
@@ -35,6 +37,8 @@ class Gateway:
 
     def __post_init__(self) -> None:
         bus, settings = self.bus, self.settings
+        # The hub comes later.
+        self.presence = Presence(bus, lambda: self.hub.viewers_by_execution())  # noqa: PLW0108 - as said
         self.censuses = Censuses(bus)
         self.metrics = Metrics(self)
         self.auth = Auth(bus, settings)

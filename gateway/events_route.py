@@ -62,6 +62,8 @@ async def stream(request: Request, gateway: Gateway, execution_id: str, media_ty
         coalesce_ms=coalesce_ms,
         retry_ms=gateway.settings.retry_ms if media_type == SSE_TYPE else None,
         media_type=media_type,
+        kind="ndjson" if media_type == NDJSON_TYPE else "sse",
+        tell_cursor=cursor is None,
     )
 
 

@@ -13,6 +13,7 @@ from gateway.asgi_sink import AsgiSink
 from gateway.auth.access import Access, access_of
 from gateway.dismissal import dismiss
 from gateway.hub import Filter, Hub, Topic, Viewer
+from gateway.presence import Kind
 from gateway.render import Format
 
 
@@ -30,7 +31,10 @@ class HubResponse(EventSourceResponse):
         coalesce_ms: int,
         retry_ms: int | None,
         media_type: str = "text/event-stream",
+        kind: Kind = "sse",
+        tell_cursor: bool = False,
     ) -> None:
+        """``tell_cursor`` gives a viewer who has none yet something to come back with, though nothing happens."""
         super().__init__(_nothing(), headers={"Cache-Control": "no-cache, no-transform"}, media_type=media_type, ping=0)
         self._hub = hub
         self._topic = topic
@@ -39,6 +43,8 @@ class HubResponse(EventSourceResponse):
         self._wanted = wanted
         self._coalesce_ms = coalesce_ms
         self._retry_ms = retry_ms
+        self._kind = kind
+        self._tell_cursor = tell_cursor
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] == "HEAD":
@@ -52,8 +58,11 @@ class HubResponse(EventSourceResponse):
         viewer = Viewer(sink, self._rendering, self._position, wanted=self._wanted, coalesce_ms=self._coalesce_ms)
         sink.on_drained = partial(self._topic.drained, viewer)
         if self._retry_ms is not None:
-            sink.write(self._rendering.message(b"retry: %d\n\n" % self._retry_ms))
-        watching = partial(watch, self._hub, self._topic, viewer, access)
+            first = b"retry: %d\n\n" % self._retry_ms
+            if self._tell_cursor:
+                first += self._rendering.skipped(self._topic.execution_id, self._position.cursor)
+            sink.write(self._rendering.message(first))
+        watching = partial(watch, self._hub, self._topic, viewer, access, kind=self._kind)
         if "afterwards" in state:
             # The request has been answered for; what waits from here on need not hold it, nor the layers around it.
             state["afterwards"] = watching
@@ -61,9 +70,9 @@ class HubResponse(EventSourceResponse):
             await watching(receive)
 
 
-async def watch(hub: Hub, topic: Topic, viewer: Viewer, access: Access, receive: Receive) -> None:
+async def watch(hub: Hub, topic: Topic, viewer: Viewer, access: Access, receive: Receive, *, kind: Kind) -> None:
     """Stay until the viewer has gone, the hub has finished it, or its credential has ended."""
-    stay = access.stay(partial(dismiss, hub, topic, viewer))
+    stay = access.stay(kind, topic, partial(dismiss, hub, topic, viewer))
     try:
         topic.join(viewer)
         if hub.draining:

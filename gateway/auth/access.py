@@ -9,6 +9,7 @@ calls ``await access.run(id)`` for each; one that lists executions filters them 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Annotated, Any, Final
 
@@ -27,6 +28,7 @@ from gateway.auth.tenant import ANY_TENANT, SEPARATOR, tenant_in
 from gateway.context import CurrentGateway, Gateway
 from gateway.limits.addresses import client_address
 from gateway.limits.connections import Client
+from gateway.presence.stays import Kind, Standing, Watching
 
 _NO_CLIENT: Final = Client()
 
@@ -50,6 +52,13 @@ class Access:
         """Raises ForbiddenError, which tells nothing of any execution."""
         if scope not in self.principal.scopes:
             raise missing_scope(scope)
+
+    def check_all(self) -> None:
+        """For what tells of all tenants at once. Raises ForbiddenError."""
+        if not self.principal.covers_all:
+            raise ForbiddenError(
+                "insufficient_scope", "this tells of all tenants; it takes a token whose tenant is '*'"
+            )
 
     async def run(self, execution_id: str) -> None:
         """Make sure that it covers an execution, if there is one.
@@ -110,9 +119,10 @@ class Access:
         """Raises GatewayFullError (503), ProblemError (429)."""
         self._gateway.connections.check(self._client)
 
-    def stay(self, end: Callable[[Ending], None]) -> Stay:
-        """Be a live connection from now on. ``end`` closes it when the credential ends."""
-        return Stay(self._gateway, self._client, self.principal, end)
+    def stay(self, kind: Kind, watching: Watching, end: Callable[[Ending], None]) -> Stay:
+        """Be a live connection from now on. ``end`` closes it when the credential ends, or an operator says so."""
+        standing = Standing(kind, watching, self.principal, self._client.address, time.time_ns() // 1_000_000, end)
+        return Stay(self._gateway, self._client, standing)
 
     async def renewed(self, token: str, executions: list[str]) -> Principal:
         """Whom a newer token speaks for: the same one, and for all that is being watched.
@@ -135,23 +145,27 @@ class Access:
 class Stay:
     """A live connection's place: counted, and on a credential. ``leave`` exactly once."""
 
-    __slots__ = ("_client", "_gateway", "_session")
+    __slots__ = ("_client", "_gateway", "_session", "_standing")
 
-    def __init__(self, gateway: Gateway, client: Client, principal: Principal, end: Callable[[Ending], None]) -> None:
+    def __init__(self, gateway: Gateway, client: Client, standing: Standing) -> None:
         self._gateway = gateway
         self._client = client
+        self._standing = standing
         self._session: Session | None = None
         gateway.connections.enter(client)
-        if not principal.lasts:
-            self._session = Session(principal, end)
+        gateway.presence.stays.enter(standing)
+        if not standing.principal.lasts:
+            self._session = Session(standing.principal, standing.end)
             gateway.auth.sessions.enter(self._session)
 
     def renew(self, principal: Principal) -> None:
+        self._standing.principal = principal
         if self._session is not None:
             self._gateway.auth.sessions.renew(self._session, principal)
 
     def leave(self) -> None:
         self._gateway.connections.leave(self._client)
+        self._gateway.presence.stays.leave(self._standing)
         if self._session is not None:
             self._gateway.auth.sessions.leave(self._session)
 

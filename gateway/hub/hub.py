@@ -77,6 +77,9 @@ class Hub:
     def viewers(self) -> int:
         return sum(len(watched.topic.viewers) for watched in self._watched.values())
 
+    def viewers_by_execution(self) -> dict[str, int]:
+        return {execution_id: len(watched.topic.viewers) for execution_id, watched in self._watched.items()}
+
     @property
     def topics(self) -> int:
         return len(self._watched)

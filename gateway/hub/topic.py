@@ -107,6 +107,11 @@ class Topic:
         self._failure: dict[str, Any] | None = None
 
     @property
+    def executions(self) -> tuple[str, ...]:
+        """What its viewers watch."""
+        return (self.execution_id,)
+
+    @property
     def head(self) -> Cursor:
         return self.window.head
 

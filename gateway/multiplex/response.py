@@ -77,7 +77,7 @@ class MultiplexResponse(EventSourceResponse):
             now=asyncio.get_running_loop().time,
         )
         connection = MultiplexConnection(writer, self._hub, rendering)
-        stay = access.stay(partial(_dismiss, connection, rendering))
+        stay = access.stay("multiplex", connection, partial(_dismiss, connection, rendering))
         try:
             first = b"retry: %d\n\n" % self._wishes.retry_ms
             if self._wishes.tell_cursors:

@@ -72,6 +72,8 @@ async def watch_activity(
         wanted=wanted,
         coalesce_ms=0,
         retry_ms=gateway.settings.retry_ms,
+        kind="activity",
+        tell_cursor=cursor is None,
     )
 
 

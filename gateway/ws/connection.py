@@ -40,6 +40,11 @@ class Connection(Generic[R]):
         self._closing = False
 
     @property
+    def executions(self) -> tuple[str, ...]:
+        """What is watched over it at the moment."""
+        return tuple(self.subscriptions)
+
+    @property
     def closing(self) -> bool:
         """Nothing more is to be said here: the socket was closed by us, or is gone."""
         return self._closing or self._outbox.abandoned

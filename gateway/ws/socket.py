@@ -52,7 +52,7 @@ class Socket:
     async def serve(self, receive: Receive, only: Wanted | InvalidInputError | None = None) -> None:
         """Do what the client says until it leaves; ``only`` is what it has said already, by the socket's URL."""
         connection = self._connection
-        self._stay = self._access.stay(self._dismiss)
+        self._stay = self._access.stay("websocket", connection, self._dismiss)
         try:
             if only is not None:
                 await self._watch_only(only)

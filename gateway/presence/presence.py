@@ -1,0 +1,217 @@
+"""Who watches what, over all gateways, right within ``BELIEVED_SECONDS`` after one of them was killed.
+
+Each gateway keeps two hashes, its connections and its viewers per execution, and says every few seconds that it lives.
+Only what changed is written, so that thousands of idle viewers cost nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from bus import Bus, BusError, BusUnavailableError
+from bus.cursor import START
+from bus.reading import RawEntry
+from bus.tail.watch import Watch
+from gateway.presence.changes import changes_between
+from gateway.presence.record import Record, parse_record, record_of
+from gateway.presence.stays import Stays
+
+logger = logging.getLogger(__name__)
+
+REFRESH_SECONDS: Final = 4.0
+BELIEVED_SECONDS: Final = 12.0
+# What a gateway that was killed leaves behind goes by itself.
+KEPT_SECONDS: Final = 60
+MAX_FIELDS: Final = 500
+MAX_ORDERS: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class PresentClient:
+    """``id`` is ``GATEWAY:NUMBER``."""
+
+    id: str
+    gateway: str
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribers:
+    """How many viewers an execution has, and on which gateways."""
+
+    total: int
+    by_gateway: Mapping[str, int]
+
+
+class Presence:
+    def __init__(self, bus: Bus, viewers: Callable[[], Mapping[str, int]]) -> None:
+        """``viewers`` gives how many viewers each execution has here."""
+        self.gateway = bus.name
+        self.stays = Stays()
+        self._bus = bus
+        self._viewers = viewers
+        self._written: dict[str, dict[str, bytes]] = {}
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None, None]:
+        """Write down who is here, and obey orders to disconnect, until left; then leave nothing behind."""
+        orders = _Orders(self)
+        tail = await self._bus.tail()
+        orders.watch = watch = tail.watch(self._bus.keys.gateway_orders(self.gateway), START, orders)
+        writing = asyncio.create_task(self._write_on(), name="presence")
+        try:
+            yield
+        finally:
+            watch.close()
+            writing.cancel()
+            await asyncio.wait([writing])
+            await self._take_leave()
+
+    async def subscribers(self, execution_id: str) -> Subscribers:
+        """Raises BusUnavailableError."""
+        here = self._viewers().get(execution_id, 0)
+        by_gateway = {self.gateway: here} if here else {}
+        others = [name for name in await self._alive() if name != self.gateway]
+        counts = await asyncio.gather(
+            *(self._command("HGET", self._bus.keys.gateway_viewers(name), execution_id) for name in others)
+        )
+        for name, count in zip(others, counts, strict=True):
+            if count is not None and count.isdigit() and int(count):
+                by_gateway[name] = int(count)
+        return Subscribers(sum(by_gateway.values()), by_gateway)
+
+    async def clients(self, wanted: Callable[[Record], bool]) -> list[PresentClient]:
+        """All of them, ordered by gateway and by when they came. Raises BusUnavailableError."""
+        tables = {self.gateway: self._clients_here()}
+        others = [name for name in await self._alive() if name != self.gateway]
+        replies = await asyncio.gather(
+            *(self._command("HGETALL", self._bus.keys.gateway_clients(name)) for name in others)
+        )
+        for name, reply in zip(others, replies, strict=True):
+            tables[name] = {number.decode(): raw for number, raw in _pairs(reply).items()}
+        found: list[PresentClient] = []
+        for name in sorted(tables):
+            numbers = sorted((number for number in tables[name] if number.isdigit()), key=int)
+            for number in numbers:
+                record = parse_record(tables[name][number])
+                if record is not None and wanted(record):
+                    found.append(PresentClient(f"{name}:{number}", name, record))
+        return found
+
+    async def find(self, client_id: str) -> PresentClient | None:
+        """Raises BusUnavailableError."""
+        name, _, number = client_id.rpartition(":")
+        if not number.isdigit() or name not in {self.gateway, *await self._alive()}:
+            return None
+        if name == self.gateway:
+            raw = self._clients_here().get(number)
+        else:
+            raw = await self._command("HGET", self._bus.keys.gateway_clients(name), number)
+        record = None if raw is None else parse_record(raw)
+        return None if record is None else PresentClient(client_id, name, record)
+
+    async def disconnect(self, client: PresentClient) -> None:
+        """End a connection, here at once, elsewhere as soon as that gateway reads the order.
+
+        Raises BusUnavailableError.
+        """
+        number = client.id.rpartition(":")[2]
+        if client.gateway == self.gateway:
+            self.stays.disconnect(int(number))
+            return
+        key = self._bus.keys.gateway_orders(client.gateway)
+        await self._command("XADD", key, "MAXLEN", "~", MAX_ORDERS, "*", "disconnect", number)
+        await self._command("EXPIRE", key, KEPT_SECONDS)
+
+    async def write(self) -> None:
+        """Say that we live, and write down what has changed. Raises BusUnavailableError."""
+        keys = self._bus.keys
+        viewers = {run: b"%d" % count for run, count in self._viewers().items() if count}
+        await self._write_table(keys.gateway_clients(self.gateway), self._clients_here())
+        await self._write_table(keys.gateway_viewers(self.gateway), viewers)
+        now_ms = await self._now_ms()
+        await self._command("ZADD", keys.gateways(), now_ms + BELIEVED_SECONDS * 1000, self.gateway)
+        await self._command("ZREMRANGEBYSCORE", keys.gateways(), "-inf", now_ms - KEPT_SECONDS * 1000)
+        await self._command("EXPIRE", keys.gateways(), KEPT_SECONDS)
+
+    async def _write_on(self) -> None:
+        told = False
+        while True:
+            try:
+                await self.write()
+                told = False
+            except BusUnavailableError as error:
+                # What Redis has by now is not known: all is written again.
+                self._written.clear()
+                self._bus.counters.add("presence_write_failures")
+                if not told:
+                    told = True
+                    logger.warning("presence not written: %s; trying on", error)
+            await asyncio.sleep(REFRESH_SECONDS)
+
+    async def _write_table(self, key: str, now: dict[str, bytes]) -> None:
+        written = self._written.get(key, {})
+        if written and not await self._command("EXPIRE", key, KEPT_SECONDS):
+            # Flushed, or expired while Redis was away.
+            written = {}
+        changes = changes_between(written, now)
+        fields: Sequence[Any] = [part for pair in changes.changed.items() for part in pair]
+        for start in range(0, len(fields), 2 * MAX_FIELDS):
+            await self._command("HSET", key, *fields[start : start + 2 * MAX_FIELDS])
+        for start in range(0, len(changes.gone), MAX_FIELDS):
+            await self._command("HDEL", key, *changes.gone[start : start + MAX_FIELDS])
+        if fields:
+            await self._command("EXPIRE", key, KEPT_SECONDS)
+        self._written[key] = now
+
+    async def _take_leave(self) -> None:
+        keys = self._bus.keys
+        try:
+            await self._command("ZREM", keys.gateways(), self.gateway)
+            for key in (keys.gateway_clients, keys.gateway_viewers, keys.gateway_orders):
+                await self._command("DEL", key(self.gateway))
+        except BusError as error:
+            logger.debug("presence not taken away: %s", error)
+
+    def _clients_here(self) -> dict[str, bytes]:
+        return {str(standing.number): record_of(standing) for standing in self.stays}
+
+    async def _alive(self) -> list[str]:
+        now_ms = await self._now_ms()
+        names = await self._command("ZRANGE", self._bus.keys.gateways(), now_ms, "+inf", "BYSCORE")
+        return [name.decode(errors="replace") for name in names]
+
+    async def _now_ms(self) -> int:
+        seconds, micros = await self._command("TIME")
+        return int(seconds) * 1000 + int(micros) // 1000
+
+    async def _command(self, *command: bytes | str | float) -> Any:
+        return await self._bus.commands.command(*command)
+
+
+class _Orders:
+    """Reads what other gateways ask of this one. Numbers are given once, so an order may be obeyed again."""
+
+    def __init__(self, presence: Presence) -> None:
+        self._presence = presence
+        self.watch: Watch | None = None
+
+    def deliver(self, entries: Sequence[RawEntry]) -> None:
+        for _, fields in entries:
+            given = dict(zip((fields or ())[::2], (fields or ())[1::2], strict=False)).get(b"disconnect", b"")
+            if given.isdigit() and len(given) < 20:  # noqa: PLR2004 - 64 bits
+                self._presence.stays.disconnect(int(given))
+
+    def disturbed(self, reason: str) -> None:
+        if self.watch is not None and reason != "closed":
+            self.watch.resume(START)
+
+
+def _pairs(reply: Any) -> dict[bytes, bytes]:
+    # RESP3 answers with a map, RESP2 with a flat list.
+    return reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))
