@@ -45,7 +45,11 @@ class Tokens:
             raise ProblemError(unavailable("keys_unavailable", "this gateway could not get the keys of tokens yet"))
         claims = self._claims_of(token, algorithm, keys)
         principal = principal_of(claims, tenant_claim=self._rules.tenant_claim)
-        if principal.expires_at is None or principal.expires_at - self._now() > self._rules.max_seconds:
+        left_seconds = (principal.expires_at or 0) - self._now()
+        if left_seconds <= 0:
+            # The leeway is for clocks that are behind the issuer's; nothing is good for longer than it says.
+            raise _expired()
+        if left_seconds > self._rules.max_seconds:
             # A revocation is remembered for so long.
             raise invalid_token(f"the token is good for longer than {self._rules.max_seconds:g} s")
         return principal
@@ -57,7 +61,7 @@ class Tokens:
             except jwt.InvalidSignatureError:
                 continue
             except jwt.ExpiredSignatureError:
-                raise UnauthenticatedError("token_expired", "the token has expired; get a new one") from None
+                raise _expired() from None
             except jwt.MissingRequiredClaimError as error:
                 raise invalid_token(f"the token lacks the claim {error.claim!r}") from None
             except jwt.InvalidAudienceError:
@@ -82,6 +86,10 @@ class Tokens:
             options={"require": ["exp", "sub"], "verify_aud": rules.audience is not None},
         )
         return decoded
+
+
+def _expired() -> UnauthenticatedError:
+    return UnauthenticatedError("token_expired", "the token has expired; get a new one")
 
 
 def _header_of(token: str) -> tuple[str, str | None]:

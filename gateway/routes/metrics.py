@@ -7,6 +7,7 @@ from fastapi import APIRouter, Response
 from gateway.auth.access import AdminAccess
 from gateway.context import CurrentGateway
 from gateway.metrics import CONTENT_TYPE
+from gateway.problem_docs import problems
 
 router = APIRouter(tags=["health"])
 
@@ -14,10 +15,11 @@ router = APIRouter(tags=["health"])
 @router.get(
     "/metrics",
     summary="Metrics in Prometheus' text format",
-    description="Takes the scope `admin` where credentials are asked for: it tells of all tenants.",
+    description="Where credentials are asked for, they tell of all tenants, and take the scope `admin` of a token "
+    "whose tenant is `*`.",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **problems()},
 )
 async def read_metrics(access: AdminAccess, gateway: CurrentGateway) -> Response:
-    del access  # asked for its effect
+    access.check_all()
     return Response(gateway.metrics.text(), headers={"Content-Type": CONTENT_TYPE, "Cache-Control": "no-store"})

@@ -29,6 +29,8 @@ from tests.integration.ws.client import connected
 pytestmark = pytest.mark.anyio
 
 OPEN_TO_ALL = {"/", "/healthz", "/readyz", "/openapi.json"}
+# Tells of all tenants at once.
+OF_ALL_TENANTS = {"GET /metrics"}
 NOT_LET_IN = {401, 403, 404}
 
 
@@ -141,7 +143,8 @@ async def test_a_route_opens_for_its_scopes_and_for_no_others(
     assert door.requirement is not None
     wanted = set(door.requirement.scopes)
     assert wanted, f"{door} asks for no scope"
-    assert await status_of(client, door, own_run, issuer.headers(scopes=wanted)) not in NOT_LET_IN
+    tenant = "*" if str(door) in OF_ALL_TENANTS else "acme"
+    assert await status_of(client, door, own_run, issuer.headers(scopes=wanted, tenant=tenant)) not in NOT_LET_IN
     for scope in SCOPES:
         if {scope} == wanted:
             continue
@@ -150,6 +153,14 @@ async def test_a_route_opens_for_its_scopes_and_for_no_others(
             assert orjson.loads(await response.aread())["code"] == "insufficient_scope"
     without = issuer.headers(scopes=set(SCOPES) - wanted)
     assert await status_of(client, door, own_run, without) == 403
+
+
+@pytest.mark.parametrize("door", [door for door in HTTP if str(door) in OF_ALL_TENANTS], ids=str)
+async def test_what_tells_of_all_tenants_is_not_for_the_admin_of_one(
+    client: httpx.AsyncClient, issuer: Issuer, door: Door, own_run: str
+) -> None:
+    assert await status_of(client, door, own_run, issuer.headers()) == 403
+    assert await status_of(client, door, own_run, issuer.headers(tenant="*", runs=["acme__*"])) == 403
 
 
 @each_of_runs
