@@ -111,6 +111,7 @@ class Control:
 
         Who runs it has ``grace_seconds`` to stop and is then ended by force. What waits for a worker ends at once.
         """
+        _check_wait(wait_seconds)
         said = _said(by=by, reason=reason)
         request = Event(CANCEL_REQUESTED, {**said, "grace_seconds": check_grace(grace_seconds)})
         ending = Event(CANCELLED, {"reason": "cancelled", **said})

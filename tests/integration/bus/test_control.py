@@ -1,0 +1,574 @@
+"""Cancel, pause, resume and signal: whoever asks is told what became of it, and so is the log."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from bus import (
+    Bus,
+    BusSettings,
+    ControlTimeoutError,
+    Entry,
+    EventTooLargeError,
+    Execution,
+    ExecutionClosedError,
+    ExecutionUnknownError,
+    InvalidInputError,
+    TransitionRefusedError,
+    open_bus,
+)
+from bus.control import Outcome
+from tests.integration.bus.follower import Follower
+
+pytestmark = pytest.mark.anyio
+
+WAIT = 10.0
+
+
+@pytest.fixture
+async def elsewhere(each_server_url: str, prefix: str) -> AsyncIterator[Bus]:
+    """Another process's bus, as on another host."""
+    async with await open_bus(each_server_url, settings=BusSettings(prefix=prefix)) as opened:
+        yield opened
+
+
+class Running:
+    """A body in a task of its own, and how far it has come."""
+
+    def __init__(self, bus: Bus, body: Callable[[Execution], Awaitable[Any]], **options: Any) -> None:
+        self.entered = asyncio.Event()
+        self.execution = bus.execution("run", **options)
+        self._body = body
+        self.task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        async with self.execution as execution:
+            self.entered.set()
+            execution.result = await self._body(execution)
+
+    async def __aenter__(self) -> Running:
+        entering = asyncio.create_task(self.entered.wait())
+        await asyncio.wait([entering, self.task], return_when=asyncio.FIRST_COMPLETED)
+        entering.cancel()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.task.cancel()
+        await asyncio.wait([self.task])
+
+
+async def forever(_: Execution) -> None:
+    await asyncio.Event().wait()
+
+
+async def counting(execution: Execution) -> None:
+    for number in range(10_000):
+        await execution.append("a", number)
+        await asyncio.sleep(0.01)
+
+
+async def story(bus: Bus, run: str = "run") -> list[Entry]:
+    async with Follower(bus, run) as follower:
+        await follower.end()
+        assert follower.gaps == []
+        return follower.entries
+
+
+def types(entries: list[Entry]) -> list[str]:
+    return [entry.type.removeprefix("execution.") for entry in entries]
+
+
+async def take_over(bus: Bus) -> Execution:
+    """As another worker does once the lease has run out."""
+    await bus.commands.command("HSET", bus.keys.meta("run"), "lease_until", 1)
+    return bus.execution("run")
+
+
+async def left_alone(bus: Bus) -> None:
+    """Begun by somebody who let go of it without an ending."""
+    lease = await bus.leases.take("run", "gone")
+    publisher = bus.publisher("run", fence=lease.fence)
+    await publisher.append("execution.started", {})
+    await publisher.aclose()
+    await bus.leases.release(lease)
+
+
+# cancel
+
+
+async def test_a_running_body_is_cancelled_and_whoever_asked_is_told_so(bus: Bus, elsewhere: Bus) -> None:
+    async with Running(bus, forever) as running:
+        outcome = await elsewhere.control.cancel("run", reason="too dear", by="ann", wait_seconds=WAIT)
+        with pytest.raises(asyncio.CancelledError):
+            await running.task
+        assert running.task.cancelling() == 0
+    entries = await story(bus)
+    assert types(entries) == ["started", "cancel_requested", "cancelled"]
+    assert entries[1].data == {"by": "ann", "reason": "too dear", "grace_seconds": 10.0}
+    assert entries[2].data == {"reason": "too dear", "by": "ann", "request": entries[1].id}
+    assert outcome == Outcome("run", entries[1].id, entries[2], "cancelled")
+    request = running.execution.cancel_request
+    assert request is not None
+    assert (request.id, request.by, request.reason, request.grace_seconds) == (entries[1].id, "ann", "too dear", 10.0)
+
+
+async def test_without_waiting_the_request_stands_and_nothing_is_claimed(bus: Bus, elsewhere: Bus) -> None:
+    async with Running(bus, forever):
+        outcome = await elsewhere.control.cancel("run")
+        assert (outcome.event, outcome.status) == (None, "cancelling")
+        waited = await elsewhere.control.wait(outcome, WAIT)
+    assert waited.event is not None
+    assert waited.event.data == {"reason": "cancelled", "request": outcome.request}
+
+
+async def test_a_body_that_raises_on_its_way_out_was_cancelled_all_the_same(bus: Bus) -> None:
+    async def clumsy(_: Execution) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise ZeroDivisionError
+
+    async with Running(bus, clumsy) as running:
+        await bus.control.cancel("run", wait_seconds=WAIT)
+        with pytest.raises(ZeroDivisionError):
+            await running.task
+    assert types(await story(bus)) == ["started", "cancel_requested", "cancelled"]
+
+
+async def test_a_body_that_cleans_up_may_still_speak_during_the_grace(bus: Bus) -> None:
+    async def tidy(execution: Execution) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await execution.append("custom.cleaned")
+
+    async with Running(bus, tidy):
+        await bus.control.cancel("run", wait_seconds=WAIT)
+    assert types(await story(bus)) == ["started", "cancel_requested", "custom.cleaned", "cancelled"]
+
+
+async def test_a_body_that_had_completed_before_it_noticed_stays_completed(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = asyncio.Event()
+
+    async def finishing(execution: Execution) -> str:
+        # No request reaches it: it is on its way out.
+        monkeypatch.setattr(execution._requests, "deliver", lambda _: asked.set())
+        asking = asyncio.create_task(bus.control.cancel("run", wait_seconds=WAIT))
+        await asked.wait()
+        outcomes.append(asking)
+        return "done"
+
+    outcomes: list[asyncio.Task[Outcome]] = []
+    async with Running(bus, finishing) as running:
+        await running.task
+    outcome = await outcomes[0]
+    assert outcome.status == "completed"
+    assert outcome.event is not None
+    assert outcome.event.data == {"result": "done"}
+    assert types(await story(bus)) == ["started", "cancel_requested", "completed"]
+
+
+@pytest.mark.parametrize("stubborn", ["swallows", "sleeps on"])
+async def test_a_body_that_does_not_stop_is_ended_by_force_after_its_grace(bus: Bus, stubborn: str) -> None:
+    refused: list[BaseException] = []
+
+    async def deaf(execution: Execution) -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if stubborn == "swallows":
+                await asyncio.sleep(60)
+            else:
+                with pytest.raises(asyncio.CancelledError):
+                    await asyncio.Event().wait()
+        try:
+            await execution.append("custom.late")
+        except ExecutionClosedError as error:
+            refused.append(error)
+            raise
+
+    async with Running(bus, deaf) as running:
+        started = asyncio.get_running_loop().time()
+        outcome = await bus.control.cancel("run", grace_seconds=0.3, wait_seconds=WAIT)
+        assert asyncio.get_running_loop().time() - started >= 0.3
+        assert outcome.event is not None
+        assert outcome.event.data == {"reason": "cancelled", "request": outcome.request, "forced": True}
+        await asyncio.wait([running.task])
+    assert len(refused) == (stubborn == "sleeps on")
+    assert running.execution.abandoned.is_set()
+    assert bus.counters["bodies_abandoned"] == 1
+    assert types(await story(bus)) == ["started", "cancel_requested", "cancelled"]
+
+
+async def test_a_body_that_swallows_its_cancellation_and_returns_has_been_cancelled(bus: Bus) -> None:
+    async def swallowing(_: Execution) -> str:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return "half of it"
+        raise AssertionError("unreachable")
+
+    async with Running(bus, swallowing) as running:
+        await bus.control.cancel("run", wait_seconds=WAIT)
+        await running.task
+    assert types(await story(bus)) == ["started", "cancel_requested", "cancelled"]
+
+
+async def test_what_waits_for_a_worker_ends_at_once(bus: Bus, elsewhere: Bus) -> None:
+    await bus.submit("nothing", execution_id="run")
+    outcome = await elsewhere.control.cancel("run", reason="changed my mind", by="ann")
+    assert outcome.status == "cancelled"
+    entries = await story(bus)
+    assert types(entries) == ["queued", "cancel_requested", "cancelled"]
+    assert entries[2].data == {"reason": "changed my mind", "by": "ann"}
+    assert outcome == Outcome("run", entries[1].id, entries[2], "cancelled")
+    with pytest.raises(ExecutionClosedError):
+        await bus.execution("run").__aenter__()
+
+
+async def test_two_who_ask_are_both_told(bus: Bus, elsewhere: Bus) -> None:
+    async with Running(bus, forever):
+        both = await asyncio.gather(
+            bus.control.cancel("run", wait_seconds=WAIT), elsewhere.control.cancel("run", wait_seconds=WAIT)
+        )
+    assert [outcome.status for outcome in both] == ["cancelled", "cancelled"]
+    assert both[0].event == both[1].event
+    assert types(await story(bus)) == ["started", "cancel_requested", "cancel_requested", "cancelled"]
+
+
+async def test_nothing_else_can_be_asked_of_what_is_being_cancelled(bus: Bus) -> None:
+    async def slow(execution: Execution) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await execution.abandoned.wait()
+
+    async with Running(bus, slow):
+        await bus.control.cancel("run", grace_seconds=0.5)
+        for asking in (bus.control.pause("run"), bus.control.resume("run"), bus.control.signal("run", "go")):
+            with pytest.raises(TransitionRefusedError) as caught:
+                await asking
+            assert caught.value.status == "cancelling"
+
+
+async def test_a_request_that_arrives_while_the_run_changes_hands_is_obeyed_by_the_next(
+    bus: Bus, elsewhere: Bus
+) -> None:
+    await left_alone(bus)
+    outcome = await elsewhere.control.cancel("run", reason="while nobody looks")
+    assert outcome.status == "cancelling"
+    with pytest.raises(ExecutionClosedError):
+        async with bus.execution("run"):
+            raise AssertionError("it was to be cancelled")
+    entries = await story(bus)
+    assert types(entries) == ["started", "cancel_requested", "cancelled"]
+    assert entries[-1].data == {"reason": "while nobody looks", "request": outcome.request}
+
+
+async def test_a_cancellation_whose_request_was_lost_is_still_obeyed(bus: Bus) -> None:
+    await left_alone(bus)
+    await bus.control.cancel("run")
+    await bus.commands.command("DEL", bus.keys.control("run"))
+    with pytest.raises(ExecutionClosedError):
+        await bus.execution("run").__aenter__()
+    assert (await story(bus))[-1].data == {"reason": "cancelled"}
+
+
+# pause and resume
+
+
+async def test_a_pause_is_told_when_it_stands_still_and_nothing_is_said_until_it_is_resumed(
+    bus: Bus, elsewhere: Bus
+) -> None:
+    async with Running(bus, counting), Follower(bus, "run") as follower:
+        await follower.until(lambda f: len(f.entries) > 5)
+        paused = await elsewhere.control.pause("run", by="ann", wait_seconds=WAIT)
+        assert paused.status == "paused"
+        assert paused.event is not None
+        assert paused.event.data == {"request": paused.request, "by": "ann"}
+        latest = await bus.log.latest("run")
+        assert latest == paused.event.cursor
+        await asyncio.sleep(0.1)
+        assert await bus.log.latest("run") == latest
+        state = await bus.state("run")
+        assert state is not None
+        assert state.status == "paused"
+        resumed = await elsewhere.control.resume("run", wait_seconds=WAIT)
+        assert resumed.status == "running"
+        assert resumed.event is not None
+        after = len(follower.entries)
+        await follower.until(lambda f: len(f.entries) > after + 5)
+    numbers = [entry.data for entry in follower.entries if entry.type == "a"]
+    assert numbers == list(range(len(numbers)))
+
+
+async def test_a_second_pause_is_answered_too_and_one_resume_ends_both(bus: Bus) -> None:
+    async with Running(bus, counting):
+        first, second = await asyncio.gather(
+            bus.control.pause("run", wait_seconds=WAIT), bus.control.pause("run", wait_seconds=WAIT)
+        )
+        third = await bus.control.pause("run", wait_seconds=WAIT)
+        assert {outcome.status for outcome in (first, second, third)} == {"paused"}
+        assert (await bus.control.resume("run", wait_seconds=WAIT)).status == "running"
+        assert (await bus.control.resume("run", wait_seconds=WAIT)).status == "running"
+        await bus.control.cancel("run", wait_seconds=WAIT)
+    entries = await story(bus)
+    asked = [entry.id for entry in entries if entry.type.endswith(("pause_requested", "resume_requested"))]
+    answered = [entry.data["request"] for entry in entries if entry.type in {"execution.paused", "execution.resumed"}]
+    assert answered == asked
+
+
+async def test_a_resume_that_comes_before_it_stands_still_answers_both(bus: Bus) -> None:
+    async with Running(bus, forever) as running:
+        pause = await bus.control.pause("run")
+        with pytest.raises(ControlTimeoutError) as caught:
+            await bus.control.wait(pause, 0.2)
+        assert caught.value.request == pause.request
+        resume = await bus.control.resume("run", wait_seconds=WAIT)
+        assert resume.event is not None
+        assert (await bus.control.wait(pause, WAIT)).event is not None
+        assert not running.execution._steering.halted
+        await bus.control.cancel("run", wait_seconds=WAIT)
+    entries = await story(bus)
+    assert types(entries) == [
+        "started", "pause_requested", "resume_requested", "paused", "resumed", "cancel_requested", "cancelled",
+    ]  # fmt: skip
+
+
+async def test_a_paused_run_can_be_cancelled(bus: Bus) -> None:
+    async with Running(bus, counting) as running:
+        await bus.control.pause("run", wait_seconds=WAIT)
+        outcome = await bus.control.cancel("run", wait_seconds=WAIT)
+        assert outcome.status == "cancelled"
+        with pytest.raises(asyncio.CancelledError):
+            await running.task
+
+
+async def test_a_pause_that_meets_the_ending_is_answered_by_it(bus: Bus) -> None:
+    ending = asyncio.Event()
+
+    async def ends(_: Execution) -> None:
+        await ending.wait()
+
+    async with Running(bus, ends) as running:
+        pause = await bus.control.pause("run")
+        ending.set()
+        await running.task
+    outcome = await bus.control.wait(pause, WAIT)
+    assert outcome.event is not None
+    assert (outcome.event.type, outcome.status) == ("execution.completed", "completed")
+    with pytest.raises(ExecutionClosedError):
+        await bus.control.pause("run")
+
+
+async def test_what_was_asked_while_it_waited_for_a_worker_is_done_when_it_begins(bus: Bus) -> None:
+    await bus.submit("nothing", execution_id="run")
+    pause = await bus.control.pause("run")
+    assert (pause.event, pause.status) == (None, "queued")
+    async with Running(bus, counting):
+        assert (await bus.control.wait(pause, WAIT)).status == "paused"
+
+
+async def test_a_paused_run_that_is_taken_over_stays_paused_until_it_is_resumed(bus: Bus, elsewhere: Bus) -> None:
+    said: list[str] = []
+
+    async def second(execution: Execution) -> None:
+        said.append("begun")
+        await execution.append("custom.second")
+
+    async with Running(bus, counting):
+        await bus.control.pause("run", wait_seconds=WAIT)
+        taken = await take_over(elsewhere)
+
+        async def run() -> None:
+            async with taken as execution:
+                await second(execution)
+
+        task = asyncio.create_task(run())
+        async with Follower(bus, "run") as follower:
+            await follower.until(lambda f: f.types.count("execution.started") == 2)
+            await asyncio.sleep(0.1)
+            assert said == []
+            state = await bus.state("run")
+            assert state is not None
+            assert (state.status, state.attempt) == ("paused", 2)
+            resumed = await bus.control.resume("run", wait_seconds=WAIT)
+            assert resumed.status == "running"
+            await task
+            await follower.end()
+    assert follower.types[-4:] == [
+        "execution.resume_requested", "execution.resumed", "custom.second", "execution.completed",
+    ]  # fmt: skip
+    assert follower.types.count("execution.paused") == 1
+
+
+# signals
+
+
+async def test_signals_are_given_out_once_each_in_order_also_those_that_came_before(bus: Bus, elsewhere: Bus) -> None:
+    go = asyncio.Event()
+
+    async def listening(execution: Execution) -> list[Any]:
+        await go.wait()
+        heard = [await execution.signal("go") for _ in range(2)]
+        other = await execution.signal("other")
+        heard.append(await execution.signal("go"))
+        return [[each.data, each.by] for each in (*heard, other)]
+
+    async with Running(bus, listening) as running:
+        for number in (1, 2):
+            sent = await elsewhere.control.signal("run", "go", number, by="ann", wait_seconds=WAIT)
+            assert sent.event is not None
+            assert sent.event.data == {"request": sent.request, "by": "ann", "name": "go"}
+            assert sent.status == "running"
+        go.set()
+        await elsewhere.control.signal("run", "other", {"any": "thing"})
+        await elsewhere.control.signal("run", "go", 3)
+        await running.task
+    assert (await story(bus))[-1].data == {"result": [[1, "ann"], [2, "ann"], [3, None], [{"any": "thing"}, None]]}
+
+
+async def test_a_signal_that_does_not_come_in_time_is_a_timeout_and_pauses_do_not_count(bus: Bus) -> None:
+    late = asyncio.Event()
+
+    async def impatient(execution: Execution) -> str:
+        with pytest.raises(TimeoutError):
+            await execution.signal("go", 0.05)
+        late.set()
+        signal = await execution.signal("go", 1.0)
+        return str(signal.data)
+
+    async with Running(bus, impatient) as running:
+        await late.wait()
+        await bus.control.pause("run", wait_seconds=WAIT)
+        await asyncio.sleep(1.2)
+        await bus.control.resume("run", wait_seconds=WAIT)
+        await bus.control.signal("run", "go", "gone")
+        await running.task
+    assert (await story(bus))[-1].data == {"result": "gone"}
+
+
+async def test_a_new_attempt_is_given_all_signals_again_and_each_was_answered_once(bus: Bus, elsewhere: Bus) -> None:
+    async def first(execution: Execution) -> None:
+        await execution.signal("go")
+        await asyncio.Event().wait()
+
+    async with Running(bus, first):
+        one = await bus.control.signal("run", "go", 1, wait_seconds=WAIT)
+        two = await bus.control.signal("run", "go", 2, wait_seconds=WAIT)
+        taken = await take_over(elsewhere)
+        three = await elsewhere.control.signal("run", "go", 3)
+        async with taken as execution:
+            heard = [await execution.signal("go") for _ in range(3)]
+    assert [signal.data for signal in heard] == [1, 2, 3]
+    assert [signal.request for signal in heard] == [one.request, two.request, three.request]
+    entries = await story(bus)
+    answered = [entry.data["request"] for entry in entries if entry.type == "execution.signalled"]
+    assert sorted(answered) == sorted({one.request, two.request, three.request})
+
+
+async def test_who_waits_for_a_signal_stands_still_when_it_is_paused(bus: Bus) -> None:
+    async def listening(execution: Execution) -> str:
+        return str((await execution.signal("go")).data)
+
+    async with Running(bus, listening) as running:
+        assert (await bus.control.pause("run", wait_seconds=WAIT)).status == "paused"
+        assert (await bus.control.signal("run", "go", "now", wait_seconds=WAIT)).status == "paused"
+        await asyncio.sleep(0.05)
+        assert not running.task.done()
+        await bus.control.resume("run", wait_seconds=WAIT)
+        await running.task
+    assert (await story(bus))[-1].data == {"result": "now"}
+
+
+# what can be asked, and of what
+
+
+ASKED: list[Callable[[Bus], Awaitable[Outcome]]] = [
+    lambda bus: bus.control.cancel("run"),
+    lambda bus: bus.control.pause("run"),
+    lambda bus: bus.control.resume("run"),
+    lambda bus: bus.control.signal("run", "go"),
+]
+
+
+@pytest.mark.parametrize("ask", ASKED, ids=["cancel", "pause", "resume", "signal"])
+async def test_what_is_not_known_cannot_be_asked_anything_and_leaves_no_trace(
+    bus: Bus, ask: Callable[[Bus], Awaitable[Outcome]]
+) -> None:
+    with pytest.raises(ExecutionUnknownError):
+        await ask(bus)
+    assert not await bus.log.exists("run")
+    assert not await bus.commands.command("EXISTS", bus.keys.control("run"))
+
+
+@pytest.mark.parametrize("ask", ASKED, ids=["cancel", "pause", "resume", "signal"])
+async def test_what_nobody_runs_cannot_be_asked_anything(bus: Bus, ask: Callable[[Bus], Awaitable[Outcome]]) -> None:
+    publisher = bus.publisher("run")
+    await publisher.append("a")
+    await publisher.aclose()
+    with pytest.raises(TransitionRefusedError):
+        await ask(bus)
+
+
+@pytest.mark.parametrize(
+    ("ask", "field"),
+    [
+        (lambda bus: bus.control.cancel("../x"), "execution_id"),
+        (lambda bus: bus.control.cancel("run", reason="line\nbreak"), "reason"),
+        (lambda bus: bus.control.cancel("run", reason=""), "reason"),
+        (lambda bus: bus.control.cancel("run", by="x" * 129), "by"),
+        (lambda bus: bus.control.cancel("run", grace_seconds=-1), "grace_seconds"),
+        (lambda bus: bus.control.cancel("run", grace_seconds=float("nan")), "grace_seconds"),
+        (lambda bus: bus.control.cancel("run", wait_seconds=float("inf")), "wait_seconds"),
+        (lambda bus: bus.control.signal("run", ""), "name"),
+        (lambda bus: bus.control.signal("run", "a\x00"), "name"),
+        (lambda bus: bus.control.signal("run", "\ud800"), "name"),
+        (lambda bus: bus.control.signal("run", "go", object()), "data"),
+        (lambda bus: bus.control.pause("run", wait_seconds=-1), "wait_seconds"),
+    ],
+)
+async def test_what_cannot_be_asked_names_the_field(
+    bus: Bus, ask: Callable[[Bus], Awaitable[Outcome]], field: str
+) -> None:
+    async with Running(bus, forever):
+        with pytest.raises(InvalidInputError) as caught:
+            await ask(bus)
+        assert caught.value.field == field
+
+
+async def test_a_signal_that_is_too_large_is_refused(bus: Bus) -> None:
+    async with Running(bus, forever):
+        with pytest.raises(EventTooLargeError):
+            await bus.control.signal("run", "go", "x" * 70_000)
+
+
+async def test_a_timeout_ends_it_and_time_spent_paused_does_not_count(bus: Bus) -> None:
+    async with Running(bus, counting, timeout_seconds=0.5) as running:
+        await bus.control.pause("run", wait_seconds=WAIT)
+        await asyncio.sleep(0.6)
+        state = await bus.state("run")
+        assert state is not None
+        assert state.status == "paused"
+        await bus.control.resume("run", wait_seconds=WAIT)
+        with pytest.raises(TimeoutError, match=r"longer than 0\.5 s"):
+            await running.task
+    last = (await story(bus))[-1]
+    assert (last.type, last.data["reason"], last.data["timeout_seconds"]) == ("execution.timed_out", "timeout", 0.5)
+
+
+async def test_what_is_handed_back_has_no_ending_and_is_the_next_ones(bus: Bus) -> None:
+    async with bus.execution("run") as execution:
+        await execution.emit("a")
+        await execution.hand_back("worker_stopped", message="The worker goes.")
+    async with bus.execution("run") as execution:
+        assert execution.attempt == 2
+    entries = await story(bus)
+    assert types(entries) == ["started", "a", "retrying", "started", "completed"]
+    assert entries[2].data == {"attempt": 2, "reason": "worker_stopped", "message": "The worker goes."}
