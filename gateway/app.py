@@ -25,6 +25,7 @@ from gateway.hub import Hub, HubLimits
 from gateway.problem_docs import with_problem_schema
 from gateway.problems import ProblemError, problem_of
 from gateway.put_off import is_put_off, put_off
+from gateway.request_id import RequestIds
 from gateway.routes import (
     activity,
     asked,
@@ -124,6 +125,7 @@ def create_app(bus: Bus, settings: GatewaySettings) -> GatewayApp:
     anybody = settings.auth_required and not settings.allowed_hosts
     app.add_middleware(HostGuard, allowed=("*",) if anybody else settings.allowed_hosts)
     app.add_middleware(CrashGuard)
+    app.add_middleware(RequestIds, access_log=settings.access_log)
     return app
 
 
