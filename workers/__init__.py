@@ -25,7 +25,7 @@ from workers.outputs import Outputs
 from workers.pipeline import Parallel, Pipeline, Sequence, Step
 from workers.pipelines.command import CommandFailedError, run_command
 from workers.plain_context import PlainContext
-from workers.registry import Registry, built_in, load_registry
+from workers.registry import Registry, built_in, load_registry, registry_for
 from workers.runner import run_pipeline
 from workers.settings import WorkerSettings
 from workers.step_registry import StepRegistry
@@ -67,6 +67,7 @@ __all__ = [
     "load_registry",
     "pipeline_from",
     "pipeline_from_file",
+    "registry_for",
     "run_command",
     "run_pipeline",
 ]

@@ -15,6 +15,7 @@ from workers.pipelines.command import COMMAND
 from workers.pipelines.document import DOCUMENT
 from workers.pipelines.steps import STEPS
 from workers.pipelines.submitted import submitted_pipeline
+from workers.settings import WorkerSettings
 from workers.step_registry import StepRegistry
 
 ALLOW_COMMAND = (
@@ -78,6 +79,21 @@ def built_in(*, allow_command: bool) -> Registry:
     if allow_command:
         return Registry([DOCUMENT, COMMAND], steps=STEPS)
     return Registry([DOCUMENT], steps=STEPS, withheld={COMMAND.name: ALLOW_COMMAND})
+
+
+def registry_for(settings: WorkerSettings) -> Registry:
+    """What a worker of these settings knows: what comes with Tailrace, and the operator's own.
+
+    Raises RegistryInvalidError.
+    """
+    registry = built_in(allow_command=settings.allow_command)
+    for spec in settings.pipelines:
+        own = load_registry(spec)
+        try:
+            registry = registry.joined(own)
+        except ValueError as error:
+            raise RegistryInvalidError(spec, str(error)) from None
+    return registry
 
 
 def load_registry(spec: str) -> Registry:

@@ -19,14 +19,17 @@ class WorkerSettings(BaseSettings):
     concurrency: int = Field(8, ge=1, le=1000, description="executions at a time")
     drain_seconds: float = Field(10.0, ge=0, le=3600, description="what a stop leaves the executions to end well")
     allow_command: bool = Field(default=False, description="let whoever may submit run any program as this user")
+    pipelines: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), max_length=64, description="comma-separated module:attribute of pipelines of one's own"
+    )
     worker_name: Name | None = Field(None, description="shown as consumer of the queue; the host and process if unset")
 
-    @field_validator("queues", mode="before")
+    @field_validator("queues", "pipelines", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
 
-    @field_validator("queues")
+    @field_validator("queues", "pipelines")
     @classmethod
     def _each_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(value))

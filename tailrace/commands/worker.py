@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tailrace.commands.options import RedisUrl, only_given
+from tailrace.errors import CommandError
 
 if TYPE_CHECKING:
     from bus import BusSettings
@@ -24,6 +25,12 @@ def worker(
     concurrency: Annotated[
         int | None, typer.Option("--concurrency", min=1, max=1000, help="Executions at a time. [default: 8]")
     ] = None,
+    pipelines: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--pipelines", metavar="MODULE:ATTRIBUTE", help="Pipelines and steps of your own, as in my_app:registry."
+        ),
+    ] = None,
     *,
     allow_command: Annotated[
         bool,
@@ -39,6 +46,7 @@ def worker(
     Examples:
       tailrace worker --redis-url redis://10.0.0.5:6379/0
       tailrace worker --queue urgent --queue default --concurrency 2
+      tailrace worker --pipelines my_app.pipelines:registry
       tailrace worker --allow-command
     """  # noqa: D301 - \b keeps typer from joining the lines
     import asyncio  # noqa: PLC0415 - see tailrace.app
@@ -46,8 +54,14 @@ def worker(
     from bus import BusSettings  # noqa: PLC0415 - see tailrace.app
     from workers import WorkerSettings  # noqa: PLC0415 - see tailrace.app
 
-    queues = ",".join(queue) if queue else None
-    settings = WorkerSettings(**only_given(queues=queues, concurrency=concurrency, allow_command=allow_command or None))
+    settings = WorkerSettings(
+        **only_given(
+            queues=",".join(queue) if queue else None,
+            concurrency=concurrency,
+            pipelines=",".join(pipelines) if pipelines else None,
+            allow_command=allow_command or None,
+        )
+    )
     asyncio.run(_work(BusSettings(**only_given(redis_url=redis_url)), settings))
 
 
@@ -57,11 +71,14 @@ async def _work(bus_settings: BusSettings, settings: WorkerSettings) -> None:
     import signal  # noqa: PLC0415 - see tailrace.app
 
     from bus import logs, open_bus  # noqa: PLC0415 - see tailrace.app
-    from workers import Worker, built_in  # noqa: PLC0415 - see tailrace.app
+    from workers import RegistryInvalidError, Worker, registry_for  # noqa: PLC0415 - see tailrace.app
 
     logs.set_up(bus_settings.log_format)
+    try:
+        registry = registry_for(settings)
+    except RegistryInvalidError as error:
+        raise CommandError(f"--pipelines: {error}") from error
     async with await open_bus(settings=bus_settings) as bus:
-        registry = built_in(allow_command=settings.allow_command)
         worker = Worker(bus, registry, settings)
         for order in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(order, worker.stop)

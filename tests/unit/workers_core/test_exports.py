@@ -39,6 +39,7 @@ def test_the_public_api_is_what_it_is_said_to_be() -> None:
         "load_registry",
         "pipeline_from",
         "pipeline_from_file",
+        "registry_for",
         "run_command",
         "run_pipeline",
     ]
