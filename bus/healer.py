@@ -335,7 +335,7 @@ class Healer:
                     data=entry.data,
                 )
                 event = Event(entry.type, entry.data)
-        if event is not None and event.type == FAILED and isinstance(event.data, dict):
+        if state.submitted is not None and event is not None and event.type == FAILED and isinstance(event.data, dict):
             reason, message = event.data.get("reason"), event.data.get("message")
             if reason == WORKER_LOST and self._dead_letters is not None:
                 await self._dead_letters.add(state.execution_id, WORKER_LOST, str(message))

@@ -423,6 +423,7 @@ async def test_an_ended_one_is_dropped_and_its_ending_told_to_those_who_watch_ev
 async def test_a_dead_letter_that_a_dying_healer_did_not_write_is_written(
     bus: Bus, healer: Healer, dead_letters: DeadLetters
 ) -> None:
+    await submitted(bus)
     await begun(bus)
     await die(bus)
     orphan = await bus.leases.heal("run", "dying healer")
