@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import Any, Final
 
 from bus.codec import encode
@@ -23,6 +24,14 @@ MAX_QUEUE_JOBS: Final = 1_000_000
 FIRST_LOOK_MS: Final = 5000
 # For how long one that was refused at the last moment is still known.
 WITHDRAWN_SECONDS: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """How often it was begun; and how often of these it failed by itself, so that no worker was lost over it."""
+
+    attempts: int
+    failures: int
 
 
 class Jobs:
@@ -112,10 +121,10 @@ class Jobs:
         await asyncio.gather(*(self._note_job(job.execution_id, queue, job.entry_id) for job in moved))
         return len(moved)
 
-    async def failures(self, execution_id: str) -> int:
-        """How many of its attempts have failed by themselves, and were to be repeated for it."""
-        raw = await self._commands.command("HGET", self._keys.meta(execution_id), "failures")
-        return int(raw) if raw is not None and raw.isdigit() and len(raw) <= MAX_DIGITS else 0
+    async def history_of(self, execution_id: str) -> History:
+        raw = await self._commands.command("HMGET", self._keys.meta(execution_id), "attempt", "failures")
+        attempts, failures = (int(each) if each and each.isdigit() and len(each) <= MAX_DIGITS else 0 for each in raw)
+        return History(attempts, failures)
 
     async def count_failure(self, execution_id: str, *, fence: int) -> None:
         """Tell the attempt under way from one whose worker was lost. Nothing happens when it is another's by now."""

@@ -170,17 +170,20 @@ class Attempt:
         """What is wrong with it is for its execution's log to say, so it is given, not raised."""
         jobs = self._bus.jobs
         try:
-            submission, failures = await asyncio.gather(jobs.submission_of(execution_id), jobs.failures(execution_id))
+            submission, history = await asyncio.gather(jobs.submission_of(execution_id), jobs.history_of(execution_id))
         except InvalidInputError as error:
             return InputInvalidError(error.detail)
         if submission is None:
             raise ExecutionUnknownError(execution_id)
         self._submission = submission
         try:
-            self._plan = plan_of(self._registry, submission, failures=failures)
+            self._plan = plan = plan_of(self._registry, submission, failures=history.failures)
         except WorkerError as error:
             return error
-        return self._plan
+        if history.attempts >= plan.max_attempts:
+            # If the last of them was lost, that is its end: nothing is begun only to say so.
+            await self._bus.healer.heal(execution_id)
+        return plan
 
     async def _leave_failed(self, execution: Execution, error: Exception, delay_seconds: float) -> None:
         failure = failure_of(error)
