@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from bus import InvalidInputError
 from gateway.auth.access import Access, AdminAccess, ReadAccess
+from gateway.auth.tenant import ANY_TENANT
 from gateway.context import CurrentGateway
 from gateway.parsing import ExecutionId
 from gateway.presence import PresentClient
@@ -114,7 +115,8 @@ async def read_subscribers(
 
 
 def _covers(access: Access, record: Record) -> bool:
-    return access.tenant is None or record.tenant == access.tenant
+    principal = access.principal
+    return principal.tenant in {ANY_TENANT, record.tenant} and all(map(principal.names, record.executions))
 
 
 def _item(client: PresentClient) -> ClientItem:

@@ -50,7 +50,7 @@ class SocketEndpoint:
             await problem_of(error).response()(scope, receive, send)
             return
         await receive()
-        await send({"type": "websocket.accept", "subprotocol": subprotocol})
+        await send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": []})
         rendering = WS_JSON if subprotocol is None else SUBPROTOCOLS[subprotocol]
         only = scope["path_params"].get("execution_id")
         wanted = None if only is None else _wanted(request, only)
