@@ -8,7 +8,7 @@ from contextlib import aclosing
 
 import pytest
 
-from bus import Bus, Cursor, Event, Gap, open_bus
+from bus import Bus, Cursor, Event, Gap, State, open_bus
 from bus.activity import Change
 from bus.activity.activity import MAX_WAITING, Activity
 from bus.codec import encode
@@ -125,6 +125,14 @@ async def test_a_program_may_note_what_stands_in_no_log(bus: Bus) -> None:
     [change] = only_changes(await changes(bus, lambda _: True))
     assert change.at is None
     assert change.data == {"agent": "ingest", "progress": 0.5}
+
+
+async def test_who_must_know_that_it_is_written_may_wait_for_it(bus: Bus) -> None:
+    state = State("run", "completed", pipeline="ingest", tenant="acme")
+    await bus.activity.tell(state, Cursor(5, 3), Event("execution.completed", {"result": 5}, ts=TS))
+    assert await bus.commands.command("XLEN", bus.keys.activity()) == 1
+    [change] = only_changes(await changes(bus, ended("run")))
+    assert (change.at, change.tenant, change.pipeline, change.data) == (Cursor(5, 3), "acme", "ingest", {"result": 5})
 
 
 async def test_what_is_no_change_is_passed_over_and_counted(bus: Bus) -> None:
