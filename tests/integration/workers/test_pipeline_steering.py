@@ -100,23 +100,22 @@ async def test_a_pipeline_stands_still_where_it_is_paused_and_its_steps_time_wit
 
 
 async def test_a_pause_holds_a_pipeline_between_steps_that_say_nothing(bus: Bus) -> None:
-    begun, done = asyncio.Event(), asyncio.Event()
+    async def silent() -> None:
+        await asyncio.sleep(0.01)
 
-    async def first(_ctx: Context) -> None:
-        begun.set()
-        await done.wait()
-
-    async with working(bus, registry(Step("first", first), Step("second", lambda: None))):
+    async with working(bus, registry(*(Step(f"s{number}", silent) for number in range(900)))):
         execution_id = await bus.submit("p", {})
-        await begun.wait()
-        asked = await bus.control.pause(execution_id)
-        done.set()
-        await bus.control.wait(asked, 30)
-        before = await watch(bus, execution_id, until="execution.paused")
-        await bus.control.resume(execution_id)
+        await watch(bus, execution_id, until="step.completed")
+        await bus.control.pause(execution_id, wait_seconds=30)
+        await asyncio.sleep(0.1)
+        await bus.control.resume(execution_id, wait_seconds=30)
+        await bus.control.cancel(execution_id, wait_seconds=30)
         entries = await watch(bus, execution_id)
-    assert ("step.started", "second") not in [(entry.type, entry.step) for entry in before]
-    assert entries[-1].type == "execution.completed"
+    types = types_of(entries)
+    paused, resumed = types.index("execution.paused"), types.index("execution.resumed")
+    between = [each for each in types[paused:resumed] if each.startswith("step.")]
+    assert between == []
+    assert entries[-1].type == "execution.cancelled"
 
 
 async def test_a_cancellation_reaches_every_branch_of_a_group(bus: Bus) -> None:
