@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -17,7 +17,10 @@ from bus.cursor import Cursor
 from bus.entry import Entry
 from gateway.activity import ACTIVITY_SSE, ACTIVITY_SSE_UNNAMED, ActivityFilter
 from gateway.activity.filter import viewer_of
+from gateway.app import create_app
 from gateway.auth.principal import ANONYMOUS, Principal
+from gateway.settings import read_settings
+from tests.integration.gateway.live import live_app
 from tests.integration.workers.watching import until_true
 
 pytestmark = pytest.mark.anyio
@@ -194,6 +197,18 @@ async def test_a_key_that_is_no_stream_is_a_conflict(bus: Bus, client: httpx.Asy
     assert (answer.status_code, answer.json()["code"]) == (409, "not_a_log")
 
 
+async def test_viewers_are_sent_away_when_the_gateway_stops(bus: Bus) -> None:
+    app = create_app(bus, read_settings(drain_seconds=0))
+    async with AsyncExitStack() as stack:
+        serving = await stack.enter_async_context(AsyncExitStack())
+        url = await serving.enter_async_context(live_app(app))
+        client = await stack.enter_async_context(httpx.AsyncClient(base_url=url))
+        watching = await stack.enter_async_context(viewer(client))
+        await watching.until("stream.caught_up")
+        _, sent_away = await asyncio.gather(serving.aclose(), watching.until("stream.reconnect"))
+    assert json.loads(sent_away.data)["retry_ms"] >= 100
+
+
 def entry(execution_id: str, tenant: str | None) -> Entry:
     data = {"type": "execution.started", "execution_id": execution_id, "cursor": "5-1", "ts": TS, "data": None}
     return Entry(Cursor(1, 1), "activity", None, TS, json.dumps({**data, "tenant": tenant, "pipeline": None}).encode())
@@ -224,9 +239,9 @@ def test_a_strangers_entry_moves_the_cursor_only() -> None:
     )
 
 
-async def caught_up(response: httpx.Response) -> None:
-    """Before that, a viewer may not have joined yet."""
-    async for line in response.aiter_lines():
+async def caught_up(lines: AsyncIterator[str]) -> None:
+    """Before that, a viewer may not have joined yet. Hold on to the lines: without them the response is closed."""
+    async for line in lines:
         if line == "event: stream.caught_up":
             return
     raise AssertionError("the stream ended")
@@ -256,7 +271,8 @@ async def test_stats_count_the_viewers_of_this_gateway(bus: Bus, client: httpx.A
     async with bus.execution("run"), viewer(client) as watching:
         await watching.until("stream.caught_up")
         async with client.stream("GET", "/v1/executions/run/events") as response:
-            await caught_up(response)
+            lines = response.aiter_lines()
+            await caught_up(lines)
             own = (await stats(client))["gateway"]
     assert (own["viewers"], own["activity_viewers"], own["watched_executions"]) == (2, 1, 1)
     assert own["counters"]["appended_events"] >= 1

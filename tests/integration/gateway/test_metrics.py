@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -25,9 +27,9 @@ async def samples(client: httpx.AsyncClient) -> dict[str, float]:
     }
 
 
-async def caught_up(response: httpx.Response) -> None:
-    """Before that, a viewer may not have joined yet."""
-    async for line in response.aiter_lines():
+async def caught_up(lines: AsyncIterator[str]) -> None:
+    """Before that, a viewer may not have joined yet. Hold on to the lines: without them the response is closed."""
+    async for line in lines:
         if line == "event: stream.caught_up":
             return
     raise AssertionError("the stream ended")
@@ -53,7 +55,8 @@ async def test_a_name_that_prometheus_could_not_read_spoils_nothing(bus: Bus, cl
 
 async def test_viewers_are_told_by_what_they_watch(bus: Bus, client: httpx.AsyncClient) -> None:
     async with bus.execution("run"), client.stream("GET", "/v1/executions/run/events") as response:
-        await caught_up(response)
+        lines = response.aiter_lines()
+        await caught_up(lines)
         found = await samples(client)
     assert found["tailrace_viewers/executions"] == 1
     assert found["tailrace_viewers/activity"] == 0
