@@ -159,12 +159,21 @@ class Control:
                 aclosing(follow(self._log, await self._open_tail(), execution_id, parse(request))) as items,
             ):
                 async for item in items:
-                    if isinstance(item, Entry) and _answers(item, request):
-                        return replace(outcome, event=item, status=await self._status_after(execution_id, item))
+                    if isinstance(item, Entry) and (told := await self.told(outcome, item)) is not None:
+                        return told
         except TimeoutError:
             raise ControlTimeoutError(execution_id, request, wait_seconds) from None
         # It has ended, and the log is gone already.
         return replace(outcome, status=(await self._state(execution_id)).status)
+
+    async def told(self, outcome: Outcome, entry: Entry) -> Outcome | None:
+        """What becomes of a request by an entry behind it; None when that says nothing of it."""
+        if entry.is_terminal:
+            return replace(outcome, event=entry, status=cast("Status", entry.type.rpartition(".")[2]))
+        if entry.type not in ANSWER_TYPES or not _names(entry, outcome.request):
+            return None
+        status = _STATUS_AFTER.get(entry.type) or (await self._state(outcome.execution_id)).status
+        return replace(outcome, event=entry, status=status)
 
     async def _ask(self, execution_id: str, request: Event, wait_seconds: float) -> Outcome:
         _check_wait(wait_seconds)
@@ -210,11 +219,6 @@ class Control:
             return State(execution_id, "unknown")
         raise ExecutionUnknownError(execution_id)
 
-    async def _status_after(self, execution_id: str, event: Entry) -> Status:
-        if event.is_terminal:
-            return cast("Status", event.type.rpartition(".")[2])
-        return _STATUS_AFTER.get(event.type) or (await self._state(execution_id)).status
-
     async def _append(self, execution_id: str, events: Sequence[Event]) -> Entry:
         """Append exactly once, also when a reply is lost; gives the last as it stands in the log."""
         ts = ts_of(time.time_ns() // 1_000_000)
@@ -250,10 +254,8 @@ class Control:
         raise AssertionError("unreachable")
 
 
-def _answers(entry: Entry, request: str) -> bool:
-    if entry.is_terminal:
-        return True
-    return entry.type in ANSWER_TYPES and isinstance(entry.data, dict) and entry.data.get("request") == request
+def _names(entry: Entry, request: str) -> bool:
+    return isinstance(entry.data, dict) and entry.data.get("request") == request
 
 
 def _said(*, by: str | None, reason: str | None = None) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from gateway.routes import (
     activity,
     asked,
     clients,
+    control,
     events,
     executions,
     health,
@@ -107,6 +108,7 @@ def create_app(bus: Bus, settings: GatewaySettings) -> GatewayApp:
     app.include_router(executions.router, prefix="/v1")
     app.include_router(listing.router, prefix="/v1")
     app.include_router(asked.router, prefix="/v1")
+    app.include_router(control.router, prefix="/v1")
     app.include_router(events.router, prefix="/v1")
     app.include_router(publish.router, prefix="/v1")
     app.include_router(submit_stream.router, prefix="/v1")

@@ -112,6 +112,15 @@ def _of_bus(error: bus.BusError) -> Problem:
         case bus.ConcurrencyConflictError():
             known = {"execution_id": error.execution_id, "concurrency_key": error.concurrency_key}
             return Problem(409, "concurrency_conflict", str(error), "concurrency_key", known)
+        case bus.TransitionRefusedError():
+            known = {"execution_id": error.execution_id, "execution_status": error.status}
+            return Problem(409, "transition_refused", str(error), more=known)
+        case bus.ExecutionSoundError():
+            known = {"execution_id": error.execution_id, "execution_status": error.status}
+            return Problem(409, "execution_sound", str(error), more=known)
+        case bus.ControlTimeoutError():
+            known = {"execution_id": error.execution_id, "request": error.request}
+            return Problem(504, "control_timeout", str(error), more=known)
         case bus.QueueFullError():
             return unavailable("queue_full", str(error))
         case bus.DeadLetterUnknownError():

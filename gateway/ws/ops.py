@@ -6,6 +6,8 @@ from typing import Annotated, Any, Final, Literal, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from gateway import control_schemas as asks
+
 _MAX_SHOWN_CHARS: Final = 200
 
 RequestId = Annotated[str, Field(min_length=1, max_length=64)] | Annotated[int, Field(ge=0, le=2**53 - 1)]
@@ -58,17 +60,38 @@ class Auth(_Op):
     token: str = Field(min_length=1, max_length=8192, repr=False)
 
 
-class NotYet(BaseModel):
-    """Ops of the protocol that this gateway does not carry out yet."""
+class _Asks(_Op):
+    """The outcome is an event of the execution, which carries ``request`` as the answer tells it."""
 
-    model_config = ConfigDict(extra="allow", strict=True)
-
-    id: RequestId
-    op: Literal["cancel", "pause", "resume", "signal"]
-    execution: str | None = None
+    execution: str
 
 
-Op = Subscribe | Unsubscribe | Ping | Auth | NotYet
+class Cancel(_Asks, asks.Cancel):
+    """Have it end in ``execution.cancelled``."""
+
+    op: Literal["cancel"]
+
+
+class Pause(_Asks, asks.Pause):
+    """Have it stand still where it next says something."""
+
+    op: Literal["pause"]
+
+
+class Resume(_Asks, asks.Resume):
+    """Have it go on."""
+
+    op: Literal["resume"]
+
+
+class Signal(_Asks, asks.Signal):
+    """Give it something that it waits for, or may come to wait for."""
+
+    op: Literal["signal"]
+
+
+Asks = Cancel | Pause | Resume | Signal
+Op = Subscribe | Unsubscribe | Ping | Auth | Asks
 CLIENT_OP: Final[TypeAdapter[Op]] = TypeAdapter(Annotated[Op, Field(discriminator="op")])
 _ID: Final[TypeAdapter[RequestId]] = TypeAdapter(RequestId, config=ConfigDict(strict=True))
 

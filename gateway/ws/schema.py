@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from pydantic.json_schema import models_json_schema
 
 from bus.entry import GapReason
-from gateway.ws.ops import Auth, NotYet, Ping, RequestId, Subscribe, Unsubscribe
+from gateway.ws.ops import Auth, Cancel, Pause, Ping, RequestId, Resume, Signal, Subscribe, Unsubscribe
 
 CursorText = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,19})-(0|[1-9][0-9]{0,19})$")]
 
@@ -39,6 +39,16 @@ class Unsubscribed(_Said):
     op: Literal["unsubscribed"]
     id: RequestId
     execution: str
+
+
+class Accepted(_Said):
+    """It was asked: the outcome is an event that carries this ``request``, or the execution's ending."""
+
+    op: Literal["accepted"]
+    id: RequestId
+    execution: str
+    request: CursorText
+    status: str
 
 
 class Pong(_Said):
@@ -125,16 +135,30 @@ class Error(_Said):
     field: str | None = None
 
 
-Said = Event | CursorMoved | Subscribed | Unsubscribed | Pong | Authenticated | CaughtUp | Gap | End | Reconnect | Error
+Said = (
+    Event
+    | CursorMoved
+    | Subscribed
+    | Unsubscribed
+    | Accepted
+    | Pong
+    | Authenticated
+    | CaughtUp
+    | Gap
+    | End
+    | Reconnect
+    | Error
+)
 SERVER_FRAME: Final[TypeAdapter[list[Said]]] = TypeAdapter(
     Annotated[list[Annotated[Said, Field(discriminator="op")]], Field(min_length=1)]
 )
-_CLIENT: Final = (Subscribe, Unsubscribe, Ping, Auth, NotYet)
+_CLIENT: Final = (Subscribe, Unsubscribe, Ping, Auth, Cancel, Pause, Resume, Signal)
 _SERVER: Final = (
     Event,
     CursorMoved,
     Subscribed,
     Unsubscribed,
+    Accepted,
     Pong,
     Authenticated,
     CaughtUp,

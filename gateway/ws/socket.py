@@ -13,6 +13,7 @@ from bus.cursor import START, Cursor, parse
 from bus.event import check_execution_id
 from gateway.auth.access import Access
 from gateway.auth.sessions import Ending
+from gateway.control import ask
 from gateway.events_route import make_filter
 from gateway.hub import Filter
 from gateway.problems import ProblemError, problem_of
@@ -21,7 +22,7 @@ from gateway.render_ws import SocketFormat
 from gateway.ws.close_codes import CloseCode, close_code_of
 from gateway.ws.connection import Connection
 from gateway.ws.limits import MAX_FRAME_BYTES, MAX_MALFORMED
-from gateway.ws.ops import Auth, NotYet, Op, OpError, Ping, RequestId, Subscribe, Unsubscribe, check_op
+from gateway.ws.ops import Asks, Auth, Op, OpError, Ping, RequestId, Subscribe, Unsubscribe, check_op
 
 if TYPE_CHECKING:
     from gateway.context import Gateway
@@ -121,8 +122,8 @@ class Socket:
                 await self._unsubscribe(op)
             case Auth():
                 await self._renew(op)
-            case NotYet():
-                raise OpError("not_supported", f"this gateway does not carry out {op.op!r} over WebSocket", field="op")
+            case _:
+                await self._ask(op)
 
     async def _subscribe(self, op: Subscribe) -> None:
         subscriptions = self._connection.subscriptions
@@ -148,6 +149,16 @@ class Socket:
             raise OpError("not_subscribed", "there is no such subscription, or it has ended", field="execution")
         self._connection.unsubscribe(op.execution)
         await self._tell({"op": "unsubscribed", "id": op.id, "execution": op.execution})
+
+    async def _ask(self, op: Asks) -> None:
+        only = self._connection.only
+        if only is not None and op.execution != only:
+            raise OpError("one_execution_only", f"this socket is for {only}; use /v1/ws for others", field="execution")
+        self._access.check("control")
+        await self._access.run(check_execution_id(op.execution, field="execution"))
+        outcome = await ask(self._gateway.bus, op.execution, op, self._access.principal)
+        told = {"execution": op.execution, "request": outcome.request, "status": outcome.status}
+        await self._tell({"op": "accepted", "id": op.id, **told})
 
     def _check_shared(self) -> None:
         if self._connection.only is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -50,7 +50,7 @@ class Running:
             self.entered.set()
             execution.result = await self._body(execution)
 
-    async def __aenter__(self) -> Running:
+    async def __aenter__(self) -> Self:
         entering = asyncio.create_task(self.entered.wait())
         await asyncio.wait([entering, self.task], return_when=asyncio.FIRST_COMPLETED)
         entering.cancel()

@@ -213,12 +213,6 @@ async def test_a_subscription_that_cannot_be_is_an_error_and_the_socket_lives(
         assert (await client.ask("subscribe", execution="a"))["code"] == "already_subscribed"
 
 
-@pytest.mark.parametrize("op", ["cancel", "pause", "resume", "signal"])
-async def test_ops_that_come_later_are_not_supported_yet(gateway_url: str, op: str) -> None:
-    async with connected(f"{gateway_url}/v1/ws") as client:
-        assert (await client.ask(op, execution="a"))["code"] == "not_supported"
-
-
 async def test_a_draining_gateway_sends_its_sockets_away_to_resume_elsewhere(
     bus: Bus, server_url: str, prefix: str
 ) -> None:

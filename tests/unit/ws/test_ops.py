@@ -9,7 +9,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from gateway.ws.ops import OpError, Ping, Subscribe, check_op
+from gateway.ws.ops import Cancel, OpError, Ping, Signal, Subscribe, check_op
 
 SUBSCRIBE = {"op": "subscribe", "id": 1, "execution": "e"}
 
@@ -57,6 +57,11 @@ def test_an_id_is_a_number_or_a_short_string(request_id: int | str) -> None:
         ({**SUBSCRIBE, "coalesce_ms": 1001}, "invalid_field", "coalesce_ms", 1),
         ({**SUBSCRIBE, "coalesce_ms": "5"}, "invalid_field", "coalesce_ms", 1),
         ({"op": "unsubscribe", "id": 1}, "missing_field", "execution", 1),
+        ({"op": "pause", "id": 1}, "missing_field", "execution", 1),
+        ({"op": "cancel", "id": 1, "execution": "e", "grace_seconds": -1}, "invalid_field", "grace_seconds", 1),
+        ({"op": "cancel", "id": 1, "execution": "e", "reason": ""}, "invalid_field", "reason", 1),
+        ({"op": "resume", "id": 1, "execution": "e", "by": "x" * 129}, "invalid_field", "by", 1),
+        ({"op": "signal", "id": 1, "execution": "e"}, "missing_field", "name", 1),
     ],
 )
 def test_what_is_no_op_is_refused_with_the_field_and_the_clients_id(
@@ -67,9 +72,13 @@ def test_what_is_no_op_is_refused_with_the_field_and_the_clients_id(
     assert (caught.value.code, caught.value.field, caught.value.id) == (code, field, request_id)
 
 
-@pytest.mark.parametrize("name", ["cancel", "pause", "resume", "signal"])
-def test_ops_of_the_protocol_that_come_later_are_known(name: str) -> None:
-    assert check_op({"op": name, "id": 1, "anything": {}}).op == name
+def test_what_is_asked_of_an_execution_may_say_why_and_who() -> None:
+    op = check_op({"op": "cancel", "id": 1, "execution": "e", "reason": "late", "by": "ann", "grace_seconds": 2})
+    assert isinstance(op, Cancel)
+    assert (op.execution, op.reason, op.by, op.grace_seconds) == ("e", "late", "ann", 2)
+    signal = check_op({"op": "signal", "id": 1, "execution": "e", "name": "go", "data": [1, None]})
+    assert isinstance(signal, Signal)
+    assert (signal.name, signal.data) == ("go", [1, None])
 
 
 VALUES = st.recursive(

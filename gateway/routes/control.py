@@ -1,0 +1,127 @@
+"""POST /v1/executions/{id}/cancel, pause, resume and signals: asking whoever runs it, wherever that is."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from gateway.auth.access import ControlAccess
+from gateway.auth.refusals import ForbiddenError
+from gateway.context import CurrentGateway, Gateway
+from gateway.control import ask, await_outcome
+from gateway.control_schemas import Ask, Cancel, Controlled, Pause, Resume, Signal
+from gateway.parsing import ExecutionId, json_body
+from gateway.problem_docs import problems
+from gateway.ws.origin import is_allowed
+
+router = APIRouter(prefix="/executions", tags=["control"])
+
+MAX_WAIT_SECONDS: Final = 60.0
+_EMPTY: Final = frozenset({None, "0"})
+
+
+class Asking:
+    """One request, and how it is answered."""
+
+    def __init__(
+        self,
+        access: ControlAccess,
+        request: Request,
+        response: Response,
+        gateway: CurrentGateway,
+        wait: Annotated[
+            float, Query(ge=0, le=MAX_WAIT_SECONDS, description="Seconds to wait for the outcome", examples=[10])
+        ] = 0.0,
+    ) -> None:
+        self._access = access
+        self._request = request
+        self._response = response
+        self._gateway = gateway
+        self._wait_seconds = wait
+
+    async def answer(self, execution_id: str, model: type[Ask]) -> Controlled:
+        """Raises ProblemError and BusError, as routes may."""
+        gateway, principal = self._gateway, self._access.principal
+        given = await self._given(model)
+        outcome = await ask(gateway.bus, execution_id, given, principal)
+        if self._wait_seconds:
+            outcome = await await_outcome(self._request, gateway, outcome, self._wait_seconds)
+        self._response.status_code = 202 if outcome.event is None else 200
+        self._response.headers["Cache-Control"] = "no-store"
+        return Controlled.of(outcome)
+
+    async def _given(self, model: type[Ask]) -> Ask:
+        request, settings = self._request, self._gateway.settings
+        headers = request.headers
+        if headers.get("content-length") in _EMPTY and "transfer-encoding" not in headers:
+            _check_page(request, self._gateway)
+            return model.model_validate({})
+        return await json_body(request, model, max_bytes=settings.max_body_bytes, within_seconds=settings.body_seconds)
+
+
+def _check_page(request: Request, gateway: Gateway) -> None:
+    """A request without a body is one that any page of any stranger may send, without asking (CORS).
+
+    Raises ForbiddenError.
+    """
+    origin = request.headers.get("origin")
+    if gateway.auth.required or origin is None or is_allowed(origin, gateway.settings.allowed_hosts):
+        # A credential is not sent along by a stranger's page; see gateway.auth.origins.
+        return
+    detail = f"pages of {origin[:80]!r} may not ask anything here; name its host in TAILRACE_ALLOWED_HOSTS"
+    raise ForbiddenError("origin_not_allowed", detail, "Origin")
+
+
+CurrentAsking = Annotated[Asking, Depends()]
+
+
+def _documented(model: type[Ask], *, required: bool = False) -> dict[str, Any]:
+    schema = model.model_json_schema()
+    return {
+        "response_model": Controlled,
+        "responses": {
+            200: {"description": "The outcome: so it is, and so it stands in the log"},
+            202: {"model": Controlled, "description": "Asked: it stands in the log, and nobody has answered it yet"},
+            **problems(400, 404, 408, 409, 413, 415, 422),
+        },
+        "openapi_extra": {
+            "requestBody": {"required": required, "content": {"application/json": {"schema": schema}}},
+        },
+    }
+
+
+@router.post(
+    "/{execution_id}/cancel",
+    summary="Cancel an execution",
+    description="It ends in `execution.cancelled`, unless it has its ending before it hears of that. Who runs it has "
+    "`grace_seconds` to stop; then it is ended by force. One that waits for a worker ends at once.",
+    **_documented(Cancel),
+)
+async def cancel(asking: CurrentAsking, execution_id: ExecutionId) -> Controlled:
+    return await asking.answer(execution_id, Cancel)
+
+
+@router.post(
+    "/{execution_id}/pause",
+    summary="Pause an execution",
+    description="It stands still where it next says something, or between two steps, until it is resumed.",
+    **_documented(Pause),
+)
+async def pause(asking: CurrentAsking, execution_id: ExecutionId) -> Controlled:
+    return await asking.answer(execution_id, Pause)
+
+
+@router.post("/{execution_id}/resume", summary="Resume a paused execution", **_documented(Resume))
+async def resume(asking: CurrentAsking, execution_id: ExecutionId) -> Controlled:
+    return await asking.answer(execution_id, Resume)
+
+
+@router.post(
+    "/{execution_id}/signals",
+    summary="Send an execution a signal",
+    description="Its body is given it when it asks for a signal of that name. The outcome says that it has arrived.",
+    **_documented(Signal, required=True),
+)
+async def signal(asking: CurrentAsking, execution_id: ExecutionId) -> Controlled:
+    return await asking.answer(execution_id, Signal)
