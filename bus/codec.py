@@ -100,6 +100,38 @@ def _decode_ours(cursor: Cursor, fields: Sequence[bytes], limit_bytes: int) -> E
     return tuple.__new__(Entry, (cursor, event_type, step, ts.decode(), data, None, None))
 
 
+is_time: Final = _TS.fullmatch
+"""Whether bytes are a time as RFC 3339 has it, and may stand in a frame as they are."""
+
+
+@lru_cache(maxsize=4096)
+def is_type_of_work(raw: bytes) -> bool:
+    """Whether bytes are a type, and none of the life cycle's, which say more than that something happened."""
+    try:
+        return not _type(raw).startswith("execution.")
+    except InvalidEventError:
+        return False
+
+
+@lru_cache(maxsize=4096)
+def is_step(raw: bytes) -> bool:
+    try:
+        return _step(raw) is not None
+    except InvalidEventError:
+        return False
+
+
+def is_line(raw: bytes) -> bool:
+    """Whether bytes are one line of JSON that may stand in a frame as they are, if they are not too many."""
+    try:
+        orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return False
+    if _LF in raw or _CR in raw:
+        return False
+    return len(raw) <= 2 * MAX_DEPTH or not _nests_deep(raw)
+
+
 def drop(entry: Entry, reason: str) -> Entry:
     """Replace an entry that turned out not to be what it claims."""
     detail = encode_json({"reason": reason, "type": entry.type})

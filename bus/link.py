@@ -109,13 +109,16 @@ class Link(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._last_heard = self._loop.time()
         self.received_bytes += len(data)
-        reader = self._reader
+        waiting, gets = self._waiting, self._reader.gets
         try:
-            reader.feed(data)
-            reply = reader.gets()
-            while reply is not _NOTHING_YET:
-                self._take(reply)
-                reply = reader.gets()
+            self._reader.feed(data)
+            while (reply := gets()) is not _NOTHING_YET:
+                if type(reply) is hiredis.PushNotification:
+                    self._on_push(reply)
+                elif waiting:
+                    waiting.popleft()(reply)
+                else:
+                    raise LinkLostError("Redis answered more than it was asked")  # noqa: TRY301 - as the reader does
         except LinkLostError as error:
             self._end(error)
 
@@ -124,14 +127,6 @@ class Link(asyncio.Protocol):
 
     def eof_received(self) -> None:
         pass
-
-    def _take(self, reply: Any) -> None:
-        if isinstance(reply, hiredis.PushNotification):
-            self._on_push(reply)
-            return
-        if not self._waiting:
-            raise LinkLostError("Redis answered more than it was asked")
-        self._waiting.popleft()(reply)
 
     def _flush(self) -> None:
         if self._outgoing and not self.lost.done():

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-from bus.codec import decode
+from bus.codec import decode, is_line, is_step, is_time, is_type_of_work
 from bus.continuity import Numbering
+from bus.cursor import Cursor
 from bus.entry import Entry, Gap
 from bus.event import TERMINAL_TYPES
 
 RawEntry = Sequence[Any]  # [id, [field, value, ...]] as Redis sends it
+# Id, type, step, time and data of an entry, in the bytes in which they stand, and checked.
+Bare = tuple[bytes, bytes, bytes | None, bytes, bytes]
+_WITHOUT_STEP: Final = 6
+_WITH_STEP: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,50 @@ def read_plain(numbering: Numbering, raw: Sequence[RawEntry], limit_bytes: int) 
             return None
         entries.append(entry)
     return entries
+
+
+def read_bare(numbering: Numbering, raw: Sequence[RawEntry], limit_bytes: int, most_bytes: int) -> list[Bare]:
+    """What a batch begins with, as far as it continues ``numbering`` and is as our publishers write it.
+
+    ``numbering`` has moved on to the last of what is returned: up to about ``most_bytes`` of data, and one entry at
+    least. Nearly every entry is such a one, and nothing of it has to become an object that would be bytes again at
+    once. Where this stops, ``read_plain`` and ``read_proved`` say what is to be made of the next.
+    """
+    number = numbering.number
+    if number is None:
+        return []
+    found: list[Bare] = []
+    ms = b""
+    for entry_id, fields in raw:
+        if fields is None:
+            break
+        if len(fields) == _WITHOUT_STEP:
+            t, kind, at, ts, d, data = fields
+            step = None
+        elif len(fields) == _WITH_STEP:
+            t, kind, s, step, at, ts, d, data = fields
+            if s != b"s" or not is_step(step):
+                break
+        else:
+            break
+        if t != b"t" or at != b"ts" or d != b"d" or len(data) > limit_bytes:
+            break
+        if not (is_type_of_work(kind) and is_time(ts) and is_line(data)):
+            break
+        its_ms, n = entry_id.split(b"-")
+        if int(n) != number + 1 or (most_bytes <= 0 and found):
+            break
+        ms = its_ms
+        number += 1
+        most_bytes -= len(data)
+        found.append((entry_id, kind, step, ts, data))
+    if found:
+        cursor = tuple.__new__(Cursor, (int(ms), number))
+        if numbering.origin is not None and cursor.ms != numbering.cursor.ms:
+            # As in Numbering: one of them began a millisecond, so it did not fall in.
+            numbering.origin = None
+        numbering.cursor, numbering.number = cursor, number
+    return found
 
 
 def read_proved(numbering: Numbering, raw: Sequence[RawEntry], limit_bytes: int) -> tuple[list[Entry | Gap], Numbering]:

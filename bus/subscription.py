@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from bus.continuity import Numbering
@@ -26,6 +26,10 @@ logger = logging.getLogger(__name__)
 
 # Without traffic for so long, the log is asked whether all is as it seems: ended, vanished, overtaken.
 STALE_SECONDS: Final = 15.0
+
+
+# Takes entries from the beginning of a batch as Redis sent it, moves the position on, and gives how many it took.
+TakeBare = Callable[[Numbering, Sequence[RawEntry], int], int]
 
 
 class Reader(Protocol):
@@ -46,8 +50,10 @@ class Reader(Protocol):
 
 class Subscription:
     __slots__ = (
+        "_bare",
         "_closed",
         "_execution_id",
+        "_heard",
         "_last_news",
         "_log",
         "_loop",
@@ -69,8 +75,11 @@ class Subscription:
         *,
         stale_seconds: float = STALE_SECONDS,
         timed: bool = True,
+        bare: TakeBare | None = None,
     ) -> None:
         """Follow from a proved position on. Must be made inside a running loop.
+
+        ``bare`` is offered each batch before it is decoded for the reader; what it does not take goes the usual way.
 
         Whoever has thousands keeps one timer for all: then ``timed`` is False, and ``check_stale`` is called often.
         """
@@ -80,6 +89,9 @@ class Subscription:
         self._reader = reader
         self._stale_seconds = stale_seconds
         self._loop = asyncio.get_running_loop()
+        self._bare = bare
+        # News since ``_last_news``; the clock is looked at when somebody asks how long ago that was.
+        self._heard = False
         self._last_news = self._loop.time()
         self._proof: asyncio.Task[None] | None = None
         self._closed = False
@@ -107,11 +119,19 @@ class Subscription:
     def deliver(self, entries: Sequence[RawEntry]) -> None:
         if self._closed or self._proof is not None:
             return
-        items = read_plain(self._position, entries, self._log.max_event_bytes) if entries else None
+        limit_bytes = self._log.max_event_bytes
+        if self._bare is not None:
+            taken = self._bare(self._position, entries, limit_bytes)
+            if taken:
+                self._heard = True
+                if taken == len(entries):
+                    return
+                entries = entries[taken:]
+        items = read_plain(self._position, entries, limit_bytes) if entries else None
         if items is None:
             self._prove()
         else:
-            self._last_news = self._loop.time()
+            self._heard = True
             self._reader.news(items)
 
     def disturbed(self, reason: str) -> None:
@@ -120,6 +140,9 @@ class Subscription:
 
     def check_stale(self, now: float) -> bool:
         """Ask the log when there has been nothing for so long; say whether it was so."""
+        if self._heard:
+            self._heard = False
+            self._last_news = now
         if now - self._last_news < self._stale_seconds or self._closed:
             return False
         self._last_news = now
@@ -156,7 +179,7 @@ class Subscription:
                 attempt = 0
                 self._position = page.position
                 if page.items:
-                    self._last_news = self._loop.time()
+                    self._heard = True
                     self._reader.news(page.items)
                 if self._closed:
                     # Whoever took these wanted no more: what it did not take has not ended for it.

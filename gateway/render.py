@@ -6,7 +6,7 @@ line of valid JSON, their type and time cannot break a frame.
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, Protocol
 
@@ -14,8 +14,13 @@ import orjson
 
 from bus.cursor import Cursor
 from bus.entry import Entry, Gap
+from bus.reading import Bare
 
 Message = MutableMapping[str, Any]
+
+
+# Renders bare entries, in order; the same frames as ``entry`` makes of them.
+RenderBare = Callable[[str, Sequence[Bare]], bytes]
 
 
 class Format(Protocol):
@@ -67,6 +72,26 @@ def _sse_lead(event_type: str, execution_id: str, step: str | None, named: bool)
     return b"%bdata: {%b" % (name, _lead(event_type, execution_id, step))
 
 
+@lru_cache(maxsize=4096)
+def _named_start(event_type: bytes) -> bytes:
+    """What comes between the id and the execution's; types and ids need no escapes in JSON."""
+    return b'event: %b\ndata: {"type":"%b","execution_id":"' % (event_type, event_type)
+
+
+@lru_cache(maxsize=4096)
+def _unnamed_start(event_type: bytes) -> bytes:
+    return b'data: {"type":"%b","execution_id":"' % event_type
+
+
+_NO_STEP: Final = b'","ts":"'
+
+
+@lru_cache(maxsize=4096)
+def _step_member(step: bytes) -> bytes:
+    """What comes between the execution's id and the time."""
+    return b'","step":%b,"ts":"' % orjson.dumps(step.decode())
+
+
 def gap_payload(gap: Gap) -> dict[str, Any]:
     return {
         "requested": str(gap.requested),
@@ -84,6 +109,15 @@ class SseFormat:
     def __init__(self, *, named: bool) -> None:
         self.name = "sse" if named else "sse-message"
         self._named = named
+        self._start = _named_start if named else _unnamed_start
+
+    def bare(self, execution_id: str, entries: Sequence[Bare]) -> bytes:
+        run, start = execution_id.encode(), self._start
+        frames = []
+        for entry_id, kind, step, ts, data in entries:
+            member = _NO_STEP if step is None else _step_member(step)
+            frames.append(b'id: %b\n%b%b%b%b","data":%b}\n\n' % (entry_id, start(kind), run, member, ts, data))
+        return b"".join(frames)
 
     def entry(self, execution_id: str, entry: Entry) -> bytes:
         (ms, n), event_type, step, ts, data, meta, encoding = entry

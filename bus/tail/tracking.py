@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, Final
 
@@ -37,14 +37,18 @@ MAX_COUNT: Final = 512
 
 
 class TrackingWatch:
-    __slots__ = ("_tail", "active", "arming", "cursor", "key", "listener")
+    __slots__ = ("_tail", "active", "arming", "asked", "cursor", "key", "listener", "sibling")
 
     def __init__(self, tail: TrackingTail, key: bytes, cursor: bytes, listener: Listener) -> None:
         self._tail = tail
         self.key = key
         self.cursor = cursor
+        # From where it is being read, or was read last.
+        self.asked = cursor
         self.listener = listener
         self.active = True
+        # Another watch of the same key; nearly always there is none.
+        self.sibling: TrackingWatch | None = None
         # The next reading is made to be told of changes, not because there was one: finding nothing is no news.
         self.arming = True
 
@@ -62,11 +66,8 @@ class TrackingWatch:
         self._tail.forget(self)
 
 
-# A watch, and the cursor it was read from.
 # One key that cannot be read, or not here: those who watch it find out why.
 _OF_THE_KEY: Final = frozenset({"WRONGTYPE", "NOPERM", "MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN"})
-
-_Asked = tuple[TrackingWatch, bytes]
 
 
 class TrackingTail:
@@ -78,7 +79,8 @@ class TrackingTail:
         """Watch over connections that ``dial`` makes; ``alone`` reads each stream with a command of its own."""
         self._alone = alone
         self._counters = counters
-        self._watches: dict[bytes, list[TrackingWatch]] = {}
+        # By key, the first of those who watch it.
+        self._watches: dict[bytes, TrackingWatch] = {}
         # Ordered: who became ready first is read first, who had more than its share goes to the end.
         self._ready: dict[TrackingWatch, None] = {}
         self._in_flight = 0
@@ -112,18 +114,25 @@ class TrackingTail:
         if self._closed:
             raise BusClosedError("the tail is closed")
         watch = TrackingWatch(self, key.encode(), cursor.encode(), listener)
-        self._watches.setdefault(watch.key, []).append(watch)
+        watch.sibling = self._watches.get(watch.key)
+        self._watches[watch.key] = watch
         self.make_ready(watch)
         return watch
 
     def forget(self, watch: TrackingWatch) -> None:
         self._ready.pop(watch, None)
-        siblings = self._watches.get(watch.key)
-        if siblings is not None and watch in siblings:
-            siblings.remove(watch)
-            if not siblings:
-                # Redis may still send one invalidation for it; nobody is ready then, and it is not read again.
-                del self._watches[watch.key]
+        siblings = [each for each in self._of_key(watch.key) if each is not watch]
+        # Redis may still send one invalidation for it; where nobody is left then, it is not read again.
+        self._watches.pop(watch.key, None)
+        for each in siblings:
+            each.sibling = self._watches.get(each.key)
+            self._watches[each.key] = each
+
+    def _of_key(self, key: bytes) -> Iterator[TrackingWatch]:
+        watch = self._watches.get(key)
+        while watch is not None:
+            yield watch
+            watch = watch.sibling
 
     def make_ready(self, watch: TrackingWatch) -> None:
         self._ready[watch] = None
@@ -157,7 +166,7 @@ class TrackingTail:
 
     def _disturb_all(self, reason: str) -> None:
         self._ready.clear()
-        for watch in [watch for siblings in self._watches.values() for watch in siblings]:
+        for watch in [watch for key in self._watches for watch in self._of_key(key)]:
             self._disturb(watch, reason)
 
     def _disturb(self, watch: TrackingWatch, reason: str) -> None:
@@ -175,11 +184,14 @@ class TrackingTail:
             self._counters.add("tail_flushes")
             self._disturb_all("flushed")
             return
+        watches, ready = self._watches, self._ready
         for key in push[1]:
-            for watch in self._watches.get(key, ()):
+            watch = watches.get(key)
+            while watch is not None:
                 watch.arming = False
-                self._ready[watch] = None
-        if self._ready:
+                ready[watch] = None
+                watch = watch.sibling
+        if ready and not self._scheduled and not self._in_flight:
             self._schedule()
 
     def _read_turn(self) -> None:
@@ -194,33 +206,37 @@ class TrackingTail:
         count = self._count(len(turn))
         received = link.received_bytes
         # Keys of different slots cannot share a command, not even on the node that has them all.
-        reads = [{key: asked} for key, asked in turn.items()] if self._alone else [turn]
+        reads = [{key: watch} for key, watch in turn.items()] if self._alone else [turn]
         self._in_flight = len(reads)
         for read in reads:
-            cursors = [cursor for _, cursor in read.values()]
+            cursors = [watch.asked for watch in read.values()]
             answer = partial(self._answered, link, read, count, received)
             link.request(answer, "XREAD", "COUNT", count, "STREAMS", *read, *cursors)
 
-    def _take_turn(self) -> dict[bytes, _Asked]:
-        turn: dict[bytes, _Asked] = {}
-        done = []
-        for watch in self._ready:
+    def _take_turn(self) -> dict[bytes, TrackingWatch]:
+        ready = self._ready
+        turn: dict[bytes, TrackingWatch] = {}
+        idle = []
+        for watch in ready:
+            if not watch.active:
+                idle.append(watch)
             # A second watch of the same key has its own cursor and waits for the next turn.
-            if watch.active and watch.key in turn:
-                continue
-            done.append(watch)
-            if watch.active:
-                turn[watch.key] = (watch, watch.cursor)
+            elif watch.key not in turn:
+                turn[watch.key] = watch
+                watch.asked = watch.cursor
                 if len(turn) == TURN_KEYS:
                     break
-        for watch in done:
-            del self._ready[watch]
+        if len(turn) == len(ready):
+            ready.clear()
+        else:
+            for watch in (*turn.values(), *idle):
+                del ready[watch]
         return turn
 
     def _count(self, keys: int) -> int:
         return max(MIN_COUNT, min(MAX_COUNT, self._entries_a_turn // keys))
 
-    def _answered(self, link: Link, turn: dict[bytes, _Asked], count: int, received: int, reply: Any) -> None:
+    def _answered(self, link: Link, turn: dict[bytes, TrackingWatch], count: int, received: int, reply: Any) -> None:
         if link is not self._link:
             return
         self._in_flight -= 1
@@ -232,22 +248,27 @@ class TrackingTail:
         if self._ready:
             self._schedule()
 
-    def _dispatch(self, turn: dict[bytes, _Asked], streams: dict[bytes, list[RawEntry]], count: int) -> None:
+    def _dispatch(self, turn: dict[bytes, TrackingWatch], streams: dict[bytes, list[RawEntry]], count: int) -> None:
         self._pace.took(sum(map(len, streams.values())))
-        for key, (watch, cursor) in turn.items():
+        for key, watch in turn.items():
             entries = streams.get(key, ())
-            if not watch.active or watch.cursor != cursor:
+            if not watch.active or watch.cursor is not watch.asked:
                 # Suspended, or gone on from elsewhere while we read: what was found is not what follows any more.
                 continue
-            if not entries and watch.arming:
-                watch.arming = False
-                continue
-            watch.arming = False
             if entries:
                 watch.cursor = entries[-1][0]
                 if len(entries) >= count:
                     self._ready[watch] = None
-            self._deliver(watch, entries)
+            elif watch.arming:
+                watch.arming = False
+                continue
+            watch.arming = False
+            try:
+                watch.listener.deliver(entries)
+            except Exception:
+                logger.exception("tail: a listener of %r failed", key)
+                self._counters.add("tail_listener_errors")
+                self._disturb(watch, "listener failed")
 
     def _bound_bytes(self, size: int) -> None:
         """Read a backlog of large events in smaller bites."""
@@ -256,17 +277,9 @@ class TrackingTail:
         elif self._entries_a_turn < TURN_ENTRIES:
             self._entries_a_turn = min(TURN_ENTRIES, self._entries_a_turn * 2)
 
-    def _deliver(self, watch: TrackingWatch, entries: Sequence[RawEntry]) -> None:
-        try:
-            watch.listener.deliver(entries)
-        except Exception:
-            logger.exception("tail: a listener of %r failed", watch.key)
-            self._counters.add("tail_listener_errors")
-            self._disturb(watch, "listener failed")
-
-    def _refused(self, link: Link, turn: dict[bytes, _Asked], error: ReplyError) -> None:
+    def _refused(self, link: Link, turn: dict[bytes, TrackingWatch], error: ReplyError) -> None:
         if error.code in _OF_THE_KEY:
-            for watch, _ in turn.values():
+            for watch in turn.values():
                 self._disturb(watch, str(error))
             return
         self._counters.add("tail_refusals")

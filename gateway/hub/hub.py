@@ -59,6 +59,7 @@ class Hub:
         self.limits = limits
         self.counters = bus.counters
         self._log = log or bus.log
+        self._of_executions = log is None
         self._tail = tail
         self._loop = asyncio.get_running_loop()
         self._pages = Pages(self._log)
@@ -179,7 +180,14 @@ class Hub:
         self._watched[execution_id] = watched
         if not ended:
             watched.subscription = Subscription(
-                self._log, self._tail, execution_id, Numbering.after(head), topic, timed=False
+                self._log,
+                self._tail,
+                execution_id,
+                Numbering.after(head),
+                topic,
+                timed=False,
+                # Another log may show its entries in a way of its own.
+                bare=topic.bare if self._of_executions else None,
             )
         return watched
 

@@ -35,6 +35,13 @@ class Window:
         self._frames: dict[Format, list[bytes | None]] = {}
         self._bytes = 0
 
+    def pass_by(self, head: Cursor) -> None:
+        """Go on after a cursor behind which all was written past the window."""
+        if self._entries:
+            self.reset(head)
+        else:
+            self.base = self.head = head
+
     def __len__(self) -> int:
         return len(self._entries)
 

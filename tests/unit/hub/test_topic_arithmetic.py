@@ -8,7 +8,7 @@ trimmed.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from bus.continuity import Extent, Numbering, gap_at, is_proved, resume_point
 from bus.cursor import START, Cursor
 from bus.entry import Entry, Gap
-from bus.reading import Page
+from bus.reading import Bare, Page, RawEntry
 from gateway.hub.filter import Filter
 from gateway.hub.pages import RenderedPage
 from gateway.hub.topic import PageFrames, Topic
@@ -35,6 +35,9 @@ class PlainFormat:
 
     def entry(self, _: str, entry: Entry) -> bytes:
         return b"E%d;" % entry.cursor.n
+
+    def bare(self, _: str, entries: Sequence[Bare]) -> bytes:
+        return b"".join(b"E%b;" % entry_id.split(b"-")[1] for entry_id, *_ in entries)
 
     def skipped(self, _: str, cursor: Cursor) -> bytes:
         return b"S%d;" % cursor.n
@@ -77,6 +80,12 @@ class FakeSink:
 def entry(n: int, *, terminal: bool = False) -> Entry:
     kind = "execution.completed" if terminal else ("odd.one" if n % 2 else "even.one")
     return Entry(Cursor(1000 + n, n), kind, None, "t", b"{}")
+
+
+def raw(item: Entry) -> RawEntry:
+    """As Redis sends it."""
+    fields = [b"t", item.type.encode(), b"ts", b"2026-01-02T03:04:05.678901Z", b"d", item.raw_data]
+    return [item.cursor.encode(), fields]
 
 
 @dataclass
@@ -166,10 +175,16 @@ class TopicMachine(RuleBasedStateMachine):
     @precondition(lambda self: not self.topic.ended)
     @rule(count=st.integers(1, 12))
     def deliver(self, count: int) -> None:
+        before = self.tail.copy()
         page = self.log.read(self.tail, count)
         self.tail = page.position
-        if page.items:
-            self.topic.news(page.items)
+        items = page.items
+        entries = [item for item in items if isinstance(item, Entry)]
+        if entries and len(entries) == len(items):
+            # As a subscription does with what the tail delivers.
+            items = items[self.topic.bare(before, [raw(item) for item in entries], 1000) :]
+        if items:
+            self.topic.news(items)
         if page.ended:
             self.topic.end()
 
