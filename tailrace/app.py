@@ -7,12 +7,17 @@ from typing import Annotated
 import typer
 
 from tailrace import exit_codes
+from tailrace.commands.cancel import cancel
+from tailrace.commands.dead_letters import dead_letters
 from tailrace.commands.demo import demo
 from tailrace.commands.doctor import doctor
 from tailrace.commands.gateway import gateway
+from tailrace.commands.pause import pause
 from tailrace.commands.ps import ps
+from tailrace.commands.resume import resume
 from tailrace.commands.run import run
 from tailrace.commands.show import show
+from tailrace.commands.signal import signal
 from tailrace.commands.submit import submit
 from tailrace.commands.tail import tail
 from tailrace.commands.up import up
@@ -52,5 +57,6 @@ def tailrace(
         typer.echo(context.get_help())
 
 
-for command in (demo, up, submit, tail, ps, show, run, gateway, worker, doctor):
+for command in (demo, up, submit, tail, ps, show, cancel, pause, resume, signal, run, gateway, worker, doctor):
     app.command()(command)
+app.command("dead-letters")(dead_letters)

@@ -14,6 +14,7 @@ class ExitCode(IntEnum):
     GATEWAY = 4
     UNKNOWN_EXECUTION = 5
     CONFLICT = 6
+    NOT_IN_TIME = 7
     USAGE = 64  # sysexits.h EX_USAGE
     INTERNAL = 70  # sysexits.h EX_SOFTWARE
     NOT_EXECUTABLE = 126  # as in a POSIX shell
@@ -27,8 +28,9 @@ MEANINGS: Final = {
     ExitCode.BUS: "Redis cannot be reached or refused",
     ExitCode.PORT_IN_USE: "the port is taken",
     ExitCode.GATEWAY: "no gateway answers, or it refused",
-    ExitCode.UNKNOWN_EXECUTION: "there is no such execution",
+    ExitCode.UNKNOWN_EXECUTION: "there is no such execution, or dead letter",
     ExitCode.CONFLICT: "the execution exists, has ended, or is run by somebody else",
+    ExitCode.NOT_IN_TIME: "asked, but not answered within --wait; the request still stands",
     ExitCode.USAGE: "an argument or setting is wrong",
     ExitCode.INTERNAL: "a defect of Tailrace itself",
     ExitCode.INTERRUPTED: "Ctrl-C",

@@ -27,9 +27,17 @@ def explain(error: Exception) -> tuple[ExitCode, str]:
             return ExitCode.USAGE, "; ".join(_wrong_settings(error))
         case bus.InvalidInputError():
             return ExitCode.USAGE, str(error)
-        case bus.ExecutionUnknownError():
+        case bus.ExecutionUnknownError() | bus.DeadLetterUnknownError():
             return ExitCode.UNKNOWN_EXECUTION, str(error)
-        case bus.ExecutionExistsError() | bus.AppendRefusedError() | bus.LeaseHeldError() | bus.LeaseLostError():
+        case bus.ControlTimeoutError():
+            return ExitCode.NOT_IN_TIME, str(error)
+        case (
+            bus.ExecutionExistsError()
+            | bus.AppendRefusedError()
+            | bus.LeaseHeldError()
+            | bus.LeaseLostError()
+            | bus.ConcurrencyConflictError()
+        ):
             return ExitCode.CONFLICT, str(error)
         case bus.BusUnavailableError():
             return (

@@ -9,10 +9,11 @@ from typing import Any
 
 import orjson
 
-from bus import Entry, ExecutionUnknownError, Gap, open_bus
+from bus import ExecutionUnknownError, Gap, open_bus
 from bus.cursor import parse
 from bus.event import check_execution_id
 from gateway.hub.filter import Filter, check_pattern
+from tailrace.envelope import envelope_of
 from tailrace.exit_codes import ExitCode
 from tailrace.frame import Control, Received
 from tailrace.lines import event_line, gap_line
@@ -83,7 +84,7 @@ async def _from_redis(
                 if isinstance(item, Gap):
                     yield _gap(item)
                 elif wanted.wants(item):
-                    yield _envelope(execution_id, item)
+                    yield envelope_of(execution_id, item)
         state = await bus.state(execution_id)
         yield {"type": _ENDING, "status": state.status if state is not None and state.ended else None}
 
@@ -103,17 +104,6 @@ def _gap(gap: Gap) -> dict[str, Any]:
         name: None if at is None else str(at) for name, at in (("earliest", gap.earliest), ("latest", gap.latest))
     }
     return {"type": "stream.gap", "requested": str(gap.requested), **bounds, "reason": gap.reason}
-
-
-def _envelope(execution_id: str, entry: Entry) -> dict[str, Any]:
-    """As a gateway shows it."""
-    envelope = {"id": entry.id, "type": entry.type, "execution_id": execution_id, "step": entry.step, "ts": entry.ts}
-    optional = {"meta": entry.meta, "encoding": "base64" if entry.encoding else None}
-    return {
-        **{name: value for name, value in envelope.items() if value is not None},
-        "data": entry.data,
-        **{name: value for name, value in optional.items() if value is not None},
-    }
 
 
 def _note(sentence: str) -> None:

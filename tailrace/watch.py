@@ -19,6 +19,7 @@ from tailrace.errors import GatewayError
 from tailrace.exit_codes import ExitCode
 from tailrace.frame import Control, Received, age_seconds, position, read_frame
 from tailrace.gateway_url import all_loopback
+from tailrace.token import headers
 
 # Gateways send a heartbeat every 10 s: what is silent for three of them is dead, whatever TCP thinks.
 SILENCE_SECONDS: Final = 30.0
@@ -217,8 +218,9 @@ _ENDINGS: Final = {
 
 
 def client_for(gateways: Sequence[str]) -> httpx.AsyncClient:
-    """A client that a proxy of the environment does not keep from this machine's own gateways."""
+    """A client that shows the user's credential, and that no proxy keeps from this machine's own gateways."""
     return httpx.AsyncClient(
+        headers=headers(),
         timeout=httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS),
         limits=httpx.Limits(max_connections=None, max_keepalive_connections=4),
         trust_env=not all_loopback(gateways),

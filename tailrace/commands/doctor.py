@@ -20,10 +20,10 @@ def doctor(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a finding.")] = False,
 ) -> None:
-    """Look whether a Redis is fit for Tailrace, by doing with it what will be done.
+    """Look whether a Redis is fit for Tailrace.
 
-    Checks version, role, eviction, memory, persistence, latency, clock, a whole execution, the tail and the limits of
-    this host. It writes to executions of its own and deletes them again.
+    Does with it what will be done, and checks version, role, eviction, memory, persistence, latency, clock, a whole
+    execution, the tail and the limits of this host. It writes to executions of its own and deletes them again.
     Exit code 0 when nothing failed (a warning is no failure), 1 when something did.
 
     \b

@@ -35,6 +35,23 @@ InsteadRedisUrl = Annotated[
 ]
 
 
+ExecutionId = Annotated[str, typer.Argument(metavar="ID", help="Which execution.")]
+
+WaitSeconds = Annotated[
+    float,
+    typer.Option(
+        "--wait",
+        metavar="SECONDS",
+        min=0,
+        max=86_400,
+        help="Wait so long for the outcome. [default: 0]",
+        show_default=False,
+    ),
+]
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+
+
 def only_given(**options: Any) -> dict[str, Any]:
     """Leave out what the user did not give, so that the environment and the defaults count."""
     return {name: value for name, value in options.items() if value is not None}

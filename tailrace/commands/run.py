@@ -16,7 +16,7 @@ def run(
         str | None, typer.Option("--id", metavar="ID", help="The execution's id. [default: a new one]")
     ] = None,
 ) -> None:
-    """Run a program here, as an execution that everybody can watch.
+    """Run a program here, as an execution that all can watch.
 
     Its lines are shown here as they come and are events of the execution; there is no shell and no worker. The exit
     code is the program's own; 127 when there is no such program, 126 when it cannot be executed, 128 + n when signal n

@@ -34,7 +34,7 @@ WITH_CODE: Final = [README, *sorted((ROOT / "docs").glob("*.md"))]
 # Shown, and read by a test of their own or by people.
 SHOWN: Final = {"text", "json", "sse", "ndjson", "nginx", "haproxy"}
 # Read by the command line itself.
-OTHER_VARIABLES: Final = {"TAILRACE_GATEWAY": DEFAULT_GATEWAY, "TAILRACE_DEBUG": "unset"}
+OTHER_VARIABLES: Final = {"TAILRACE_GATEWAY": DEFAULT_GATEWAY, "TAILRACE_TOKEN": "unset", "TAILRACE_DEBUG": "unset"}
 UNSET: Final = "unset"
 
 

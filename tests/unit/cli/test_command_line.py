@@ -4,7 +4,10 @@ import pytest
 
 from tailrace.cli import run
 
-COMMANDS = ("demo", "up", "submit", "tail", "ps", "show", "run", "gateway", "worker")
+COMMANDS = (
+    *("demo", "up", "submit", "tail", "ps", "show", "cancel", "pause", "resume", "signal"),
+    *("run", "gateway", "worker", "doctor", "dead-letters"),
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -49,6 +52,21 @@ def test_the_help_lists_all_commands_and_exit_codes(capsys: pytest.CaptureFixtur
         (["ps", "--watch", "--json"], "--watch is for people"),
         (["show", "a b"], "ID: 'a b' is not an execution id"),
         (["show", "x", "--events", "-1"], "'--events'"),
+        (["cancel", "a b"], "ID: 'a b' is not an execution id"),
+        (["cancel", "x", "--grace", "-1"], "'--grace'"),
+        (["cancel", "x", "--reason", "a\nb"], "reason: has line breaks"),
+        (["pause", "x", "--wait", "-1"], "'--wait'"),
+        (["resume", "a b"], "ID: 'a b' is not an execution id"),
+        (["signal", "x"], "Missing argument"),
+        (["signal", "x", "go", "yes"], "JSON: 'yes' is not JSON"),
+        (["signal", "x", ""], "name: expected text"),
+        (["dead-letters", "burn"], "'burn' is not one of"),
+        (["dead-letters", "--gateway", "http://127.0.0.1:8080"], "dead letters are not served by gateways"),
+        (["dead-letters", "list", "1-0"], "list: takes no ENTRY"),
+        (["dead-letters", "show"], "show: takes one ENTRY"),
+        (["dead-letters", "requeue"], "requeue: name each ENTRY, or give --all"),
+        (["dead-letters", "drop", "1-0", "--all"], "drop: name each ENTRY, or give --all"),
+        (["dead-letters", "drop", "--all"], "drop --all: say of which queue"),
         (["worker", "--redis-url", "foo://x"], "redis_url: 'foo://x' has none of the schemes"),
         (["worker", "--queue", "a b"], "queues"),
         (["gateway", "--host", "192.0.2.1"], "host (TAILRACE_HOST)"),
