@@ -30,6 +30,7 @@ async def ask(
     method: str = "GET",
     params: Mapping[str, Any] | None = None,
     body: Any = None,
+    headers: Mapping[str, str] | None = None,
     wait_seconds: float = 0.0,
     once: bool = False,
 ) -> Any:
@@ -45,6 +46,7 @@ async def ask(
                 f"{gateway}{path}",
                 params=params,
                 json=body,
+                headers=headers,
                 timeout=httpx.Timeout(SILENCE_SECONDS + wait_seconds, connect=5.0),
             )
         except httpx.TransportError as error:
