@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bus import InvalidInputError
+from bus import Bus, InvalidInputError, LinkLostError
 from bus.event import LIFECYCLE_TYPES
+from bus.log import Appended
 from gateway.problems import ProblemError
-from gateway.publishing import MAX_LINES, Line, Origin, check_ts, read_event, read_lines, stretches
+from gateway.publishing import MAX_LINES, Line, Origin, append_lines, check_ts, read_event, read_lines, stretches
 
 NOW = "2026-01-02T03:04:05.678000Z"
 
@@ -153,3 +155,59 @@ def test_stretches_put_together_are_the_batch_and_each_can_be_one_append(
             assert [line.seq for line in stretch] == list(range(stretch[0].seq, stretch[0].seq + len(stretch)))
         if len(stretch) > 1:
             assert all(line.problem is None and line.type not in LIFECYCLE_TYPES for line in stretch)
+
+
+class ScriptedLog:
+    """Answers each append with what it was told to."""
+
+    def __init__(self, *answers: Appended | Exception) -> None:
+        self._answers = list(answers)
+
+    async def append(self, *_: object, **__: object) -> Appended:
+        answer = self._answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+class ScriptedBus:
+    def __init__(self, *answers: Appended | Exception) -> None:
+        self.log = ScriptedLog(*answers)
+
+
+async def appended(lines: Sequence[Line], *answers: Appended | Exception) -> list[tuple[int, str, str]]:
+    bus = cast("Bus", ScriptedBus(*answers))
+    outcomes = await append_lines(bus, "e", lines, None)
+    return [
+        (outcome.line, outcome.status, "" if outcome.problem is None else outcome.problem.code) for outcome in outcomes
+    ]
+
+
+@pytest.mark.anyio
+async def test_when_redis_stops_answering_in_the_middle_every_line_is_told_how_it_stands() -> None:
+    lines = lines_of({"type": "a"}, {"type": "execution.started"}, {"type": "b"}, {"type": "c"})
+    told = await appended(lines, Appended(5, 7, 1), LinkLostError("gone"))
+    assert told == [
+        (1, "written", ""),
+        (2, "unknown", "bus_unavailable"),
+        (3, "not_tried", ""),
+        (4, "not_tried", ""),
+    ]
+
+
+@pytest.mark.anyio
+async def test_when_redis_answers_nothing_at_all_the_whole_request_is_refused() -> None:
+    with pytest.raises(LinkLostError):
+        await appended(lines_of({"type": "a"}), LinkLostError("gone"))
+
+
+@pytest.mark.anyio
+async def test_the_new_ones_of_a_batch_are_its_last() -> None:
+    lines = lines_of({"type": "a"}, {"type": "b"}, {"type": "c"}, origin=Origin("p", 1))
+    bus = cast("Bus", ScriptedBus(Appended(5, 9, 2)))
+    outcomes = await append_lines(bus, "e", lines, None)
+    assert [(outcome.status, str(outcome.cursor)) for outcome in outcomes] == [
+        ("duplicate", "None"),
+        ("written", "5-8"),
+        ("written", "5-9"),
+    ]
