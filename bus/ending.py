@@ -70,13 +70,18 @@ def ending_of(error: BaseException | None, stop: Stop | None, result: Any) -> En
     return Ending(FAILED, failure_of(error))
 
 
-async def append_ending(publisher: Publisher, ending: Ending, words: Callable[[], Publisher]) -> Cursor:
+async def append_ending(publisher: Publisher, ending: Ending, words: Callable[[], Publisher]) -> Cursor | None:
     """Append it behind all that the publisher holds; with ``words``, another one, when that one has failed.
+
+    None, when the body has said its ending itself, and that is in the log.
 
     Raises InvalidEventError for a result that cannot be shown, and PublishFailedError or TransitionRefusedError when
     events were lost; the log then says so. Raises FenceStaleError, ExecutionClosedError.
     """
     try:
+        if publisher.closes_log:
+            await publisher.flush()
+            return None
         return await _append_fitting(publisher, ending)
     except InvalidEventError as error:
         # A result that cannot be shown must not cost the execution its ending.

@@ -7,8 +7,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from bus.control import Outcome
-from bus.request import GRACE_SECONDS, MAX_GRACE_SECONDS, MAX_NAME_CHARS, MAX_REASON_CHARS
 from bus.lifecycle import Status
+from bus.request import GRACE_SECONDS, MAX_GRACE_SECONDS, MAX_NAME_CHARS, MAX_REASON_CHARS
 from gateway.schemas import EventItem, Links
 
 

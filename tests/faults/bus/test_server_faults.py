@@ -98,7 +98,7 @@ async def test_a_run_that_was_flushed_keeps_its_lease_and_its_ending(bus: Bus) -
         await asyncio.sleep(1.2)
         state = await bus.state("run")
         assert state is not None
-        assert state.owner == execution._owner
+        assert state.owner == execution.owner
     assert bus.counters["leases_lost"] == 0
     async with Follower(bus, "run") as follower:
         await follower.end()

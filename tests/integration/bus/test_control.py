@@ -158,7 +158,7 @@ async def test_a_body_that_had_completed_before_it_noticed_stays_completed(
 
     async def finishing(execution: Execution) -> str:
         # No request reaches it: it is on its way out.
-        monkeypatch.setattr(execution._requests, "deliver", lambda _: asked.set())
+        monkeypatch.setattr(execution._tenure._requests, "deliver", lambda _: asked.set())
         asking = asyncio.create_task(bus.control.cancel("run", wait_seconds=WAIT))
         await asked.wait()
         outcomes.append(asking)
@@ -333,7 +333,7 @@ async def test_a_resume_that_comes_before_it_stands_still_answers_both(bus: Bus)
         resume = await bus.control.resume("run", wait_seconds=WAIT)
         assert resume.event is not None
         assert (await bus.control.wait(pause, WAIT)).event is not None
-        assert not running.execution._steering.halted
+        assert not running.execution._tenure.steering.halted
         await bus.control.cancel("run", wait_seconds=WAIT)
     entries = await story(bus)
     assert types(entries) == [

@@ -62,7 +62,7 @@ async def test_a_run_that_goes_well_is_completed_with_its_result(bus: Bus) -> No
         execution.result = {"answer": 42}
     entries = await story(bus, "run")
     assert [entry.type for entry in entries] == ["execution.started", "step.progress", "execution.completed"]
-    assert entries[0].data == {"attempt": 1, "owner": execution._owner, "pipeline": "demo"}
+    assert entries[0].data == {"attempt": 1, "owner": execution.owner, "pipeline": "demo"}
     assert entries[2].data == {"result": {"answer": 42}}
     state = await state_of(bus, "run")
     assert (state.status, state.owner, state.terminal) == ("completed", None, entries[2].cursor)
