@@ -123,14 +123,14 @@ class Healer:
 
     async def run(self) -> None:
         """Heal what is due, until cancelled or the bus is closed. Outages of Redis are waited out."""
-        more, known = False, False
+        more, begun = False, False
         self._in_touch()
         while True:
-            if not more:
-                await asyncio.sleep(LOOK_SECONDS * (0.6 + 0.4 * random.random()))
             try:
-                if not known:
-                    self._away, known = await self._came_back(), True
+                if not begun:
+                    self._away, begun = await self._came_back(), True
+                if not more:
+                    await asyncio.sleep(LOOK_SECONDS * (0.6 + 0.4 * random.random()))
                 more = await self._turn()
             except BusClosedError:
                 return
@@ -139,6 +139,7 @@ class Healer:
                 if not self._away:
                     logger.warning("healing waits for Redis: %s", error)
                 self._away = True
+                await asyncio.sleep(LOOK_SECONDS)
 
     async def heal(self, execution_id: str) -> Verdict | None:
         """Look at one execution now. Returns the decision if it was an orphan and we got to make it.
@@ -221,7 +222,11 @@ class Healer:
 
     async def _came_back(self) -> bool:
         """Whether Redis has just come back and leases ran out meanwhile: who starts now has not seen it away."""
-        info = (await self._commands.command("INFO", "server")).decode(errors="replace")
+        try:
+            info = (await self._commands.command("INFO", "server")).decode(errors="replace")
+        except ReplyError as error:
+            logger.debug("how long Redis has been up could not be asked: %s", error)
+            return False
         pairs = (line.partition(":") for line in info.splitlines())
         up_seconds = {name: value.strip() for name, _, value in pairs}.get("uptime_in_seconds", "")
         if not up_seconds.isdigit() or int(up_seconds) > self._leases.lease_seconds + self._after_outage_seconds:

@@ -122,7 +122,8 @@ class Activity:
                 fields = dict(zip(event[::2], event[1::2], strict=True))
                 at = Cursor(done.ms, done.n - (len(events) - 1 - index))
                 data = b"null" if b"e" in fields else fields.get(b"d", b"null")
-                self._put(_Noted(execution_id, at, event[1].decode(), fields[b"ts"].decode(), data, None))
+                ts = fields[b"ts"].decode() if b"ts" in fields else ts_of(done.ms)
+                self._put(_Noted(execution_id, at, event[1].decode(), ts, data, None))
 
     async def flush(self) -> None:
         """Wait until all that was noted is written, or counted as lost."""
