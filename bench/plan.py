@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Final
 
 from bench import idle, paced, storm
-from bench.alone import append, emit, link, pipeline, program, stages
+from bench.alone import append, emit, jobs, link, pipeline, program, stages
 from bench.contenders import ALL
 from bench.scenario import Scenario
 
@@ -120,6 +120,17 @@ def streaming(steps: int, contenders: tuple[str, ...] = pipeline.CONTENDERS) -> 
     )
 
 
+def working(count: int, concurrency: int) -> Scenario:
+    name = f"jobs-{concurrency}"
+    return Scenario(
+        name,
+        "jobs",
+        f"one worker process does {count:,} empty jobs, {concurrency} at a time",
+        jobs.CONTENDERS,
+        lambda contender: program.measure(name, contender, "jobs", jobs=count, concurrency=concurrency),
+    )
+
+
 def reading(streams: int, entries: int) -> Scenario:
     name = f"link-{streams}"
     return Scenario(
@@ -163,6 +174,7 @@ def full() -> list[Scenario]:
         *(emitting(runs, 100_000) for runs in (1, 50)),
         replace(streaming(10), rounds=5),
         *(appending(batch, 50_000) for batch in (1, 10, 50)),
+        *(working(3000, concurrency) for concurrency in (8, 50)),
         *(reading(streams, entries) for streams, entries in ((1, 20_000), (10, 100_000), (100, 200_000))),
         staging("stages-deliver", "a gateway's work for an entry, stage by stage", stages.DELIVERING, (1, 10), 20_000),
         staging("stages-emit", "a producer's work for an event, without Redis", stages.EMITTING, (1, 500), 20_000),
@@ -183,5 +195,6 @@ def quick() -> list[Scenario]:
         emitting(1, 20_000),
         streaming(3, contenders=("tailrace",)),
         appending(10, 10_000),
+        working(1000, 50),
         reading(10, 20_000),
     ]

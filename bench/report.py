@@ -50,6 +50,12 @@ _COLUMNS: Final = {
         ("without_seconds", "seconds without", 3),
         ("cpu_us_per_event", "CPU µs/event", 1),
     ),
+    "jobs": (
+        ("jobs_per_second", "jobs/s", 0),
+        ("us_per_job", "worker CPU µs/job", 0),
+        ("redis_us_per_job", "Redis CPU µs/job", 0),
+        ("submitted_per_second", "submitted/s", 0),
+    ),
     "link": (
         ("us_per_entry", "CPU µs/entry", 2),
         ("us_per_turn", "CPU µs/reading", 1),

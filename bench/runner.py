@@ -95,6 +95,8 @@ def _measure(scenario: Scenario, name: str, results: Results, say: Callable[[str
             "kb_per_viewer",
             "us_per_event",
             "redis_us_per_event",
+            "jobs_per_second",
+            "us_per_job",
             "us_at_1",
             "us_per_entry",
             "slowdown_percent",
