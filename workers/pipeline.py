@@ -14,6 +14,7 @@ from workers.condition import Condition
 from workers.errors import StepInputInvalidError
 from workers.outputs import Outputs
 from workers.parameters import Parameters
+from workers.step_call import is_async
 from workers.streaming import Streaming
 
 MAX_ATTEMPTS: Final = 3
@@ -81,6 +82,9 @@ class Step:
                     raise ValueError(str(error)) from None
         elif self.options is not None:
             raise ValueError("options: its function has no parameter of that name")
+        if self.when is not None and is_async(self.when):
+            # What it returns would be true, always.
+            raise ValueError("when: must be a plain function, not an async one")
         if self.process and "<" in getattr(self.run, "__qualname__", ""):
             raise ValueError(
                 "run: another process finds only what stands at the top of a module; move the function there"

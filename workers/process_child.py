@@ -57,8 +57,8 @@ class Worker:
     def done(self, packed: bytes) -> None:
         self.wait(self._channel.send(["done", packed]))
 
-    def failed(self, error: BaseException) -> None:
-        for_good = isinstance(error, StepInputInvalidError | OutputInvalidError)
+    def failed(self, error: BaseException, retry_on: tuple[type[Exception], ...] = (Exception,)) -> None:
+        for_good = isinstance(error, StepInputInvalidError | OutputInvalidError) or not isinstance(error, retry_on)
         failure = msgpack.unpackb(msgpack.packb(failure_of(error), default=str), strict_map_key=False)
         self.wait(self._channel.send(["failed", {"failure": failure, "may_retry": not for_good}]))
 
@@ -138,15 +138,17 @@ class Worker:
 
 def main(descriptor: int) -> None:
     worker = Worker(socket.socket(fileno=descriptor))
-    step = "?"
     try:
         order = worker.order()
-        step = order.step
-        packed = _packed(step, _called(worker, order))
-    except SystemExit as error:
-        worker.failed(StepExitedError(step, error.code))
     except BaseException as error:  # noqa: BLE001 - whatever it is, the worker must hear of it
         worker.failed(error)
+        return
+    try:
+        packed = _packed(order.step, _called(worker, order))
+    except SystemExit as error:
+        worker.failed(StepExitedError(order.step, error.code), order.retry_on)
+    except BaseException as error:  # noqa: BLE001 - as above
+        worker.failed(error, order.retry_on)
     else:
         worker.done(packed)
     # The thread that talks to the worker would take our end for the worker's.

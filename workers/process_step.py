@@ -44,6 +44,7 @@ async def called_in_process(step: Step, context: Context, outputs: Outputs) -> A
         step.options,
         dict(outputs),
         context.restored,
+        step.retry_on,
     )
     async with _process(order) as (process, channel):
         telling = asyncio.create_task(_tell_lines(process, context), name=f"lines:{step.name}")
@@ -107,27 +108,36 @@ def _packed(order: StepOrder) -> tuple[bytes, bytes]:
 
 async def _served(channel: Channel, backing: Backing) -> tuple[str, Any] | None:
     """Do what the process asks for, until it says how it ended; None when it is gone."""
-    waiting: set[asyncio.Task[None]] = set()
     try:
-        while True:
-            message = await channel.receive()
-            match message:
-                case ["done" | "failed" as how, told]:
-                    return how, told
-                case [int(number), "next_answer", str(ask)]:
-                    # The only call that waits for people; all others are done in order.
-                    task = asyncio.create_task(_answer(channel, backing, number, "next_answer", [ask]))
-                    waiting.add(task)
-                    task.add_done_callback(waiting.discard)
-                case [int(number), str(name), *arguments]:
-                    await _answer(channel, backing, number, name, arguments)
-                case _:
-                    return None
-    finally:
-        for task in waiting:
-            task.cancel()
-        if waiting:
-            await asyncio.wait(waiting)
+        async with asyncio.TaskGroup() as waiting:
+            ending = await _until_ended(channel, backing, waiting)
+            raise _EndedError(ending)
+    except BaseExceptionGroup as errors:
+        # Ending is an exception here, for it also ends those that still wait for people.
+        error = next((each for each in errors.exceptions if not isinstance(each, _EndedError)), errors.exceptions[0])
+        if isinstance(error, _EndedError):
+            return error.ending
+        raise error from None
+
+
+class _EndedError(Exception):
+    def __init__(self, ending: tuple[str, Any] | None) -> None:
+        super().__init__()
+        self.ending = ending
+
+
+async def _until_ended(channel: Channel, backing: Backing, waiting: asyncio.TaskGroup) -> tuple[str, Any] | None:
+    while True:
+        match await channel.receive():
+            case ["done" | "failed" as how, told]:
+                return how, told
+            case [int(number), "next_answer", str(ask)]:
+                # The only call that waits for people; all others are done in order.
+                waiting.create_task(_answer(channel, backing, number, "next_answer", [ask]))
+            case [int(number), str(name), *arguments]:
+                await _answer(channel, backing, number, name, arguments)
+            case _:
+                return None
 
 
 async def _answer(channel: Channel, backing: Backing, number: int, name: str, arguments: list[Any]) -> None:

@@ -31,6 +31,7 @@ from workers.errors import (
     StepProcessError,
     StepTimeoutError,
 )
+from workers.in_time import in_time
 from workers.kept import Kept, shown
 from workers.live_step import LiveStep, Notes
 from workers.outputs import Outputs
@@ -211,9 +212,9 @@ class _Steps:
                 return await self._try(step, outputs)
             except _NOT_THE_STEP:
                 raise
-            except step.retry_on as error:
+            except Exception as error:
                 tried += 1
-                if tried > step.retries or not _may_retry(error):
+                if tried > step.retries or not _may_retry(step, error):
                     raise
                 delay = backoff.delay_seconds(tried, random.random)
                 told = {"retry": tried, "retries": step.retries, "delay_seconds": round(delay, 3)}
@@ -235,7 +236,7 @@ class _Steps:
         )
         try:
             async with deadline:
-                output = await _output(step, context, outputs)
+                output = await self._output(step, context, outputs, deadline)
         except (asyncio.CancelledError, TimeoutError):
             _raise_timeout(step, deadline)
             raise
@@ -244,6 +245,12 @@ class _Steps:
         # It may have been deaf to its cancellation.
         _raise_timeout(step, deadline)
         return Kept.of(step.name, output)
+
+    async def _output(self, step: Step, context: Context, outputs: Outputs, deadline: Deadline) -> Any:
+        call = _given(step, context, outputs)
+        deadlines = [each for each in (self.deadline, deadline) if each.seconds is not None]
+        # A task more, where somebody has to wait for it no longer than so long.
+        return await (in_time(step.name, call, deadlines) if deadlines else call)
 
     def _done(self, step: Step, kept: Kept) -> _Done:
         size = len(kept.packed)
@@ -262,7 +269,7 @@ class _Steps:
                 await self._skipped(step, _cancelled_for(blamed))
 
 
-async def _output(step: Step, context: Context, outputs: Outputs) -> Any:
+async def _given(step: Step, context: Context, outputs: Outputs) -> Any:
     if step.process:
         return await called_in_process(step, context, outputs)
     call = prepared(step.run, step.parameters, context, step.options, outputs)
@@ -274,10 +281,10 @@ def _raise_timeout(step: Step, deadline: Deadline) -> None:
         raise StepTimeoutError(step.name, step.timeout_seconds) from None
 
 
-def _may_retry(error: Exception) -> bool:
+def _may_retry(step: Step, error: Exception) -> bool:
     if isinstance(error, StepProcessError):
         return error.may_retry
-    return not isinstance(error, _FOR_GOOD)
+    return isinstance(error, step.retry_on) and not isinstance(error, _FOR_GOOD)
 
 
 def _cancelled_for(step: str) -> dict[str, Any]:

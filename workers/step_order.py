@@ -17,3 +17,4 @@ class StepOrder:
     options: Any
     outputs: dict[str, Any]
     restored: Any
+    retry_on: tuple[type[Exception], ...]

@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from workers.condition import Condition, value_at
 from workers.context import Context, Level
 from workers.outputs import Outputs
+from workers.pipelines.answer_schema import AnswerSchema
 from workers.pipelines.document import analyse, chunk_text, extract_text, summarize_text
 from workers.step_registry import StepRegistry
 
 MAX_TEXT_CHARS: Final = 4096
 TICK_SECONDS: Final = 1.0
-# A pattern that backtracks for ever would stop the worker, and everybody's executions with it.
-_REFUSED_IN_SCHEMAS: Final = ("pattern", "patternProperties", "$dynamicRef")
 
 Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT_CHARS)]
 
@@ -43,15 +42,7 @@ class CheckOptions(_Options):
 
 class AskOptions(_Options):
     question: Text
-    schema_: dict[str, Any] | None = Field(None, alias="schema")
-
-    @field_validator("schema_")
-    @classmethod
-    def _harmless(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
-        for name in _members(value):
-            if name in _REFUSED_IN_SCHEMAS:
-                raise ValueError(f"must not use {name!r}: list the choices with 'enum' instead")
-        return value
+    schema_: AnswerSchema | None = Field(None, alias="schema")
 
 
 async def log(ctx: Context, options: LogOptions) -> None:
@@ -82,7 +73,8 @@ async def check(ctx: Context, outputs: Outputs, options: CheckOptions) -> dict[s
 
 async def ask(ctx: Context, options: AskOptions) -> dict[str, Any]:
     """Asks a person, and gives the answer."""
-    return {"answer": await ctx.ask(options.question, options.schema_)}
+    schema = None if options.schema_ is None else options.schema_.plain
+    return {"answer": await ctx.ask(options.question, schema)}
 
 
 STEPS: Final = StepRegistry()
@@ -94,16 +86,3 @@ STEPS.add("document.extract", extract_text)
 STEPS.add("document.chunk", chunk_text)
 STEPS.add("document.analyse", analyse)
 STEPS.add("document.summarize", summarize_text)
-
-
-def _members(value: Any) -> list[str]:
-    names: list[str] = []
-    parts = [value]
-    while parts:
-        part = parts.pop()
-        if isinstance(part, dict):
-            names += part
-            parts += part.values()
-        elif isinstance(part, list):
-            parts += part
-    return names

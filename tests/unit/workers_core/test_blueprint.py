@@ -22,6 +22,7 @@ from workers import (
     pipeline_from,
     pipeline_from_file,
 )
+from workers.pipelines.answer_schema import AnswerSchema
 from workers.pipelines.steps import STEPS
 from workers.runner import checked_input, run_steps
 
@@ -266,8 +267,41 @@ async def test_the_built_in_question_is_asked_and_its_answer_decides() -> None:
     assert on.data_of("step.skipped", "say") == {"reason": "condition"}
 
 
-def test_a_schema_from_a_request_cannot_stop_the_worker_with_a_pattern() -> None:
-    """One that backtracks for ever would hold everybody's event loop."""
-    schema = {"properties": {"x": {"type": "string", "pattern": "(a+)+$"}}}
-    with pytest.raises(PipelineInvalidError, match="must not use 'pattern'"):
+def nested(key: str, depth: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {}
+    for _ in range(depth):
+        schema = {key: schema}
+    return schema
+
+
+DOUBLING = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(60)} | {"d60": {}}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"properties": {"x": {"type": "string", "pattern": "(a+)+$"}}},
+        {"$defs": DOUBLING, "$ref": "#/$defs/d0"},
+        {"unevaluatedProperties": False},
+        {"type": "objekt"},
+        {"properties": {"x": 7}},
+        nested("items", 17),
+        nested("not", 5000),
+    ],
+    ids=["pattern", "references", "unevaluated", "type", "no schema", "deep", "very deep"],
+)
+def test_a_schema_from_a_request_cannot_stop_the_worker(schema: dict[str, Any]) -> None:
+    """One that is checked for ever would hold everybody's event loop."""
+    with pytest.raises(PipelineInvalidError, match=r"options\.schema"):
         pipeline_from(document({"name": "ask", "options": {"question": "?", "schema": schema}}), STEPS)
+
+
+def test_a_schema_is_asked_with_as_it_was_given() -> None:
+    schema = {
+        "type": "object",
+        "properties": {"go": {"enum": [True, False, None]}, "why": {"type": ["string", "null"], "maxLength": 9}},
+        "required": ["go"],
+        "additionalProperties": False,
+        "not": {"const": None},
+    }
+    assert AnswerSchema.model_validate(schema).plain == schema

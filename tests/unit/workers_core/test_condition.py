@@ -147,3 +147,11 @@ async def test_a_condition_that_raises_fails_its_step() -> None:
 def test_a_condition_on_a_step_that_is_not_before_is_refused() -> None:
     with pytest.raises(ValueError, match=r"step 'a': when: names 'b', which is no step before it \(there are: none\)"):
         Pipeline("p", (Step("a", lambda: 1, when=Condition(step="b", equals=1)), Step("b", lambda: 1)))
+
+
+def test_an_async_condition_is_refused_for_it_would_always_hold() -> None:
+    async def when(_given: Any, _outputs: Outputs) -> bool:
+        return False
+
+    with pytest.raises(ValueError, match="step 'a': when: must be a plain function"):
+        Step("a", lambda: 1, when=when)  # type: ignore[arg-type]

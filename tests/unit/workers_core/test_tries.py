@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from typing import Any
 
@@ -233,3 +234,50 @@ async def test_no_deadline_is_for_ever() -> None:
 async def test_a_step_that_could_never_run_is_refused_with_its_name(options: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValueError, match=f"step 'odd': {problem}"):
         Step("odd", failing(0), **options)
+
+
+@pytest.mark.parametrize("of_pipeline", [False, True], ids=["step", "pipeline"])
+async def test_a_step_that_cannot_be_stopped_is_left_behind(of_pipeline: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.in_time.DEAF_SECONDS", 0.05)
+    on, release = RecordedRun(), asyncio.Event()
+    ended: list[BaseException] = []
+
+    async def deaf(ctx: Context) -> None:
+        while not release.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await release.wait()
+        try:
+            await ctx.log("too late")
+        except StepOverError as error:
+            ended.append(error)
+
+    seconds = 0.05
+    step = Step("deaf", deaf, timeout_seconds=None if of_pipeline else seconds)
+    with pytest.raises(PipelineTimeoutError if of_pipeline else StepTimeoutError):
+        await run(step, on=on, timeout_seconds=seconds if of_pipeline else None)
+    release.set()
+    async with asyncio.timeout(LONG_SECONDS):
+        while not ended:  # noqa: ASYNC110 - it was left behind: nobody hears of its end
+            await asyncio.sleep(0)
+    assert "log" not in on.types
+
+
+async def test_what_a_cancelled_step_still_has_to_do_is_waited_for() -> None:
+    on, cleaned = RecordedRun(), asyncio.Event()
+
+    async def careful(ctx: Context) -> None:
+        try:
+            await asyncio.sleep(LONG_SECONDS)
+        finally:
+            await asyncio.sleep(0.05)
+            await ctx.log("cleaned up")
+            cleaned.set()
+
+    task = asyncio.create_task(run(Step("careful", careful, timeout_seconds=LONG_SECONDS), on=on))
+    await on.said("step.started")
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert cleaned.is_set()
+    assert on.types == ["step.started", "log"]
