@@ -53,6 +53,10 @@ class Access:
         if scope not in self.principal.scopes:
             raise missing_scope(scope)
 
+    def check_current(self) -> None:
+        """For a request that waited before it answers. Raises UnauthenticatedError."""
+        self._gateway.auth.check_current(self.principal)
+
     def check_all(self) -> None:
         """For what tells of all tenants at once. Raises ForbiddenError."""
         if not self.principal.covers_all:

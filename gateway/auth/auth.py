@@ -18,7 +18,7 @@ from gateway.auth.principal import ANONYMOUS, Principal
 from gateway.auth.refusals import UnauthenticatedError
 from gateway.auth.revocations import Revocations
 from gateway.auth.revoked import Revocation
-from gateway.auth.sessions import REVOKED, Sessions
+from gateway.auth.sessions import EXPIRED, REVOKED, Sessions
 from gateway.auth.settings import AuthSettings
 from gateway.auth.tickets import TicketOffice
 from gateway.auth.tokens import TokenRules, Tokens
@@ -101,6 +101,13 @@ class Auth:
         if text.startswith(LEAD):
             return self._checked(self._api_keys.verify(text, time.time()))
         return self._checked(await self._tokens.verify(text))
+
+    def check_current(self, principal: Principal) -> None:
+        """Raises UnauthenticatedError when what was good a while ago is not any more."""
+        if principal.expires_at is not None and principal.expires_at <= time.time():
+            raise UnauthenticatedError(EXPIRED.code, "the token has expired; get a new one")
+        if not principal.lasts:
+            self._checked(principal)
 
     async def revoke(self, revocation: Revocation) -> None:
         """Raises BusUnavailableError, ProblemError."""

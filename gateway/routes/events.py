@@ -46,7 +46,7 @@ MAX_WAIT_SECONDS = 50.0
     },
 )
 async def read_events(
-    _: ReadAccess,
+    access: ReadAccess,
     request: Request,
     gateway: CurrentGateway,
     execution_id: ExecutionId,
@@ -75,7 +75,9 @@ async def read_events(
         return await stream(request, gateway, execution_id, chosen)
     if chosen == PAGE:
         query = _page_query(gateway, after, limit, last, wait)
-        return await read_page(request, gateway, execution_id, query)
+        page = await read_page(request, gateway, execution_id, query)
+        access.check_current()
+        return page
     detail = f"events come as {', '.join(OFFERED)}; this Accept header allows none of them"
     raise ProblemError(Problem(406, "not_acceptable", detail, "Accept", {"available": list(OFFERED)}))
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 
-from bus import EventTooLargeError, InvalidInputError
+from bus import ConcurrencyConflictError, EventTooLargeError, InvalidInputError
 from bus.event import check_execution_id
 from bus.submission import MAX_KEY_CHARS, check_key, id_of_key
 from gateway.auth.access import Access, ReadAccess, SubmitAccess
@@ -72,6 +72,11 @@ async def take_submission(request: Request, gateway: Gateway, access: Access) ->
             max_attempts=given.max_attempts,
             delay_seconds=given.delay_seconds,
         )
+    except ConcurrencyConflictError as error:
+        if access.principal.names(error.execution_id):
+            raise
+        detail = "another execution with this concurrency key is still in flight; wait for its end"
+        raise ProblemError(Problem(409, "concurrency_conflict", detail, "concurrency_key")) from None
     except EventTooLargeError as error:
         sizes = {"size_bytes": error.size_bytes, "limit_bytes": error.limit_bytes}
         detail = f"the input has {error.size_bytes} bytes as JSON, the limit is {error.limit_bytes}; send a reference"

@@ -220,3 +220,16 @@ async def test_a_renewed_token_brings_its_own_scopes(gateway_url: str, issuer: I
     async with connected(url, additional_headers=issuer.headers(scopes=["read"])) as client:
         await client.ask("auth", token=issuer.token(scopes=["publish"]))
         assert (await client.ask("subscribe", execution=RUN))["code"] == "insufficient_scope"
+
+
+async def test_a_long_poll_gives_nothing_to_a_token_that_expired_meanwhile(
+    bus: Bus, client: httpx.AsyncClient, issuer: Issuer
+) -> None:
+    head = (await bus.log.extent(RUN)).latest
+    params = {"after": str(head), "wait": "20"}
+    headers = {**issuer.headers(seconds=1), "Accept": "application/json"}
+    asking = asyncio.create_task(client.get(f"/v1/executions/{RUN}/events", params=params, headers=headers))
+    await asyncio.sleep(1.5)  # beyond the token: nothing is to be seen of that until something is published
+    await publish(bus, RUN, 1)
+    answer = await asking
+    assert (answer.status_code, answer.json()["code"]) == (401, "token_expired")
