@@ -10,7 +10,11 @@ from starlette.requests import ClientDisconnect, Request
 from bus.continuity import Numbering
 from bus.cursor import Cursor
 from bus.entry import Entry
+from gateway.auth.access import access_of
+from gateway.auth.refusals import UnauthenticatedError
+from gateway.auth.sessions import Ending
 from gateway.hub import Viewer
+from gateway.presence.stays import DISCONNECTED
 from gateway.render import Message
 
 if TYPE_CHECKING:
@@ -20,12 +24,16 @@ if TYPE_CHECKING:
 async def await_news(request: Request, gateway: Gateway, execution_id: str, after: Cursor, seconds: float) -> bool:
     """Return as soon as the log has more than what a cursor has seen, or has ended, or the time is over.
 
-    False when this gateway drains: whoever asks again should ask another one.
-    Raises BusUnavailableError; ClientDisconnect when nobody waits for the answer any more.
+    It is a live connection meanwhile, and counts as one. False when this gateway drains, or an operator has ended the
+    waiting: whoever asks again should ask another one. Raises UnauthenticatedError when the credential has ended;
+    BusUnavailableError; ProblemError when there are too many connections; ClientDisconnect when nobody waits for the
+    answer any more.
     """
-    hub = gateway.hub
+    hub, access = gateway.hub, access_of(request.scope)
+    access.check_room()
     topic = await hub.open(execution_id)
     bell = Bell()
+    stay = access.stay("long-poll", topic, bell.end)
     viewer = Viewer(bell, RINGING, Numbering.after(after))
     gone = asyncio.create_task(_gone(request), name=f"long-poll:{execution_id}")
     rung = asyncio.create_task(bell.rung.wait())
@@ -37,11 +45,14 @@ async def await_news(request: Request, gateway: Gateway, execution_id: str, afte
         await asyncio.wait([gone, rung], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     finally:
         hub.leave(topic, viewer)
+        stay.leave()
         gone.cancel()
         rung.cancel()
-    if gone.done() and not rung.done():
+    if gone.done() and not bell.rung.is_set():
         raise ClientDisconnect
-    return not bell.sent_away
+    if bell.ending is not None and bell.ending is not DISCONNECTED:
+        raise UnauthenticatedError(bell.ending.code, bell.ending.detail)
+    return not (bell.sent_away or bell.ending)
 
 
 class Bell:
@@ -50,6 +61,11 @@ class Bell:
     def __init__(self) -> None:
         self.rung = asyncio.Event()
         self.sent_away = False
+        self.ending: Ending | None = None
+
+    def end(self, ending: Ending) -> None:
+        self.ending = ending
+        self.rung.set()
 
     def write(self, message: Message) -> bool:
         del message

@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 from gateway.auth.principal import Principal
 from gateway.auth.sessions import Ending
 
-Kind = Literal["sse", "ndjson", "multiplex", "websocket", "activity"]
+Kind = Literal["sse", "ndjson", "multiplex", "websocket", "activity", "long-poll"]
 
 DISCONNECTED = Ending(
     "disconnected", "an operator has ended this connection; come back with the same cursor if you may"

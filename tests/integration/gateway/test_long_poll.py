@@ -15,6 +15,7 @@ from gateway.app import create_app
 from gateway.hub import Hub
 from gateway.settings import read_settings
 from tests.e2e.waiting import eventually
+from tests.integration.auth.issuer import SECRET, Issuer
 from tests.integration.gateway.live import live_app, live_gateway
 from tests.integration.gateway.test_events_page import publish
 
@@ -193,3 +194,33 @@ async def test_what_cannot_be_waited_for_is_told_by_its_name(
 async def test_an_unknown_execution_is_not_waited_for(bus: Bus) -> None:
     async with live_gateway(bus) as url, httpx.AsyncClient(base_url=url) as client:
         assert (await client.get(EVENTS, params={"wait": 20})).status_code == 404
+
+
+async def test_who_waits_counts_as_a_connection_and_is_listed(bus: Bus) -> None:
+    await publish(bus, "e", 1, end=False)
+    app = create_app(bus, read_settings(drain_seconds=0, max_connections=1))
+    async with live_app(app) as url, httpx.AsyncClient(base_url=url) as client:
+        at = await head(client)
+        waiting = asyncio.create_task(client.get(EVENTS, params={"after": at, "wait": 50}))
+        await eventually(watched_by(app.state.gateway.hub, 1))
+        refused = await client.get(EVENTS, params={"after": at, "wait": 50})
+        (present,) = (await client.get("/v1/clients")).json()["items"]
+        ended = await client.delete(f"/v1/clients/{present['id']}")
+        answer = await asyncio.wait_for(waiting, 10)
+        again = await client.get(EVENTS, params={"after": at, "wait": 0.01})
+
+    assert (refused.status_code, refused.json()["code"]) == (503, "gateway_full")
+    assert (present["kind"], ended.status_code) == ("long-poll", 202)
+    assert (answer.status_code, answer.json()["items"], answer.headers["connection"]) == (200, [], "close")
+    assert again.status_code == 200
+
+
+async def test_who_waits_is_refused_when_its_credential_ends(bus: Bus) -> None:
+    await bus.submit("document", execution_id="e", tenant="acme")
+    async with (
+        live_gateway(bus, read_settings(drain_seconds=0, jwt_hs256_keys=SECRET)) as url,
+        httpx.AsyncClient(base_url=url, headers=Issuer().headers(seconds=2.0)) as client,
+    ):
+        at = await head(client)
+        answer = await asyncio.wait_for(client.get(EVENTS, params={"after": at, "wait": 50}), 15)
+    assert (answer.status_code, answer.json()["code"]) == (401, "token_expired")
