@@ -68,26 +68,23 @@ async def _process(order: StepOrder) -> AsyncIterator[tuple[Process, Channel]]:
     packed = _packed(order)
     ours, theirs = socket.socketpair()
     with theirs:
-        entry = (
-            f"import sys; sys.path[:] = {sys.path!r}; from workers.process_child import main; main({theirs.fileno()})"
-        )
-        try:
-            process = await start(
-                [sys.executable, "-c", entry], grace_seconds=GRACE_SECONDS, pass_fds=[theirs.fileno()]
-            )
-        except BaseException:
-            ours.close()
-            raise
-    channel = await Channel.over(ours)
-    try:
-        async with process:
-            for part in packed:
-                # One that died at once is found dead by whoever reads.
-                with contextlib.suppress(OSError):
-                    await channel.send_bytes(part)
-            yield process, channel
-    finally:
-        channel.close()
+        channel = await Channel.over(ours)
+        with contextlib.ExitStack() as undo:
+            undo.callback(channel.close)
+            process = await start(_command(theirs), grace_seconds=GRACE_SECONDS, pass_fds=[theirs.fileno()])
+            theirs.close()
+            # The process goes first: one that sees the channel closed takes it for our death, and dies at once.
+            async with process:
+                for part in packed:
+                    # One that died at once is found dead by whoever reads.
+                    with contextlib.suppress(OSError):
+                        await channel.send_bytes(part)
+                yield process, channel
+
+
+def _command(theirs: socket.socket) -> list[str]:
+    entry = f"from workers.process_child import main; main({theirs.fileno()})"
+    return [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}; {entry}"]
 
 
 def _packed(order: StepOrder) -> tuple[bytes, bytes]:
