@@ -1,0 +1,97 @@
+"""A program that runs an execution in a process of its own: ``python -m tests.e2e.steered`` with an order as JSON.
+
+It says so often that it runs that whoever takes it for stopped too early is found out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from types import TracebackType
+from typing import Literal, Self
+
+from pydantic import BaseModel
+
+from bus import BusError, BusSettings, Execution, open_bus
+
+EVERY_SECONDS = 0.01
+
+
+class Order(BaseModel):
+    """``stops`` says how it takes a cancellation: at once, after ``cleanup_seconds`` of further events, or never."""
+
+    redis_url: str
+    prefix: str
+    run: str
+    lease_seconds: float = 10.0
+    stops: Literal["at once", "after a while", "never"] = "at once"
+    cleanup_seconds: float = 0.7
+
+
+class SteeredProcess:
+    """Ended on leaving."""
+
+    def __init__(self, order: Order) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.e2e.steered"],
+            env=os.environ.copy(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        assert self._process.stdin is not None
+        self._process.stdin.write(order.model_dump_json().encode())
+        self._process.stdin.close()
+        self._process.stdin = None
+
+    def signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def wait(self, timeout_seconds: float = 20.0) -> int:
+        return self._process.wait(timeout_seconds)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.communicate()
+
+
+async def run(order: Order) -> None:
+    settings = BusSettings(prefix=order.prefix, lease_seconds=order.lease_seconds)
+    async with await open_bus(order.redis_url, settings=settings) as bus:
+        with contextlib.suppress(asyncio.CancelledError, BusError):
+            async with bus.execution(order.run) as execution:
+                await _body(execution, order)
+
+
+async def _body(execution: Execution, order: Order) -> None:
+    try:
+        await _keep_saying(execution)
+    except asyncio.CancelledError:
+        if order.stops == "after a while":
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(order.cleanup_seconds):
+                    await _keep_saying(execution)
+        while order.stops == "never":
+            with contextlib.suppress(asyncio.CancelledError):
+                await _keep_saying(execution)
+        raise
+
+
+async def _keep_saying(execution: Execution) -> None:
+    while True:
+        await execution.append("custom.running")
+        await asyncio.sleep(EVERY_SECONDS)
+
+
+if __name__ == "__main__":
+    asyncio.run(run(Order.model_validate_json(sys.stdin.read())))
