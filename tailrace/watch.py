@@ -19,7 +19,7 @@ from tailrace.errors import GatewayError
 from tailrace.exit_codes import ExitCode
 from tailrace.frame import Control, Received, age_seconds, position, read_frame
 from tailrace.gateway_url import all_loopback
-from tailrace.token import headers
+from tailrace.token import VARIABLE, headers
 
 # Gateways send a heartbeat every 10 s: what is silent for three of them is dead, whatever TCP thinks.
 SILENCE_SECONDS: Final = 30.0
@@ -258,15 +258,17 @@ async def _check(gateway: str, response: httpx.Response) -> None:
 
 def problem_of(response: httpx.Response) -> str:
     """The sentence of an RFC 9457 problem, or what there is instead."""
+    said = f"HTTP {response.status_code} {response.reason_phrase}".rstrip()
     try:
         problem = response.json()
     except ValueError:
         problem = None
     if isinstance(problem, dict):
-        said = problem.get("detail") or problem.get("title")
-        if said:
-            return str(said)
-    return f"HTTP {response.status_code} {response.reason_phrase}".rstrip()
+        said = str(problem.get("detail") or problem.get("title") or said)
+    if response.status_code == httpx.codes.UNAUTHORIZED:
+        # How a header is sent is of no use to who types a command.
+        return f"this gateway wants a credential, as in {VARIABLE}=…, a JWT or an API key ({said})"
+    return said
 
 
 def _sentence(error: Exception) -> str:
