@@ -43,6 +43,7 @@ from bus.settings import BusSettings
 from bus.state import State
 from bus.submission import Submission, check_delay_seconds, check_key, check_max_attempts, id_of_key
 from bus.tail.watch import Tail
+from bus.trace import traceparent_of
 
 logger = logging.getLogger(__name__)
 
@@ -165,12 +166,13 @@ class Bus:
         concurrency_key: str | None = None,
         max_attempts: int | None = None,
         delay_seconds: float = 0.0,
+        trace: str | None = None,
     ) -> str:
         """Queue work for a worker, to be begun after ``delay_seconds``, and return the execution's id.
 
         Submitting the same under the same id, or under the same idempotency key of a tenant, again changes nothing. Of
         a tenant's executions with the same ``concurrency_key``, one is in flight at a time. ``max_attempts`` can only
-        lower what the pipeline allows.
+        lower what the pipeline allows. ``trace`` is a W3C ``traceparent``, which all its events then carry.
 
         Raises ExecutionExistsError when something else has that id or idempotency key, ConcurrencyConflictError,
         QueueFullError, InvalidInputError, and InvalidEventError for an input that is no JSON or too large.
@@ -192,6 +194,7 @@ class Bus:
             None if concurrency_key is None else check_key(concurrency_key, field="concurrency_key"),
             check_max_attempts(max_attempts),
             check_delay_seconds(delay_seconds),
+            trace=traceparent_of(trace),
         )
         await self.jobs.submit(submission, ts=ts_of(time.time_ns() // 1_000_000))
         return chosen

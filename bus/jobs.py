@@ -18,6 +18,7 @@ from bus.queue import Queues
 from bus.retention import Retention
 from bus.script import Script
 from bus.submission import MAX_DIGITS, SUBMISSION_FIELDS, Submission, parse_submission
+from bus.trace import meta_of
 
 MAX_QUEUE_JOBS: Final = 1_000_000
 # When a healer looks whether what was submitted has its job: whoever submits may die over it.
@@ -136,7 +137,7 @@ class Jobs:
 
     async def _queue(self, submission: Submission, *, ts: str, now_ms: int) -> bool:
         execution_id, delay_seconds = submission.execution_id, submission.delay_seconds
-        queued = encode(Event(QUEUED, _shown(submission)), ts=ts)
+        queued = encode(Event(QUEUED, _shown(submission), meta=meta_of(submission.trace)), ts=ts)
         # A healer is told first: it finds what was queued and got no job, because we died in between.
         _, appended = await asyncio.gather(
             self._index.look_at(execution_id, now_ms + FIRST_LOOK_MS + int(delay_seconds * 1000)),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
 from bus.codec import encode
 from bus.event import TOKEN, Event
@@ -38,7 +38,7 @@ class Outbox:
     """Counts what is waiting; ``full`` says that producers have to wait.
 
     Taking gives the oldest, at most ``batch_events`` and ``batch_bytes`` of them; what was taken stays counted until
-    ``confirm``, because it is not in the log yet.
+    ``confirm``, because it is not in the log yet. ``meta`` is what every event carries, beside its own.
     """
 
     max_events: int
@@ -46,6 +46,7 @@ class Outbox:
     batch_events: int = 512
     batch_bytes: int = 1024 * 1024
     limit_bytes: int = 256 * 1024
+    meta: dict[str, Any] | None = None
     waiting: deque[Pending] = field(default_factory=deque)
     size_bytes: int = 0
     held_events: int = 0
@@ -60,7 +61,7 @@ class Outbox:
         text = _token_text(event)
         if text is not None and self._merge(event, text):
             return True
-        fields = encode(event, ts=ts, limit_bytes=self.limit_bytes)
+        fields = encode(self._with_meta(event), ts=ts, limit_bytes=self.limit_bytes)
         size = _OVERHEAD_BYTES + sum(map(len, fields))
         pending = Pending(fields, size)
         if text is not None:
@@ -107,10 +108,15 @@ class Outbox:
         self.size_bytes += _MOST_BYTES_A_CHAR * chars
         return True
 
+    def _with_meta(self, event: Event) -> Event:
+        if self.meta is None:
+            return event
+        return replace(event, meta=self.meta if event.meta is None else {**self.meta, **event.meta})
+
     def _sealed(self, pending: Pending) -> Pending:
         if pending.texts is not None and len(pending.texts) > 1:
             merged = Event(TOKEN, {"text": "".join(pending.texts)}, step=pending.step, ts=pending.ts)
-            pending.fields = encode(merged, ts=pending.ts, limit_bytes=self.limit_bytes)
+            pending.fields = encode(self._with_meta(merged), ts=pending.ts, limit_bytes=self.limit_bytes)
         pending.texts = None
         return pending
 

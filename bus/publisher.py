@@ -66,7 +66,9 @@ class Publisher:
         give_up_after_seconds: float = GIVE_UP_AFTER_SECONDS,
         linger_seconds: float = 0.0,
         token_linger_seconds: float = TOKEN_LINGER_SECONDS,
+        meta: dict[str, Any] | None = None,
     ) -> None:
+        """``meta`` is what every event carries, beside its own, such as a ``traceparent``."""
         self.execution_id = execution_id
         self.producer = producer
         self.fence = fence
@@ -74,7 +76,7 @@ class Publisher:
         self._give_up_after_seconds = give_up_after_seconds
         self._linger_seconds = linger_seconds
         self._token_linger_seconds = token_linger_seconds
-        self._outbox = Outbox(max_buffered_events, max_buffered_bytes, limit_bytes=log.max_event_bytes)
+        self._outbox = Outbox(max_buffered_events, max_buffered_bytes, limit_bytes=log.max_event_bytes, meta=meta)
         self._seq = 1
         self._last: Cursor | None = None
         self._closing = False
@@ -138,7 +140,7 @@ class Publisher:
         self._idle.clear()
         self._work.set()
         # Who waits for others would wait in vain once there is no room for them.
-        if outbox.full or (not outbox.only_tokens and not self._linger_seconds):
+        if self._outbox.full or (not outbox.only_tokens and not self._linger_seconds):
             self._urgent.set()
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name=f"publisher:{self.execution_id}")

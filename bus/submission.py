@@ -15,6 +15,7 @@ import orjson
 
 from bus.errors import InvalidInputError
 from bus.event import encode_json
+from bus.trace import traceparent_of
 
 MAX_INPUT_BYTES: Final = 256 * 1024
 MAX_KEY_CHARS: Final = 256
@@ -25,6 +26,7 @@ MAX_DELAY_SECONDS: Final = 31 * 24 * 3600.0
 # As they stand in the state, in the order in which ``parse_submission`` reads them.
 SUBMISSION_FIELDS: Final = (
     "pipeline", "input", "queue", "tenant", "concurrency_key", "asked_attempts", "delay_ms", "requeued_from",
+    "trace",
 )  # fmt: skip
 
 # Random, and ours for ever: an idempotency key must give the same id in every release.
@@ -35,7 +37,10 @@ MAX_DIGITS: Final = 12
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """``max_attempts`` can only lower the pipeline's own; ``requeued_from`` is the dead execution that it repeats."""
+    """``max_attempts`` can only lower the pipeline's own; ``requeued_from`` is the dead execution that it repeats.
+
+    ``trace`` is the ``traceparent`` of whoever submitted it.
+    """
 
     execution_id: str
     pipeline: str
@@ -46,6 +51,7 @@ class Submission:
     max_attempts: int | None = None
     delay_seconds: float = 0.0
     requeued_from: str | None = None
+    trace: str | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -64,6 +70,7 @@ class Submission:
             "asked_attempts": self.max_attempts,
             "delay_ms": math.ceil(self.delay_seconds * 1000) or None,
             "requeued_from": self.requeued_from,
+            "trace": self.trace,
         }
         for name, value in optional.items():
             if value is not None:
@@ -96,6 +103,7 @@ def parse_submission(execution_id: str, values: Sequence[bytes | None]) -> Submi
         _number(raw["asked_attempts"]),
         (_number(raw["delay_ms"]) or 0) / 1000,
         _text(raw["requeued_from"]),
+        traceparent_of(_text(raw["trace"])),
     )
 
 

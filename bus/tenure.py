@@ -90,6 +90,7 @@ class Tenure:
         """
         terms = self._terms
         lease = await self.hold.take(terms.execution_id, terms.owner, terms.pipeline, terms.max_attempts)
+        self._meta: dict[str, Any] | None = terms.publisher.get("meta")
         self._publisher = self._new_publisher("body", **terms.publisher)
         try:
             await self._begin(lease)
@@ -131,7 +132,7 @@ class Tenure:
     def new_words(self) -> Publisher:
         """Make a publisher for what is said beside the body."""
         self._words += 1
-        return self._new_publisher(f"words{self._words}", give_up_after_seconds=ENDING_SECONDS)
+        return self._new_publisher(f"words{self._words}", give_up_after_seconds=ENDING_SECONDS, meta=self._meta)
 
     def _new_publisher(self, part: str, **options: Any) -> Publisher:
         # One producer a tenure and part: numbers of a predecessor never meet ours.

@@ -30,6 +30,7 @@ from bus import (
 from bus.codec import encode
 from bus.event import CANCEL_REQUESTED, LIFECYCLE_TYPES, QUEUED, REQUEST_TYPES
 from bus.log import MAX_BATCH_EVENTS, Appended
+from bus.trace import meta_of
 from gateway.parsing import parse_json
 from gateway.problems import Problem, ProblemError, problem_of
 from gateway.publish_schemas import MAX_SEQ, EventIn, LineStatus
@@ -45,11 +46,15 @@ _PREFIX: Final = "http."
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Who publishes, as the request says: ``seq`` is the number of the first event within its producer."""
+    """Who publishes, as the request says: ``seq`` is the number of the first event within its producer.
+
+    ``trace`` is its ``traceparent``, which goes with each event that has none of its own.
+    """
 
     producer: str | None = None
     seq: int | None = None
     fence: int | None = None
+    trace: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +180,9 @@ def _line(number: int, index: int, given: Any, origin: Origin, *, now: str, limi
     if seq is not None and seq > MAX_SEQ:
         raise InvalidInputError("seq", f"is {seq}, the limit is {MAX_SEQ}")
     _check_type(event.type)
+    meta = event.meta if origin.trace is None else {**(meta_of(origin.trace) or {}), **(event.meta or {})}
     fields = encode(
-        Event(event.type, _data(event), event.step, None if event.ts is None else check_ts(event.ts), event.meta),
+        Event(event.type, _data(event), event.step, None if event.ts is None else check_ts(event.ts), meta),
         ts=now,
         limit_bytes=limit_bytes,
     )

@@ -27,6 +27,7 @@ from bus.event import CANCELLED
 from bus.execution import Execution, failure_of
 from bus.queue import Job, UnusableJob
 from bus.submission import Submission
+from bus.trace import meta_of
 from workers.errors import InputInvalidError, WorkerError
 from workers.plan import Plan, plan_of
 from workers.registry import Registry
@@ -147,7 +148,8 @@ class Attempt:
         plan = await self._planned(execution_id)
         name = None if self._submission is None else self._submission.pipeline
         most = plan.max_attempts if isinstance(plan, Plan) else None
-        async with self._bus.execution(execution_id, pipeline=name, max_attempts=most) as execution:
+        meta = None if self._submission is None else meta_of(self._submission.trace)
+        async with self._bus.execution(execution_id, pipeline=name, max_attempts=most, meta=meta) as execution:
             self._execution = execution
             if isinstance(plan, WorkerError):
                 raise plan

@@ -28,7 +28,14 @@ TAKES_SUBMISSION: Final[dict[str, Any]] = {
             "required": False,
             "description": "instead of an `execution_id`: a retry with the same key submits nothing twice",
             "schema": {"type": "string", "minLength": 1, "maxLength": MAX_KEY_CHARS},
-        }
+        },
+        {
+            "name": "traceparent",
+            "in": "header",
+            "required": False,
+            "description": "W3C Trace Context: all events of the execution carry it, as `meta.traceparent`",
+            "schema": {"type": "string"},
+        },
     ],
     "requestBody": {"required": True, "content": {"application/json": {"schema": Submit.model_json_schema()}}},
 }
@@ -71,6 +78,7 @@ async def take_submission(request: Request, gateway: Gateway, access: Access) ->
             concurrency_key=given.concurrency_key,
             max_attempts=given.max_attempts,
             delay_seconds=given.delay_seconds,
+            trace=request.headers.get("traceparent"),
         )
     except ConcurrencyConflictError as error:
         if access.principal.names(error.execution_id):

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
 from bus import InvalidInputError
 from bus.codec import ts_of
+from bus.trace import traceparent_of
 from gateway.auth.access import PublishAccess
 from gateway.context import CurrentGateway
 from gateway.parsing import ExecutionId, read_body
@@ -42,11 +43,15 @@ async def _origin(  # noqa: PLR0917 - FastAPI gives them by name
     producer_header: Annotated[str | None, Header(alias="Tailrace-Producer", pattern=PRODUCER_PATTERN)] = None,
     seq_header: Annotated[int | None, Header(alias="Tailrace-Seq", ge=1, le=MAX_SEQ)] = None,
     fence_header: Annotated[int | None, Header(alias="Tailrace-Fence", ge=1, le=MAX_FENCE)] = None,
+    traceparent: Annotated[
+        str | None, Header(description="W3C Trace Context; it goes with each event, as `meta.traceparent`")
+    ] = None,
 ) -> Origin:
     return Origin(
         _one("producer", producer, producer_header),
         _one("seq", seq, seq_header),
         _one("fence", fence, fence_header),
+        traceparent_of(traceparent),
     )
 
 
