@@ -18,7 +18,7 @@ from gateway.auth.principal import ANONYMOUS, Principal
 from gateway.auth.refusals import UnauthenticatedError
 from gateway.auth.revocations import Revocations
 from gateway.auth.revoked import Revocation
-from gateway.auth.sessions import EXPIRED, REVOKED, Sessions
+from gateway.auth.sessions import Sessions
 from gateway.auth.settings import AuthSettings
 from gateway.auth.tickets import TicketOffice
 from gateway.auth.tokens import TokenRules, Tokens
@@ -105,7 +105,7 @@ class Auth:
     def check_current(self, principal: Principal) -> None:
         """Raises UnauthenticatedError when what was good a while ago is not any more."""
         if principal.expires_at is not None and principal.expires_at <= time.time():
-            raise UnauthenticatedError(EXPIRED.code, "the token has expired; get a new one")
+            raise UnauthenticatedError("token_expired", "the token has expired; get a new one")
         if not principal.lasts:
             self._checked(principal)
 
@@ -116,7 +116,7 @@ class Auth:
 
     def _checked(self, principal: Principal) -> Principal:
         if self._is_over(principal):
-            raise UnauthenticatedError(REVOKED.code, "the token was taken back; get another one")
+            raise UnauthenticatedError("token_revoked", "the token was taken back; get another one")
         return principal
 
     def _is_over(self, principal: Principal) -> bool:

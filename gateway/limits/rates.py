@@ -7,7 +7,7 @@ import logging
 import math
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Final, Literal
+from typing import Literal
 
 from bus import BusError
 from bus.counters import Counters
@@ -19,7 +19,6 @@ from gateway.problems import Problem, ProblemError
 logger = logging.getLogger(__name__)
 
 Kind = Literal["requests", "events"]
-_CODES: Final = {"requests": "too_many_requests", "events": "too_many_events"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +41,7 @@ class Rates:
     async def spend(self, kind: Kind, account: str, amount: int = 1) -> None:
         """More than the burst counts as the burst, or it could never be had.
 
-        Raises ProblemError (429, ``too_many_requests`` or ``too_many_events``) that says when to come again. While
+        Raises ProblemError (429, ``too_many_requests`` or ``event_rate_exceeded``) that says when to come again. While
         Redis is away nothing is counted: what a request is for cannot be had then either.
         """
         rate = self._rates[kind]
@@ -59,8 +58,12 @@ class Rates:
             return
         if wait_ms:
             self._counters.add(f"refused_{kind}")
-            seconds = math.ceil(wait_ms / 1000)
-            detail = (
-                f"no more than {rate.per_second:g} {kind} a second, {rate.burst} at once; come again in {seconds} s"
-            )
-            raise ProblemError(Problem(429, _CODES[kind], detail, headers={"Retry-After": str(seconds)}))
+            raise ProblemError(_too_fast(kind, rate, math.ceil(wait_ms / 1000)))
+
+
+def _too_fast(kind: Kind, rate: Rate, seconds: int) -> Problem:
+    detail = f"no more than {rate.per_second:g} {kind} a second, {rate.burst} at once; come again in {seconds} s"
+    retry = {"Retry-After": str(seconds)}
+    if kind == "requests":
+        return Problem(429, "too_many_requests", detail, headers=retry)
+    return Problem(429, "event_rate_exceeded", detail, headers=retry)

@@ -145,6 +145,10 @@ def problems_in(source: str) -> Iterator[tuple[str, int]]:
                     yield code, status
                 case "unavailable", [ast.Constant(str(code)), *_]:
                     yield code, 503
+                case "UnauthenticatedError", [ast.Constant(str(code)), *_]:
+                    yield code, 401
+                case "ForbiddenError", [ast.Constant(str(code)), *_]:
+                    yield code, 403
 
 
 async def test_problem_codes_are_those_of_the_code(bus: Bus) -> None:

@@ -74,7 +74,7 @@ async def test_events_are_counted_and_not_requests_with_them(bus: Bus, issuer: I
         headers = {**issuer.headers(), "Content-Type": "application/x-ndjson"}
         batch = b'{"type":"log","data":1}\n' * 6
         assert (await client.post(f"{PATH}/events", headers=headers, content=batch)).status_code == 200
-        check_refusal(await client.post(f"{PATH}/events", headers=headers, content=batch), "too_many_events")
+        check_refusal(await client.post(f"{PATH}/events", headers=headers, content=batch), "event_rate_exceeded")
         assert (await bus.log.extent(RUN)).length == 1 + 6
         single = await client.post(f"{PATH}/events", headers=issuer.headers(), json={"type": "log", "data": 1})
         assert single.status_code == 200
@@ -85,7 +85,7 @@ async def test_a_batch_larger_than_the_burst_can_be_published_with_a_full_bucket
         headers = {**issuer.headers(), "Content-Type": "application/x-ndjson"}
         batch = b'{"type":"log","data":1}\n' * 50
         assert (await client.post(f"{PATH}/events", headers=headers, content=batch)).status_code == 200
-        check_refusal(await client.post(f"{PATH}/events", headers=headers, content=batch), "too_many_events")
+        check_refusal(await client.post(f"{PATH}/events", headers=headers, content=batch), "event_rate_exceeded")
 
 
 async def test_streams_of_one_subject_are_bounded_and_who_leaves_makes_room(bus: Bus, issuer: Issuer) -> None:
