@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 from collections.abc import AsyncGenerator
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import httpx
 import pytest
 
 from bus import Bus, BusSettings, Execution, open_bus
-from tests.integration.cli.conftest import Site
-from tests.integration.cli.processes import call
+from tests.e2e.waiting import eventually
+from tests.integration.cli.conftest import Site, start_gateway, url_of
+from tests.integration.cli.processes import call, family
 from tests.servers import free_port
 
 pytestmark = pytest.mark.anyio
@@ -83,13 +88,13 @@ async def test_a_run_is_paused_resumed_and_signalled(
         paused = await tailrace(site, "pause", execution_id, "--wait", "30", *way)
         resumed = await tailrace(site, "resume", execution_id, "--wait", "30", *way)
         asked = await tailrace(site, "signal", execution_id, "answer", '{"score": 0.9}', "--wait", "30", "--json", *way)
-        signal = await asyncio.wait_for(execution.signal("answer"), 30)
+        given = await asyncio.wait_for(execution.signal("answer"), 30)
         talking.cancel()
 
     assert paused == (0, f"{execution_id}: paused\n", "")
     assert resumed == (0, f"{execution_id}: running\n", "")
     assert (asked[0], json.loads(asked[1])["outcome"]["type"]) == (0, "execution.signalled")
-    assert (signal.name, signal.data) == ("answer", {"score": 0.9})
+    assert (given.name, given.data) == ("answer", {"score": 0.9})
 
 
 async def talk(execution: Execution) -> None:
@@ -150,3 +155,28 @@ async def test_the_next_gateway_is_asked_where_one_is_gone(site: Site, bus: Bus,
         "execution.cancel_requested",
         "execution.cancelled",
     ]
+
+
+async def test_a_gateway_that_dies_while_one_waits_does_not_matter(
+    site: Site, bus: Bus, execution_id: str, server_url: str, tmp_path: Path
+) -> None:
+    await bus.submit("nothing", execution_id=execution_id, queue="nobody")
+    with ExitStack() as stack:
+        doomed = start_gateway(stack, tmp_path / "doomed", server_url, site.env)
+        ways = ("--gateway", url_of(doomed), "--gateway", site.gateway)
+        arguments = ("signal", execution_id, "go", "--wait", "60", *ways)
+        waiting = stack.enter_context(family(tmp_path / "waiting", *arguments))
+        subscribers = f"{url_of(doomed)}/v1/executions/{execution_id}/subscribers"
+
+        async def it_waits() -> bool:
+            """The request has been answered, and a long-poll has begun."""
+            async with httpx.AsyncClient() as client:
+                return bool((await client.get(subscribers)).json()["subscribers"])
+
+        await eventually(it_waits, seconds=30)
+        doomed.signal(signal.SIGKILL)
+        doomed.wait()
+        async with bus.execution(execution_id) as execution:
+            await execution.signal("go")
+            code = await asyncio.to_thread(waiting.wait)
+    assert (code, waiting.said) == (0, f"{execution_id}: running\n")
