@@ -86,7 +86,7 @@ class Execution:
 
     @property
     def abandoned(self) -> asyncio.Event:
-        """Set when it was ended over a body that does not stop: whoever waits for that body need not."""
+        """Set when it was ended, or is another's, over a body that does not stop: nobody need wait for that body."""
         return self._tenure.body.abandoned
 
     async def emit(
@@ -139,12 +139,8 @@ class Execution:
         tenure = self._tenure
         await tenure.begin(await self._open_tail())
         tenure.body.enter()
-        try:
-            await self.pause_point()
-        except BaseException as error:
-            await self.__aexit__(type(error), error, error.__traceback__)
-            raise
-        tenure.deadline.run()
+        if not tenure.steering.halted:
+            tenure.deadline.run()
         return self
 
     async def __aexit__(

@@ -379,8 +379,8 @@ async def test_a_paused_run_that_is_taken_over_stays_paused_until_it_is_resumed(
     said: list[str] = []
 
     async def second(execution: Execution) -> None:
-        said.append("begun")
         await execution.append("custom.second")
+        said.append("begun")
 
     async with Running(bus, counting):
         await bus.control.pause("run", wait_seconds=WAIT)
