@@ -8,18 +8,23 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gateway.accept import choose
 from gateway.problems import Problem
 from gateway.render import SSE, SSE_UNNAMED
 
 _SSE_TYPE: Final = "text/event-stream"
+_JSON_TYPE: Final = "application/json"
+_OFFERED: Final = {kind: kind for kind in (_JSON_TYPE, _SSE_TYPE)}
 _UNAVAILABLE: Final = 503
 # About how long a browser waits before it asks again; spread, so that not all ask at once.
 _RETRY_MS: Final = 2000
 
 
 def is_put_off(request: Request, problem: Problem) -> bool:
-    asked = request.headers.get("accept", "").lower()
-    return problem.status == _UNAVAILABLE and request.method == "GET" and _SSE_TYPE in asked
+    """Only where nothing but a stream was asked for: other clients know what a 503 is."""
+    if problem.status != _UNAVAILABLE or request.method != "GET":
+        return False
+    return choose(request.headers.get("accept"), _OFFERED, default=_JSON_TYPE) == _SSE_TYPE
 
 
 def put_off(request: Request, problem: Problem) -> Response:

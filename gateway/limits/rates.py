@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Literal
 
-from bus import BusError
+from bus import ReplyError
 from bus.counters import Counters
 from bus.keys import Keys
 from bus.line import Commands
@@ -41,8 +41,8 @@ class Rates:
     async def spend(self, kind: Kind, account: str, amount: int = 1) -> None:
         """More than the burst counts as the burst, or it could never be had.
 
-        Raises ProblemError (429, ``too_many_requests`` or ``event_rate_exceeded``) that says when to come again. While
-        Redis is away nothing is counted: what a request is for cannot be had then either.
+        Raises ProblemError (429, ``too_many_requests`` or ``event_rate_exceeded``) that says when to come again; and
+        BusUnavailableError: what a request is for cannot be had then either.
         """
         rate = self._rates[kind]
         if not rate.per_second:
@@ -52,9 +52,10 @@ class Rates:
             wait_ms = await self._script.run(
                 self._commands, (key,), str(rate.per_second), rate.burst, min(amount, rate.burst)
             )
-        except BusError as error:
+        except ReplyError as error:
+            # A bucket that a stranger has broken must not keep anybody out.
             self._counters.add("limits_unchecked")
-            logger.debug("rate of %s not checked: %s", kind, error)
+            logger.warning("rate of %s not checked: %s", kind, error)
             return
         if wait_ms:
             self._counters.add(f"refused_{kind}")

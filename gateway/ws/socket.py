@@ -88,7 +88,8 @@ class Socket:
             return
         self._malformed = 0
         try:
-            await self._access.spend_request()
+            if not isinstance(op, Ping):
+                await self._access.spend_request()
             await self._do(op)
         except OpError as error:
             await self._tell_error(error.code, error.detail, error.field, op.id, getattr(op, "execution", None))

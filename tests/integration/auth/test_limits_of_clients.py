@@ -155,9 +155,16 @@ async def test_ops_of_a_socket_are_requests_too(bus: Bus, issuer: Issuer) -> Non
         limited(bus, requests_per_second=0.05, requests_burst=3) as (url, _),
         connected(f"{url.replace('http', 'ws', 1)}/v1/ws", additional_headers=issuer.headers()) as socket,
     ):
-        answers = [await socket.ask("ping") for _ in range(3)]
-    assert [answer["op"] for answer in answers] == ["pong", "pong", "error"]
-    assert answers[-1]["code"] == "too_many_requests"
+        answers = [await socket.ask("unsubscribe", execution=RUN) for _ in range(3)]
+        assert (await socket.ask("ping"))["op"] == "pong"
+    assert [answer["code"] for answer in answers] == ["not_subscribed", "not_subscribed", "too_many_requests"]
+
+
+async def test_a_bucket_that_a_stranger_broke_keeps_nobody_out(bus: Bus, issuer: Issuer) -> None:
+    await bus.commands.command("SET", bus.keys.bucket("requests", "acme/ann"), "no bucket")
+    async with limited(bus) as (_, client):
+        assert (await client.get(PATH, headers=issuer.headers())).status_code == 200
+    assert bus.counters["limits_unchecked"] == 1
 
 
 async def test_without_credentials_nobody_is_counted(bus: Bus) -> None:
