@@ -19,7 +19,7 @@ import orjson
 from bus.cursor import Cursor, from_id
 from bus.entry import Entry
 from bus.errors import InvalidEventError
-from bus.event import DROPPED, MAX_EVENT_BYTES, Event, check_step, check_type, encode_json
+from bus.event import DROPPED, MAX_EVENT_BYTES, TERMINAL_TYPES, Event, check_step, check_type, encode_json
 
 BINARY: Final = "binary"
 MAX_META_BYTES: Final = 16 * 1024
@@ -104,11 +104,26 @@ is_time: Final = _TS.fullmatch
 """Whether bytes are a time as RFC 3339 has it, and may stand in a frame as they are."""
 
 
+@lru_cache(maxsize=256)
+def is_second(raw: bytes) -> bool:
+    """Whether bytes are a time up to the point before its fraction."""
+    return raw.endswith(b".") and is_time(raw + b"0Z") is not None
+
+
 @lru_cache(maxsize=4096)
 def is_type_of_work(raw: bytes) -> bool:
     """Whether bytes are a type, and none of the life cycle's, which say more than that something happened."""
     try:
         return not _type(raw).startswith("execution.")
+    except InvalidEventError:
+        return False
+
+
+@lru_cache(maxsize=4096)
+def is_no_ending(raw: bytes) -> bool:
+    """Whether bytes are a type, and none that claims to end the execution."""
+    try:
+        return _type(raw) not in TERMINAL_TYPES
     except InvalidEventError:
         return False
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from bus.codec import decode, is_line, is_step, is_time, is_type_of_work
+from bus.codec import decode, is_line, is_no_ending, is_second, is_step, is_time, is_type_of_work
 from bus.continuity import Numbering
-from bus.cursor import Cursor
+from bus.cursor import START, Cursor
 from bus.entry import Entry, Gap
 from bus.event import TERMINAL_TYPES
 
@@ -17,6 +17,9 @@ RawEntry = Sequence[Any]  # [id, [field, value, ...]] as Redis sends it
 Bare = tuple[bytes, bytes, bytes | None, bytes, bytes]
 _WITHOUT_STEP: Final = 6
 _WITH_STEP: Final = 8
+# As our publishers write a time: 2026-01-02T03:04:05.678901Z.
+_TS_CHARS: Final = 27
+_Z: Final = 90
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,34 @@ class Page:
     position: Numbering
     more: bool = False
     ended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BarePage:
+    """A stretch of the log in which every entry is as our publishers write it, follows, and ends nothing."""
+
+    bare: list[Bare]
+    position: Numbering
+    more: bool
+
+
+def bare_page(
+    position: Numbering, raw: Sequence[RawEntry], count: int, limit_bytes: int, most_bytes: int
+) -> BarePage | None:
+    """The beginning of what an XRANGE from a position on, of ``count`` entries more than itself, gave.
+
+    None when that proves or shows nothing by itself: ``Log.read`` then finds out.
+    """
+    following = raw
+    if position.cursor != START:
+        if not raw or raw[0][0] != position.cursor.encode():
+            return None
+        following = raw[1:]
+    at = position.copy()
+    bare = read_bare(at, following, limit_bytes, most_bytes, fits=is_no_ending)
+    if not bare:
+        return None
+    return BarePage(bare, at, len(bare) < len(following) or len(following) >= count)
 
 
 def read_plain(numbering: Numbering, raw: Sequence[RawEntry], limit_bytes: int) -> list[Entry] | None:
@@ -50,18 +81,25 @@ def read_plain(numbering: Numbering, raw: Sequence[RawEntry], limit_bytes: int) 
     return entries
 
 
-def read_bare(numbering: Numbering, raw: Sequence[RawEntry], limit_bytes: int, most_bytes: int) -> list[Bare]:
-    """What a batch begins with, as far as it continues ``numbering`` and is as our publishers write it.
+def read_bare(
+    numbering: Numbering,
+    raw: Sequence[RawEntry],
+    limit_bytes: int,
+    most_bytes: int,
+    *,
+    fits: Callable[[bytes], bool] = is_type_of_work,
+) -> list[Bare]:
+    """What a batch begins with, as far as it continues ``numbering``, is as our publishers write it, and ``fits``.
 
-    ``numbering`` has moved on to the last of what is returned: up to about ``most_bytes`` of data, and one entry at
-    least. Nearly every entry is such a one, and nothing of it has to become an object that would be bytes again at
-    once. Where this stops, ``read_plain`` and ``read_proved`` say what is to be made of the next.
+    About ``most_bytes`` of data at most, and one entry at least; ``numbering`` has moved on to the last of them. Nearly
+    every entry is such a one, and nothing of it has to become an object that would be bytes again at once. Where this
+    stops, ``read_plain`` and ``read_proved`` say what is to be made of the next.
     """
     number = numbering.number
     if number is None:
         return []
     found: list[Bare] = []
-    ms = b""
+    size = 0
     for entry_id, fields in raw:
         if fields is None:
             break
@@ -74,19 +112,18 @@ def read_bare(numbering: Numbering, raw: Sequence[RawEntry], limit_bytes: int, m
                 break
         else:
             break
-        if t != b"t" or at != b"ts" or d != b"d" or len(data) > limit_bytes:
+        if t != b"t" or at != b"ts" or d != b"d" or not entry_id.endswith(b"-%d" % (number + 1)):
             break
-        if not (is_type_of_work(kind) and is_time(ts) and is_line(data)):
+        # As a rule a second has been seen before, and only its fraction is new.
+        if not ((is_second(ts[:20]) and len(ts) == _TS_CHARS and ts[20:26].isdigit() and ts[26] == _Z) or is_time(ts)):
             break
-        its_ms, n = entry_id.split(b"-")
-        if int(n) != number + 1 or (most_bytes <= 0 and found):
+        if not fits(kind) or len(data) > limit_bytes or not is_line(data) or (size >= most_bytes and found):
             break
-        ms = its_ms
         number += 1
-        most_bytes -= len(data)
+        size += len(data)
         found.append((entry_id, kind, step, ts, data))
     if found:
-        cursor = tuple.__new__(Cursor, (int(ms), number))
+        cursor = tuple.__new__(Cursor, (int(found[-1][0].partition(b"-")[0]), number))
         if numbering.origin is not None and cursor.ms != numbering.cursor.ms:
             # As in Numbering: one of them began a millisecond, so it did not fall in.
             numbering.origin = None

@@ -62,7 +62,7 @@ class Hub:
         self._of_executions = log is None
         self._tail = tail
         self._loop = asyncio.get_running_loop()
-        self._pages = Pages(self._log)
+        self._pages = Pages(self._log, bus.commands if self._of_executions else None)
         self._watched: dict[str, _Watched] = {}
         self._opening: dict[str, asyncio.Task[_Watched]] = {}
         self._replays: set[asyncio.Task[None]] = set()
@@ -212,7 +212,7 @@ class Hub:
         backoff, attempt, beat = Backoff(), 0, self._loop.time()
         while viewer in topic.viewers:
             try:
-                page = await self._pages.read(topic.execution_id, viewer.position)
+                page = await self._pages.read(topic.execution_id, viewer.position, viewer.rendering, viewer.wanted)
             except BusClosedError:
                 return
             except BusUnavailableError as error:

@@ -8,14 +8,15 @@ from collections.abc import Callable
 from typing import Final
 
 from bus.continuity import Numbering
-from bus.cursor import Cursor
+from bus.cursor import START, Cursor
 from bus.entry import Entry, Gap
+from bus.line import Commands
 from bus.log import Log
-from bus.reading import Page
+from bus.reading import BarePage, Page, bare_page
 from gateway.hub.filter import Filter
-from gateway.render import Format, gap_payload
+from gateway.render import Format, RenderBare, gap_payload
 
-PAGE_ENTRIES: Final = 256
+PAGE_ENTRIES: Final = 512
 # What one write carries at most, if it is not a single event: a socket that is full holds no more than that.
 PAGE_BYTES: Final = 256 * 1024
 # How many entries make PAGE_BYTES is known after the first page of an execution; until then, not so many.
@@ -23,10 +24,31 @@ FIRST_PAGE_ENTRIES: Final = 64
 MAX_COUNTS: Final = 4096
 # Viewers that lost one gateway come back within seconds of each other, from cursors close to each other.
 KEEP_SECONDS: Final = 5.0
+# Less is read again for less than it takes to keep it for thousands of executions.
+KEEP_ENTRIES: Final = 8
 MAX_BYTES: Final = 64 * 1024 * 1024
 # So many renderings of a page are kept beside it.
 MAX_RENDERINGS: Final = 2
 _OVERHEAD_BYTES: Final = 400
+
+
+class BareFrames:
+    """A bare page, rendered for one kind of viewer; its entries are not kept beside it."""
+
+    ended = False
+    has_gap = False
+
+    def __init__(self, frames: bytes, page: BarePage, read_at: float) -> None:
+        self.position = page.position
+        self.more = page.more
+        self.read_at = read_at
+        self.entries = len(page.bare)
+        self.size_bytes = 1000 + len(frames)
+        self._frames = frames
+
+    def frames(self, rendering: Format, wanted: Filter | None) -> bytes:
+        del rendering, wanted
+        return self._frames
 
 
 class RenderedPage:
@@ -90,28 +112,40 @@ def _size(item: Entry | Gap) -> int:
 Deliver = Callable[[RenderedPage], None]
 
 
+# Execution, cursor, and the rendering where a page was made for that alone.
+_Key = tuple[str, Cursor, Format | None]
+
+
 class Pages:
     """Reads pages; who asks for a page that is being read joins the reading, who comes soon after gets the same one."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, commands: Commands | None = None) -> None:
+        """With ``commands``, what proves itself is read past the log's general way of reading."""
         self._log = log
+        self._commands = commands
         self._loop = asyncio.get_running_loop()
-        self._kept: OrderedDict[tuple[str, Cursor], RenderedPage] = OrderedDict()
+        self._kept: OrderedDict[_Key, RenderedPage | BareFrames] = OrderedDict()
         self._kept_bytes = 0
-        self._reading: dict[tuple[str, Cursor], asyncio.Task[RenderedPage]] = {}
+        self._reading: dict[_Key, asyncio.Task[RenderedPage | BareFrames]] = {}
         # Of the executions read last: how many entries a page takes, always a power of two.
         self._counts: OrderedDict[str, int] = OrderedDict()
 
-    async def read(self, execution_id: str, position: Numbering) -> RenderedPage:
+    async def read(
+        self, execution_id: str, position: Numbering, rendering: Format, wanted: Filter | None
+    ) -> RenderedPage | BareFrames:
         """One page after a position, shared. Raises BusUnavailableError, ReplyError."""
-        key = (execution_id, position.cursor)
-        kept = self._kept.get(key)
-        # What a page says is true of its stretch for ever; only its end moves on, and a gap is one reader's own.
-        if kept is not None and self._loop.time() - kept.read_at < KEEP_SECONDS:
-            return kept
+        render: RenderBare | None = None
+        if wanted is None and self._commands is not None:
+            render = getattr(rendering, "bare", None)
+        general: _Key = (execution_id, position.cursor, None)
+        key = general if render is None else (execution_id, position.cursor, rendering)
+        for kept in (self._kept.get(key), self._kept.get(general)):
+            # What a page says is true of its stretch for ever; only its end moves on, and a gap is one reader's own.
+            if kept is not None and self._loop.time() - kept.read_at < KEEP_SECONDS:
+                return kept
         reading = self._reading.get(key)
         if reading is None:
-            reading = self._reading[key] = self._loop.create_task(self._read(execution_id, position))
+            reading = self._reading[key] = self._loop.create_task(self._read(execution_id, position, key, render))
             reading.add_done_callback(lambda _: self._reading.pop(key, None))
         return await asyncio.shield(reading)
 
@@ -129,30 +163,53 @@ class Pages:
         for key in [key for key in self._kept if key[0] == execution_id]:
             self._kept_bytes -= self._kept.pop(key).size_bytes
 
-    async def _read(self, execution_id: str, position: Numbering) -> RenderedPage:
+    async def _read(
+        self, execution_id: str, position: Numbering, key: _Key, render: RenderBare | None
+    ) -> RenderedPage | BareFrames:
         whole = self._counts.get(execution_id, FIRST_PAGE_ENTRIES)
         # Aligned by number, so that readers with different cursors soon ask for the same pages.
         count = whole - position.cursor.n % whole
+        if render is not None and self._commands is not None:
+            bare = await self._read_bare(self._commands, execution_id, position, count)
+            if bare is not None:
+                frames = BareFrames(render(execution_id, bare.bare), bare, self._loop.time())
+                self._learn(execution_id, whole, frames.entries, frames.size_bytes, more=bare.more)
+                self._keep(key, frames)
+                return frames
         read = await self._log.read(execution_id, position, count)
-        self._learn(execution_id, whole, read)
+        self._learn(execution_id, whole, len(read.items), sum(map(_size, read.items)), more=read.more)
         page = RenderedPage(execution_id, bounded(read, PAGE_BYTES), self._loop.time())
         if page.entries and not page.has_gap:
-            key = (execution_id, position.cursor)
-            before = self._kept.pop(key, None)
-            self._kept_bytes += page.size_bytes - (before.size_bytes if before is not None else 0)
-            self._kept[key] = page
-            self.forget_old()
+            self._keep((execution_id, position.cursor, None), page)
         return page
 
-    def _learn(self, execution_id: str, whole: int, page: Page) -> None:
+    async def _read_bare(
+        self, commands: Commands, execution_id: str, position: Numbering, count: int
+    ) -> BarePage | None:
+        start = b"-" if position.cursor == START else position.cursor.encode()
+        key = self._log.keys.log(execution_id)
+        raw = await commands.command("XRANGE", key, start, "+", "COUNT", count + 1)
+        return bare_page(position, raw, count, self._log.max_event_bytes, PAGE_BYTES)
+
+    def _keep(self, key: _Key, page: RenderedPage | BareFrames) -> None:
+        if page.entries < KEEP_ENTRIES and page.size_bytes < PAGE_BYTES // KEEP_ENTRIES:
+            return
+        before = self._kept.pop(key, None)
+        self._kept_bytes += page.size_bytes - (before.size_bytes if before is not None else 0)
+        self._kept[key] = page
+        self.forget_old()
+
+    def _learn(self, execution_id: str, whole: int, entries: int, size: int, *, more: bool) -> None:
         """Choose how many entries the next page of an execution takes."""
-        size = sum(map(_size, page.items))
         if size > PAGE_BYTES:
             # At once, however much too large it was.
-            fitting = max(1, len(page.items) * PAGE_BYTES // size)
+            fitting = max(1, entries * PAGE_BYTES // size)
             whole = min(whole, 1 << fitting.bit_length() - 1)
-        elif page.more and size * 2 <= PAGE_BYTES:
+        elif more and size * 2 <= PAGE_BYTES:
             whole = min(PAGE_ENTRIES, whole * 2)
+        if whole == FIRST_PAGE_ENTRIES:
+            self._counts.pop(execution_id, None)
+            return
         self._counts[execution_id] = whole
         self._counts.move_to_end(execution_id)
         if len(self._counts) > MAX_COUNTS:

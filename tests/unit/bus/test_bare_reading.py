@@ -6,9 +6,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bus.continuity import Numbering
-from bus.cursor import Cursor
+from bus.cursor import START, Cursor
 from bus.entry import Entry
-from bus.reading import Bare, RawEntry, read_bare, read_plain
+from bus.reading import Bare, RawEntry, bare_page, read_bare, read_plain, read_proved
 from gateway.render import SSE, SSE_UNNAMED
 
 LIMIT_BYTES = 60
@@ -17,9 +17,27 @@ OURS = [b"t", b"custom.x", b"ts", b"2026-01-02T03:04:05.678901Z", b"d", b"{}"]
 
 types = st.sampled_from([b"custom.x", b"token", b"execution.started", b"execution.completed", b"Bad type", b"stream.x"])
 steps = st.sampled_from([b"fetch", '\u00e4 "quoted" step'.encode(), b"", b"two\nlines", b"\xff"])
-times = st.sampled_from([b"2026-01-02T03:04:05.678901Z", b"2026-01-02T03:04:05+02:00", b"yesterday", b'"', b"2026\n"])
+times = st.sampled_from(
+    [
+        *(b"2026-01-02T03:04:05.678901Z", b"2026-01-02T03:04:05.000002Z", b"2026-01-02T03:04:05.6+02:00"),
+        *(b"2026-01-02T03:04:05.67890_Z", b"2026-01-02T03:04:05.6789012", b"2026-01-02T03:04:05Z"),
+        *(b"2026-01-02T03:04:05Z678901Z", b"2026-01-02T03:04:05+02:00", b"yesterday", b'"', b"2026\n"),
+    ]
+)
 datas = st.sampled_from(
-    [b"{}", b'{"a":[1,2]}', b"null", b"{", b'{"a":\n1}', b'"a\rb"', b"\xff", b"", b"[" * 40 + b"]" * 40, b"1" * 30]
+    [
+        b"{}",
+        b"{}",
+        b'{"a":[1,2]}',
+        b"null",
+        b"{",
+        b'{"a":\n1}',
+        b'"a\rb"',
+        b"\xff",
+        b"",
+        b"[" * 40 + b"]" * 40,
+        b"1" * 30,
+    ]
 )
 known = st.one_of(
     st.builds(lambda t, ts, d: [b"t", t, b"ts", ts, b"d", d], types, times, datas),
@@ -83,3 +101,29 @@ def test_no_more_is_read_than_fills_a_write_but_one_always() -> None:
     batch = [[b"%d-%d" % (1000 + n, n), [*OURS[:-1], data]] for n in range(2, 12)]
     assert len(read_bare(Numbering(Cursor(1000, 1), 1), batch, LIMIT_BYTES, 1)) == 1
     assert len(read_bare(Numbering(Cursor(1000, 1), 1), batch, LIMIT_BYTES, 100)) == 3
+
+
+@given(positions, batches(), st.integers(1, 4))
+def test_a_page_is_bare_where_the_cursor_is_still_in_the_log_and_goes_on_from_it(
+    position: Numbering, batch: list[RawEntry], count: int
+) -> None:
+    there: RawEntry = [position.cursor.encode(), OURS]
+    assert bare_page(position, [[b"1-1", OURS], *batch], count, LIMIT_BYTES, MOST_BYTES) is None
+    plainly = position.copy()
+    page = bare_page(position, [there, *batch][: count + 1], count, LIMIT_BYTES, MOST_BYTES)
+    assert position == plainly
+    if page is not None:
+        items, at = read_proved(plainly, batch[: len(page.bare)], LIMIT_BYTES)
+        assert page.bare == [as_bare(item) for item in items if isinstance(item, Entry)]
+        assert (page.position, page.position.origin, len(page.bare)) == (at, at.origin, len(items))
+        # Whatever was found and is not on it is asked for again.
+        assert page.more or len(page.bare) == len(batch)
+
+
+def test_a_page_from_the_start_is_bare_where_the_first_number_is_there() -> None:
+    first: RawEntry = [b"1000-1", OURS]
+    page = bare_page(Numbering.after(START), [first], 5, LIMIT_BYTES, MOST_BYTES)
+    assert page is not None
+    assert (len(page.bare), page.more) == (1, False)
+    assert bare_page(Numbering.after(START), [[b"1000-2", OURS]], 5, LIMIT_BYTES, MOST_BYTES) is None
+    assert bare_page(Numbering(START, None), [first], 5, LIMIT_BYTES, MOST_BYTES) is None

@@ -118,7 +118,7 @@ async def test_pages_of_large_entries_become_short_at_once_and_of_small_ones_lon
         pages = Pages(log)  # type: ignore[arg-type]
         position = Numbering.after(START)
         for _ in range(8):
-            page = await pages.read("x", position)
+            page = await pages.read("x", position, SSE, None)
             assert len(page.frames(SSE, None)) < PAGE_BYTES + 2 * size + page.entries * 200
             position = page.position
         assert log.asked[0] == FIRST_PAGE_ENTRIES
