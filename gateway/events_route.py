@@ -15,7 +15,7 @@ from bus.cursor import START, Cursor, parse
 from bus.errors import BusUnavailableError, ExecutionUnknownError, InvalidInputError, ReplyError
 from bus.event import check_execution_id, check_step
 from gateway.hub import Filter, Topic
-from gateway.hub.filter import MAX_PATTERNS, check_pattern
+from gateway.hub.filter import MAX_PATTERNS, check_mode, check_pattern
 from gateway.render import NDJSON, SSE, SSE_UNNAMED, Format, SseFormat
 from gateway.sse import HubResponse
 
@@ -52,6 +52,8 @@ async def stream(request: Request, gateway: Gateway, execution_id: str, media_ty
         return come_again(gateway, execution_id, rendering)
     if topic is None:
         return Response(status_code=204)
+    if cursor is not None and cursor != START:
+        gateway.bus.counters.add("resumes")
     position = Numbering.after(topic.head if cursor is None else cursor)
     return HubResponse(
         gateway.hub,
@@ -118,17 +120,18 @@ def sse_of(request: HTTPConnection) -> SseFormat:
 def filter_of(request: HTTPConnection) -> Filter | None:
     types = request.query_params.get("types")
     given = None if types is None else types.split(",") if types else []
-    return make_filter(given, request.query_params.get("step"))
+    return make_filter(given, request.query_params.get("step"), request.query_params.get("mode"))
 
 
-def make_filter(types: Sequence[str] | None, step: str | None) -> Filter | None:
+def make_filter(types: Sequence[str] | None, step: str | None, mode: str | None = None) -> Filter | None:
     """None for one that leaves nothing out. Raises InvalidInputError."""
-    if types is None and step is None:
+    mode = None if mode is None else check_mode(mode)
+    if types is None and step is None and mode is None:
         return None
     patterns = tuple(check_pattern(pattern) for pattern in types or ())
     if len(patterns) > MAX_PATTERNS:
         raise InvalidInputError("types", f"has {len(patterns)} patterns, the limit is {MAX_PATTERNS}")
-    return Filter(patterns, None if step is None else check_step(step))
+    return Filter(patterns, None if step is None else check_step(step), mode)
 
 
 def coalesce_ms_of(request: HTTPConnection) -> int:

@@ -31,6 +31,7 @@ ALWAYS: Final = (
     "publish_lost_events",
     "redis_disconnects",
     "replayed_events",
+    "resumes",
     "slow_cuts",
     "streams_put_off",
     "tail_disconnects",

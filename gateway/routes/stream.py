@@ -61,6 +61,8 @@ async def watch_several(
         return come_again(gateway, None, wishes.plain)
     if all(member.topic is None for member in members):
         return Response(status_code=204)
+    if header is not None:
+        gateway.bus.counters.add("resumes")
     return MultiplexResponse(gateway.hub, members, wishes)
 
 

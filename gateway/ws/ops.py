@@ -41,6 +41,9 @@ class Subscribe(_Op):
     )
     types: list[str] | None = Field(None, max_length=32, description="exact types, or prefixes like `step.*`")
     step: str | None = None
+    mode: Literal["values", "custom", "debug"] | None = Field(
+        None, description="leave out events whose `meta.mode` is another; `debug` leaves out none"
+    )
     coalesce_ms: int = Field(0, ge=0, le=1000, description="collect events for so long before they are sent")
 
 

@@ -180,6 +180,8 @@ class Socket:
         # Nothing is awaited from here until the viewer has joined: the topic stays the hub's.
         if connection.closing:
             return
+        if wanted.cursor is not None and wanted.cursor != START:
+            gateway.hub.count("resumes")
         position = Numbering.after(topic.head if wanted.cursor is None else wanted.cursor)
         said = {
             "op": "subscribed",
@@ -223,4 +225,4 @@ def wanted_of(op: Subscribe) -> Wanted:
     """Raises InvalidInputError that names the field."""
     execution_id = check_execution_id(op.execution, field="execution")
     cursor = START if op.from_ is None else None if op.from_ == _TAIL else parse(op.from_, field="from")
-    return Wanted(execution_id, cursor, make_filter(op.types, op.step), op.coalesce_ms)
+    return Wanted(execution_id, cursor, make_filter(op.types, op.step, op.mode), op.coalesce_ms)
