@@ -108,7 +108,8 @@ class Context:
         The time it takes does not count against timeouts. Raises ValueError for a schema that cannot be used, and for
         a key that this try has used.
         """
-        name = name_of(self.step, str(len(self.asked) + 1) if key is None else key)
+        unnamed = sum(each.rpartition(".")[2].isdecimal() for each in self.asked)
+        name = name_of(self.step, unnamed + 1 if key is None else key)
         if name in self.asked:
             raise ValueError(f"key: {key!r} was asked by this step already; a key names one question")
         self.asked.append(name)

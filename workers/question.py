@@ -24,7 +24,9 @@ Schema = dict[str, Any] | type[Any]
 Check = Callable[[Any], Any]
 
 MAX_PROBLEM_CHARS: Final = 300
-_PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
+_PLAIN_STEP: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
+# Without dots, so that no two steps' questions meet; and no number, which is what those without a key have.
+_KEY: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}", re.ASCII)
 
 
 async def ask(backing: Backing, name: str, question: Any, schema: Schema | None) -> Any:
@@ -44,11 +46,11 @@ async def ask(backing: Backing, name: str, question: Any, schema: Schema | None)
         return value
 
 
-def name_of(step: str, key: str) -> str:
+def name_of(step: str, key: str | int) -> str:
     """The question's name, the same in every attempt, and fit for a URL whatever the step is called."""
-    if not _PLAIN_NAME.fullmatch(key):
-        raise ValueError(f"key is {key[:80]!r}: it is made of 1 to 64 letters, digits, '_', '.' and '-'")
-    if not _PLAIN_NAME.fullmatch(step):
+    if isinstance(key, str) and not _KEY.fullmatch(key):
+        raise ValueError(f"key is {key[:80]!r}: it is a letter or '_', and up to 63 letters, digits, '_' and '-'")
+    if not _PLAIN_STEP.fullmatch(step):
         step = f"step-{hashlib.sha256(step.encode()).hexdigest()[:12]}"
     return f"{step}.{key}"
 

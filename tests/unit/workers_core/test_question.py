@@ -180,6 +180,18 @@ async def test_questions_side_by_side_are_told_apart() -> None:
     assert await run_steps(pipeline, on, {}) == {"a": "for a", "b": "for b"}
 
 
+async def test_questions_without_a_key_are_counted_whatever_is_asked_between_them() -> None:
+    """So that one which is asked only sometimes shifts no other."""
+    on = RecordedRun()
+
+    async def step(ctx: Context) -> list[Any]:
+        return [await ctx.ask("?"), await ctx.ask("?", key="sometimes"), await ctx.ask("?")]
+
+    for ask in ("step.1", "step.2", "step.sometimes"):
+        on.give(ask, ask)
+    assert await run(Step("step", step), on=on) == ["step.1", "step.sometimes", "step.2"]
+
+
 async def test_a_key_names_one_question() -> None:
     async def step(ctx: Context) -> None:
         await ctx.ask("First?", key="same")
@@ -191,9 +203,9 @@ async def test_a_key_names_one_question() -> None:
         await run(Step("step", step), on=on)
 
 
-@pytest.mark.parametrize("key", ["", "a b", "a/b", "ä", "x" * 65, "a\n"])
+@pytest.mark.parametrize("key", ["", "a b", "a/b", "ä", "x" * 65, "a\n", "a.b", "1"])
 async def test_a_key_that_no_url_could_hold_is_refused(key: str) -> None:
-    with pytest.raises(ValueError, match=r"key is .*: it is made of 1 to 64 letters"):
+    with pytest.raises(ValueError, match=r"key is .*: it is a letter or '_'"):
         await run(Step("step", asking(key=key)), on=RecordedRun())
 
 
