@@ -27,6 +27,7 @@ from bus.errors import (
     EventTooLargeError,
     ExecutionClosedError,
     ExecutionSoundError,
+    ExecutionUnknownError,
     FenceStaleError,
     LeaseHeldError,
     LeaseLostError,
@@ -310,8 +311,12 @@ class Healer:
 
     async def _queue_again(self, state: State) -> None:
         if self._jobs is not None and state.submitted is not None:
-            await self._jobs.requeue(state.execution_id)
-            self._counters.add("jobs_requeued")
+            try:
+                await self._jobs.requeue(state.execution_id)
+            except ExecutionUnknownError:
+                logger.error("execution %s waits, but its state names no queue any more", state.execution_id)  # noqa: TRY400 - no trace helps
+            else:
+                self._counters.add("jobs_requeued")
         await self._look_later(state)
 
     async def _look_for_job(self, state: State) -> None:

@@ -96,10 +96,10 @@ if ARGV[10] ~= '' then
       now = anybody and string.sub(to, 1, -2) or to
       status = now
       requests[index] = string.sub(event_type, -10) == '_requested' or nil
-      if event_type == 'execution.started' then
-        waiting = false
-      elseif event_type == 'execution.queued' or event_type == 'execution.retrying' then
+      if event_type == 'execution.queued' or event_type == 'execution.retrying' then
         waiting = true
+      elseif not anybody and event_type ~= 'execution.signalled' then
+        waiting = false
       end
     end
     at = at + ARGV[at] + 1

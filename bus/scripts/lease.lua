@@ -19,7 +19,7 @@ local state = redis.call('HMGET', meta, 'terminal', 'owner', 'lease_until', 'fen
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local status = state[5] or ''
-local waiting = status == 'queued' or (state[8] and status ~= 'cancelling')
+local waiting = status == 'queued' or (status == 'paused' and state[8])
 
 if action == 'release' then
   if state[4] ~= ARGV[4] then return redis.error_reply('LOST ' .. (state[4] or 0)) end
