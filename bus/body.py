@@ -12,7 +12,7 @@ from bus.ending import Stop
 class Body:
     """Cancels that stretch and nothing beyond it; whoever cancels the task himself is still heard.
 
-    ``stop`` says why it is to stop, once it is. ``abandoned`` is set when the execution was ended without it.
+    ``stop`` says why it is to stop, once it is. ``abandoned`` is set when the execution goes on, or ends, without it.
     """
 
     def __init__(self, end: Callable[[Stop], Awaitable[bool]]) -> None:
@@ -42,6 +42,12 @@ class Body:
         self.cancel("the execution is to end")
         if self._task is not None:
             self._grace = asyncio.get_running_loop().call_later(grace_seconds, self._abandon_soon)
+
+    def lose(self, grace_seconds: float) -> None:
+        """Cancel it because the execution is another's; nobody waits for it after that time."""
+        self.cancel("the lease is lost")
+        if self._task is not None and self._grace is None:
+            self._grace = asyncio.get_running_loop().call_later(grace_seconds, self.abandoned.set)
 
     def leave(self) -> bool:
         """It is out, so nobody cancels it any more. Whether somebody else wants the task cancelled, too."""

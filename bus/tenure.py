@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from bus.body import Body
 from bus.deadline import Deadline
@@ -25,6 +25,9 @@ from bus.steering import Steering
 from bus.tail.watch import Tail
 
 logger = logging.getLogger(__name__)
+
+# For how long a body may clean up when another has its execution.
+LOST_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,4 +224,4 @@ class Tenure:
 
     def _lose(self) -> None:
         self.steering.release()
-        self.body.cancel("the lease is lost")
+        self.body.lose(LOST_SECONDS)

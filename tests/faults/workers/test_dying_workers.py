@@ -73,7 +73,7 @@ async def test_a_worker_killed_in_the_middle_of_a_step_is_replaced_and_the_step_
     assert [entry.step for entry in log if entry.type == "step.completed"] == ["one", "two", "three"]
 
 
-async def test_a_worker_killed_while_its_append_is_under_way_has_appended_it_once_or_not_at_all(
+async def test_case_11_a_worker_killed_while_its_append_is_under_way_has_appended_it_once_or_not_at_all(
     fresh_server: RunningServer, settings: BusSettings, start: Start
 ) -> None:
     """Redis stands still, so that an append is certainly under way, and reads it when its sender is dead."""
@@ -133,7 +133,7 @@ async def test_case_10_a_frozen_worker_that_wakes_after_its_lease_appends_nothin
     }
 
 
-async def test_case_7_with_all_workers_dead_the_viewers_are_told_and_see_it_go_on_when_one_comes(
+async def test_case_07_with_all_workers_dead_the_viewers_are_told_and_see_it_go_on_when_one_comes(
     bus: Bus, start: Start, server_url: str, prefix: str
 ) -> None:
     gateways = [GatewayProcess(redis_url=server_url, prefix=prefix, lease_seconds=str(LEASE_SECONDS)) for _ in range(2)]
@@ -204,6 +204,30 @@ async def test_a_step_that_ignores_its_cancellation_is_ended_without_it_and_its_
     assert log[-1].type == "execution.cancelled"
     assert log[-1].data["forced"] is True
     assert (await check_run(bus, following))[-1].type == "execution.completed"
+
+
+async def test_a_step_that_ignores_that_its_run_was_taken_over_gives_its_place_to_another(
+    bus: Bus, start: Start
+) -> None:
+    deaf = start(concurrency=1)
+    await deaf.until_ready()
+    run = await bus.submit("ignore", {})
+    async with Follower(bus, run) as follower:
+        await follower.until(counted(5), seconds=PATIENCE_SECONDS)
+        deaf.freeze()
+        other = start(concurrency=1)
+        await follower.until(lambda f: f.types.count("execution.started") == 2, seconds=PATIENCE_SECONDS)
+        deaf.thaw()
+        following = await bus.submit("count", {"events": 3})
+        async with Follower(bus, following) as second:
+            await second.end(seconds=PATIENCE_SECONDS)
+        await bus.control.cancel(run, grace_seconds=0.5)
+        await follower.end(seconds=PATIENCE_SECONDS)
+    log = await check_run(bus, run, follower.items)
+    assert names_of(log) == ["queued", "started", "retrying", "started", "cancel_requested", "cancelled"]
+    done_by = {entry.data["pid"] for entry in await check_run(bus, following) if entry.type == "custom.counted"}
+    assert done_by == {deaf.pid}
+    assert other.pid not in done_by
 
 
 async def test_a_poison_job_kills_so_many_workers_as_it_may_and_is_put_aside_with_the_reason(
