@@ -1,6 +1,7 @@
 """The bus: events, log, publisher, tail, follow, executions. Knows nothing of HTTP."""
 
 from bus.bus import Bus, open_bus
+from bus.control import Control, Outcome
 from bus.cursor import START, Cursor
 from bus.entry import Entry, Gap
 from bus.errors import (
@@ -32,7 +33,9 @@ from bus.errors import (
 )
 from bus.event import Event
 from bus.execution import Execution
+from bus.inbox import Signal
 from bus.publisher import Publisher
+from bus.request import Request
 from bus.retention import Retention
 from bus.settings import BusSettings
 from bus.state import State
@@ -46,6 +49,7 @@ __all__ = [
     "BusSettings",
     "BusUnavailableError",
     "ConcurrencyConflictError",
+    "Control",
     "ControlTimeoutError",
     "Cursor",
     "DeadLetterUnknownError",
@@ -67,11 +71,14 @@ __all__ = [
     "LeaseLostError",
     "LinkLostError",
     "LogExhaustedError",
+    "Outcome",
     "PublishFailedError",
     "Publisher",
     "QueueFullError",
     "ReplyError",
+    "Request",
     "Retention",
+    "Signal",
     "State",
     "TransitionRefusedError",
     "open_bus",
