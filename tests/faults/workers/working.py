@@ -135,6 +135,13 @@ class WorkerProcess:
         self._process.wait()
         return died
 
+    def terminate(self) -> float:
+        """SIGTERM, and wait for it to go; when that was, in Unix seconds."""
+        asked = time.time()
+        self._process.terminate()
+        assert self._process.wait(60) == 0
+        return asked
+
     def freeze(self) -> None:
         os.kill(self.pid, signal.SIGSTOP)
 
