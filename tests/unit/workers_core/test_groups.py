@@ -97,6 +97,14 @@ async def test_a_group_within_a_group_is_cancelled_for_the_outer_ones_failure() 
     assert {on.data_of("step.failed", step)["sibling"] for step in "xy"} == {"bad"}
 
 
+async def test_a_failure_within_an_inner_group_cancels_those_beside_the_outer_one() -> None:
+    on = RecordedRun()
+    inner = Parallel(Step("bad", fails), Step("x", waits_for_ever))
+    with pytest.raises(KeyError):
+        await run(Parallel(inner, Step("outside", waits_for_ever)), on=on)
+    assert {on.data_of("step.failed", step)["sibling"] for step in ("x", "outside")} == {"bad"}
+
+
 async def test_what_was_told_to_stop_is_not_told_as_a_siblings_failure() -> None:
     on = RecordedRun()
     task = asyncio.create_task(run(Parallel(Step("a", waits_for_ever), Step("b", waits_for_ever)), on=on))

@@ -1,0 +1,160 @@
+"""One step, run: tried as often and as long as it may be, kept, and told."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from bus.errors import (
+    AppendRefusedError,
+    BusClosedError,
+    BusUnavailableError,
+    LeaseLostError,
+    PublishFailedError,
+)
+from bus.execution import failure_of
+from bus.retry import Backoff
+from workers.context import Context
+from workers.deadline import Deadline
+from workers.errors import OutputInvalidError, StepInputInvalidError, StepProcessError, StepTimeoutError
+from workers.group import Done, Group
+from workers.in_time import in_time
+from workers.kept import Kept, shown
+from workers.live_step import LiveStep, Notes
+from workers.outputs import Outputs
+from workers.pipeline import Step
+from workers.process_step import called_in_process
+from workers.run import Run
+from workers.step_call import called, prepared
+
+# Nobody is left to hear of a failed step, or the step is not to blame.
+_NOT_THE_STEP: Final = (AppendRefusedError, BusClosedError, BusUnavailableError, LeaseLostError, PublishFailedError)
+# Trying again could only end the same way.
+_FOR_GOOD: Final = (StepInputInvalidError, OutputInvalidError)
+
+
+@dataclass(frozen=True, slots=True)
+class StepRun:
+    """What all steps of an attempt have in common. ``deadline`` is the pipeline's, ``restored`` the outputs kept."""
+
+    run: Run
+    given: Any
+    deadline: Deadline
+    restored: dict[str, Any]
+    notes: Notes
+    memory: dict[str, Any] = field(default_factory=dict)
+
+    async def done(self, step: Step, outputs: Outputs, group: Group | None) -> Done:
+        started = time.monotonic()
+        begun = False
+        try:
+            await self.run.pause_point()
+            if step.name in self.restored:
+                kept = Kept.of(step.name, self.restored[step.name])
+                await self.skipped(step, {"reason": "checkpoint"})
+                return _done(step, kept)
+            if step.when is not None and not step.when(self.given, outputs):
+                await self.skipped(step, {"reason": "condition"})
+                return Done(step.name, {step.name: None}, skipped=True)
+            await self.run.emit("step.started", step=step.name)
+            begun = True
+            kept = await self._tried(step, outputs)
+            await self.run.keep_output(step.name, kept.packed)
+        except _NOT_THE_STEP:
+            raise
+        except asyncio.CancelledError:
+            if group is not None and (told := group.told) is not None:
+                await (self._failed(step, started, told) if begun else self.skipped(step, told))
+            raise
+        except Exception as error:
+            await self._failed(step, started, failure_of(error))
+            if group is not None:
+                group.fail(step.name)
+            raise
+        done = _done(step, kept)
+        await self.run.emit("step.completed", {**done.shown, **_duration(started)}, step=step.name)
+        return done
+
+    async def _tried(self, step: Step, outputs: Outputs) -> Kept:
+        backoff = Backoff(step.retry_delay_seconds, step.max_retry_delay_seconds)
+        tried = 0
+        while True:
+            try:
+                return await self._try(step, outputs)
+            except _NOT_THE_STEP:
+                raise
+            except Exception as error:
+                tried += 1
+                if tried > step.retries or not _may_retry(step, error):
+                    raise
+                delay = backoff.delay_seconds(tried, random.random)
+                told = {"retry": tried, "retries": step.retries, "delay_seconds": round(delay, 3)}
+                await self.run.emit("step.retrying", {**failure_of(error), **told}, step=step.name)
+            await asyncio.sleep(delay)
+            await self.run.pause_point()
+
+    async def _try(self, step: Step, outputs: Outputs) -> Kept:
+        deadline = Deadline(step.timeout_seconds)
+        live = LiveStep(self.run, step.name, (self.deadline, deadline), self.notes)
+        context = Context(
+            self.run.id,
+            self.given,
+            self.run.attempt,
+            live,
+            step.name,
+            restored=self.notes.states.get(step.name),
+            memory=self.memory,
+        )
+        try:
+            async with deadline:
+                output = await self._output(step, context, outputs, deadline)
+        except (asyncio.CancelledError, TimeoutError):
+            _raise_timeout(step, deadline)
+            raise
+        finally:
+            live.end()
+        # It may have been deaf to its cancellation.
+        _raise_timeout(step, deadline)
+        return Kept.of(step.name, output)
+
+    async def _output(self, step: Step, context: Context, outputs: Outputs, deadline: Deadline) -> Any:
+        call = _given(step, context, outputs)
+        deadlines = [each for each in (self.deadline, deadline) if each.seconds is not None]
+        # A task more, where somebody has to wait for it no longer than so long.
+        return await (in_time(step.name, call, deadlines) if deadlines else call)
+
+    async def skipped(self, step: Step, why: dict[str, Any]) -> None:
+        await self.run.emit("step.skipped", why, step=step.name)
+
+    async def _failed(self, step: Step, started: float, failure: dict[str, Any]) -> None:
+        await self.run.emit("step.failed", {**failure, **_duration(started)}, step=step.name)
+
+
+def _done(step: Step, kept: Kept) -> Done:
+    size = len(kept.packed)
+    return Done(step.name, {step.name: kept.output}, kept.output, shown(step.name, kept.output, size), size)
+
+
+async def _given(step: Step, context: Context, outputs: Outputs) -> Any:
+    if step.process:
+        return await called_in_process(step, context, outputs)
+    call = prepared(step.run, step.parameters, context, step.options, outputs)
+    return await called(step.name, step.run, call)
+
+
+def _raise_timeout(step: Step, deadline: Deadline) -> None:
+    if deadline.expired and step.timeout_seconds is not None:
+        raise StepTimeoutError(step.name, step.timeout_seconds) from None
+
+
+def _may_retry(step: Step, error: Exception) -> bool:
+    if isinstance(error, StepProcessError):
+        return error.may_retry
+    return isinstance(error, step.retry_on) and not isinstance(error, _FOR_GOOD)
+
+
+def _duration(started: float) -> dict[str, float]:
+    return {"duration_seconds": round(time.monotonic() - started, 6)}
