@@ -17,6 +17,7 @@ from typing import Final, Protocol
 
 from bus.activity import Activity
 from bus.codec import decode, encode, ts_of
+from bus.contact import Contact
 from bus.counters import Counters
 from bus.cursor import Cursor
 from bus.entry import Entry
@@ -58,11 +59,8 @@ MAX_JOB_CHECK_SECONDS: Final = 600.0
 LOOKS: Final = 4
 APPEND_ATTEMPTS: Final = 5
 READ_REQUESTS: Final = 2048
-# Redis silent for longer than this, and half of a lease: it was away, for us as for the owners.
-SILENT_SECONDS: Final = 1.0
 # By when the owners have connected again: no line waits longer between two attempts, and a beat is quick.
 AFTER_OUTAGE_SECONDS: Final = Backoff().most_seconds + 1.0
-DISCONNECTS: Final = "redis_disconnects"
 
 
 class Jobs(Protocol):
@@ -106,11 +104,8 @@ class Healer:
         self._jobs = jobs
         self._dead_letters = dead_letters
         self._after_outage_seconds = after_outage_seconds
+        self._contact = Contact(commands, index, counters, lease_seconds=leases.lease_seconds)
         self._calls = itertools.count(1)
-        # While Redis was away nobody could renew: owners come first.
-        self._away = False
-        self._last_touch = 0.0
-        self._disconnects = 0
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None, None]:
@@ -125,11 +120,11 @@ class Healer:
     async def run(self) -> None:
         """Heal what is due, until cancelled or the bus is closed. Outages of Redis are waited out."""
         more, begun = False, False
-        self._in_touch()
         while True:
             try:
                 if not begun:
-                    self._away, begun = await self._came_back(), True
+                    await self._contact.begin(self._after_outage_seconds)
+                    begun = True
                 if not more:
                     await asyncio.sleep(LOOK_SECONDS * (0.6 + 0.4 * random.random()))
                 more = await self._turn()
@@ -137,9 +132,9 @@ class Healer:
                 return
             except BusUnavailableError as error:
                 more = False
-                if not self._away:
+                if not self._contact.broken:
                     logger.warning("healing waits for Redis: %s", error)
-                self._away = True
+                self._contact.broken = True
                 await asyncio.sleep(LOOK_SECONDS)
 
     async def heal(self, execution_id: str) -> Verdict | None:
@@ -178,7 +173,7 @@ class Healer:
 
         Raises BusUnavailableError.
         """
-        if self._away:
+        if self._contact.broken:
             return
         ids = list(execution_ids)
         now_ms = await self._now_ms()
@@ -196,43 +191,18 @@ class Healer:
 
     async def _turn(self) -> bool:
         """Whether there may be more that is due."""
+        asked = asyncio.get_running_loop().time()
         due = await self._index.claim_due(CLAIM_COUNT, CLAIM_MS)
-        if self._away or self._out_of_touch():
-            # What is due is so because nobody could say that it is well.
-            self._away = True
+        self._contact.answered(asked)
+        if self._contact.broken:
+            # What is due is so because nobody could say that it is well: owners come first.
             self._counters.add("heal_pauses")
             logger.info("Redis is back; healing goes on when owners have had time to renew their leases")
             await asyncio.sleep(self._after_outage_seconds)
-            self._away = False
-            self._in_touch()
+            self._contact.restored()
             return True
-        self._in_touch()
         await self._heal_all(due)
-        if self._counters[DISCONNECTS] == self._disconnects:
-            self._in_touch()
         return len(due) == CLAIM_COUNT
-
-    def _in_touch(self) -> None:
-        self._last_touch = asyncio.get_running_loop().time()
-        self._disconnects = self._counters[DISCONNECTS]
-
-    def _out_of_touch(self) -> bool:
-        """Whether Redis may have been away for so long that leases ran out, which are renewed thrice in their time."""
-        silent_seconds = asyncio.get_running_loop().time() - self._last_touch
-        return silent_seconds > max(self._leases.lease_seconds / 2, SILENT_SECONDS)
-
-    async def _came_back(self) -> bool:
-        """Whether Redis has just come back and leases ran out meanwhile: who starts now has not seen it away."""
-        try:
-            info = (await self._commands.command("INFO", "server")).decode(errors="replace")
-        except ReplyError as error:
-            logger.debug("how long Redis has been up could not be asked: %s", error)
-            return False
-        pairs = (line.partition(":") for line in info.splitlines())
-        up_seconds = {name: value.strip() for name, _, value in pairs}.get("uptime_in_seconds", "")
-        if not up_seconds.isdigit() or int(up_seconds) > self._leases.lease_seconds + self._after_outage_seconds:
-            return False
-        return await self._index.was_due(await self._now_ms() - int(up_seconds) * 1000)
 
     async def _heal_all(self, execution_ids: list[str]) -> None:
         results = await asyncio.gather(*(self.heal(each) for each in execution_ids), return_exceptions=True)

@@ -10,6 +10,7 @@ import pytest
 
 from bus import Bus, BusSettings, Entry, ExecutionClosedError, LeaseLostError, State, open_bus
 from bus.codec import encode
+from bus.contact import Contact
 from bus.continuity import Numbering
 from bus.cursor import START
 from bus.event import Event
@@ -482,11 +483,11 @@ async def test_one_broken_execution_does_not_keep_the_others_from_being_healed(b
     assert await due_at(bus, "broken") is None
 
 
-async def test_after_a_silence_of_redis_owners_come_first(bus: Bus, healer: Healer) -> None:
-    """While it was away nobody could renew, and nobody is healed for it."""
+async def test_after_an_outage_owners_come_first(bus: Bus, healer: Healer) -> None:
+    """While Redis was away nobody could renew, and nobody is healed for it."""
     lease = await begun(bus)
     await die(bus)
-    healer._last_touch = asyncio.get_running_loop().time() - 60
+    healer._contact.broken = True
     turn = asyncio.create_task(healer._turn())
     await bus.leases.renew(lease)
     assert await turn
@@ -495,13 +496,34 @@ async def test_after_a_silence_of_redis_owners_come_first(bus: Bus, healer: Heal
     assert bus.counters["heal_pauses"] == 1
 
 
-async def test_without_a_silence_nobody_waits(bus: Bus, healer: Healer) -> None:
+async def test_without_an_outage_nobody_waits(bus: Bus, healer: Healer) -> None:
     await begun(bus)
     await die(bus)
-    healer._in_touch()
     await healer._turn()
     assert await types(bus) == ["started", "failed"]
     assert bus.counters["heal_pauses"] == 0
+
+
+async def test_a_connection_that_broke_is_an_outage_only_when_it_took_as_long_as_half_a_lease(bus: Bus) -> None:
+    def contact(lease_seconds: float) -> Contact:
+        made = Contact(bus.commands, bus.index, bus.counters, lease_seconds=lease_seconds)
+        made.restored()
+        return made
+
+    brief, long = contact(600), contact(0.0)
+    now = asyncio.get_running_loop().time()
+    bus.counters.add("redis_disconnects")
+    brief.answered(now)
+    long.answered(now)
+    assert (brief.broken, long.broken) == (False, True)
+    # Without a broken connection only a slow answer tells.
+    slow = contact(1.0)
+    seen = []
+    for asked in (now - 1.0, now - 60):
+        slow.answered(asked)
+        seen.append(slow.broken)
+    slow.restored()
+    assert [*seen, slow.broken] == [False, True, False]
 
 
 async def test_a_healer_ends_with_its_bus(each_server_url: str, prefix: str) -> None:
