@@ -131,7 +131,7 @@ async def test_the_owners_life_cycle_is_not_for_others_but_their_events_are(
         await execution.append("custom.own")
 
     assert statuses(refused) == ["written", "refused", "written"]
-    assert refused.json()["items"][1]["problem"]["code"] == "append_refused"
+    assert refused.json()["items"][1]["problem"]["code"] == "transition_refused"
     assert [(answer.status_code, answer.json()["code"]) for answer in (stale, forged)] == [
         (409, "execution_held"),
         (409, "execution_held"),
