@@ -7,17 +7,11 @@ outcome is an event, too: what answers it names it, and nothing answers for some
 from __future__ import annotations
 
 import asyncio
-import itertools
-import random
-import time
-import uuid
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
-from bus.codec import decode, encode, ts_of
 from bus.cursor import Cursor, parse
 from bus.entry import Entry
 from bus.errors import (
@@ -26,7 +20,6 @@ from bus.errors import (
     ControlTimeoutError,
     ExecutionUnknownError,
     InvalidInputError,
-    ReplyError,
     TransitionRefusedError,
 )
 from bus.event import (
@@ -44,19 +37,17 @@ from bus.event import (
 from bus.follow import follow
 from bus.index import Index
 from bus.lifecycle import Status
-from bus.log import Appended, Log
+from bus.log import Log
 from bus.request import ANSWER_TYPES, GRACE_SECONDS, check_grace, check_text
-from bus.retry import Backoff
 from bus.state import State
 from bus.tail.watch import Tail
+from bus.voices import Voices
 
 # All signals that wait for one execution are held by whoever runs it.
 MAX_SIGNAL_BYTES: Final = 64 * 1024
 # An execution changes under our eyes, and one that has just been taken is not running yet.
 LOOKS: Final = 10
 LOOK_AGAIN_SECONDS: Final = 0.05
-APPEND_ATTEMPTS: Final = 5
-MAX_VOICES: Final = 1024
 _STATUS_AFTER: Final[dict[str, Status]] = {PAUSED: "paused", RESUMED: "running"}
 
 
@@ -73,15 +64,6 @@ class Outcome:
     status: Status
 
 
-@dataclass(slots=True)
-class _Voice:
-    """One producer for all that this process asks of one execution: their number is bounded."""
-
-    producer: str = field(default_factory=lambda: f"control.{uuid.uuid4().hex[:12]}")
-    seq: int = 1
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-
 class Control:
     """Asks whoever runs an execution, wherever that is.
 
@@ -96,7 +78,7 @@ class Control:
         self._log = log
         self._index = index
         self._open_tail = open_tail
-        self._voices: OrderedDict[str, _Voice] = OrderedDict()
+        self._voices = Voices(log)
 
     async def cancel(
         self,
@@ -119,10 +101,10 @@ class Control:
             state = await self._state(execution_id)
             try:
                 if state.status == "queued":
-                    ended = await self._append(execution_id, [request, ending])
+                    ended = await self._voices.append(execution_id, [request, ending])
                     asked = Cursor(ended.cursor.ms, ended.cursor.n - 1)
                     return Outcome(execution_id, str(asked), ended, "cancelled")
-                asked = (await self._append(execution_id, [request])).cursor
+                asked = (await self._voices.append(execution_id, [request])).cursor
             except TransitionRefusedError:
                 if look == LOOKS - 1 or (state.owner is None and look > 0):
                     raise
@@ -180,7 +162,7 @@ class Control:
         for look in range(LOOKS):
             state = await self._state(execution_id)
             try:
-                asked = await self._append(execution_id, [request])
+                asked = await self._voices.append(execution_id, [request])
             except TransitionRefusedError as refusal:
                 if look == LOOKS - 1 or refusal.status != "none" or state.owner is None:
                     raise
@@ -200,7 +182,7 @@ class Control:
             # It lost its worker just now, and may have to wait for the next.
             with suppress(AppendRefusedError):
                 ending = Event(CANCELLED, {"reason": "cancelled", **said, "request": outcome.request})
-                return replace(outcome, event=await self._append(execution_id, [ending]), status="cancelled")
+                return replace(outcome, event=await self._voices.append(execution_id, [ending]), status="cancelled")
         # A healer looks when the grace is over; at once where nobody runs it.
         with suppress(BusUnavailableError):
             grace_ms = 0 if state.owner is None else int(grace_seconds * 1000)
@@ -218,40 +200,6 @@ class Control:
         if await self._log.exists(execution_id):
             return State(execution_id, "unknown")
         raise ExecutionUnknownError(execution_id)
-
-    async def _append(self, execution_id: str, events: Sequence[Event]) -> Entry:
-        """Append exactly once, also when a reply is lost; gives the last as it stands in the log."""
-        ts = ts_of(time.time_ns() // 1_000_000)
-        fields = [encode(event, ts=ts, limit_bytes=self._log.max_event_bytes) for event in events]
-        voice = self._voices.pop(execution_id, None) or _Voice()
-        self._voices[execution_id] = voice
-        if len(self._voices) > MAX_VOICES:
-            self._voices.popitem(last=False)
-        async with voice.turn:
-            try:
-                appended = await self._append_as(voice, execution_id, fields)
-            except AppendRefusedError:
-                raise
-            except BaseException:
-                # Whether it was appended is not known, and its number must not be given to another request.
-                self._voices.pop(execution_id, None)
-                voice.producer = _Voice().producer
-                voice.seq = 1
-                raise
-            voice.seq += len(events)
-            return decode(appended.last.encode(), fields[-1], limit_bytes=self._log.max_event_bytes)
-
-    async def _append_as(self, voice: _Voice, execution_id: str, fields: list[list[bytes]]) -> Appended:
-        backoff = Backoff()
-        for attempt in itertools.count(1):
-            try:
-                return await self._log.append(execution_id, fields, producer=voice.producer, seq=voice.seq)
-            except BusUnavailableError as error:
-                of_the_key = isinstance(error, ReplyError) and error.is_of_the_key
-                if of_the_key or attempt == APPEND_ATTEMPTS:
-                    raise
-                await asyncio.sleep(backoff.delay_seconds(attempt, random.random))
-        raise AssertionError("unreachable")
 
 
 def _names(entry: Entry, request: str) -> bool:

@@ -53,7 +53,7 @@ class Ending:
 def stopped(stop: Stop, *, forced: bool = False) -> Ending:
     if isinstance(stop, Request):
         told = cancelled_by(stop, forced=forced)
-        return Ending(CANCELLED, told, {**told, "reason": "cancelled"})
+        return Ending(CANCELLED, told, {**told, "reason": "cancelled", "by": None})
     sentence = f"It ran longer than {stop.timeout_seconds:g} s."
     told = {"reason": "timeout", "message": sentence, "timeout_seconds": stop.timeout_seconds}
     return Ending(TIMED_OUT, {**told, "forced": True} if forced else told)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Self
@@ -11,7 +12,7 @@ from typing import Any, Self
 from bus.cursor import Cursor
 from bus.ending import ENDING_SECONDS, Overrun, ending_of
 from bus.ending import failure_of as failure_of  # noqa: PLC0414 - part of what this module offers
-from bus.errors import BusError, FenceStaleError, LeaseLostError
+from bus.errors import BusError, FenceStaleError, InvalidInputError, LeaseLostError
 from bus.event import COMPLETED, FAILED, TERMINAL_TYPES
 from bus.heartbeat import Heartbeat
 from bus.inbox import Signal
@@ -51,6 +52,8 @@ class Execution:
         timeout_seconds: float | None,
         publisher: dict[str, Any],
     ) -> None:
+        if timeout_seconds is not None and not 0 < timeout_seconds < math.inf:
+            raise InvalidInputError("timeout_seconds", "expected a number of seconds, more than 0")
         self.id = execution_id
         self.result: Any = None
         self.pipeline = pipeline

@@ -16,6 +16,7 @@ from bus.deadline import Deadline
 from bus.errors import (
     AppendRefusedError,
     BusClosedError,
+    EventTooLargeError,
     PublishFailedError,
     TransitionRefusedError,
 )
@@ -206,7 +207,11 @@ class Steering:
         if self._words is None:
             self._words = self._make_words()
         try:
-            await self._words.append(event_type, answer(request, **more))
+            try:
+                await self._words.append(event_type, answer(request, **more))
+            except EventTooLargeError:
+                # Events may be as small as 256 bytes; which request it answers must fit into any.
+                await self._words.append(event_type, {"request": request.id})
         except TransitionRefusedError as error:
             logger.info("%s", error)
             words, self._words = self._words, None

@@ -572,3 +572,20 @@ async def test_what_is_handed_back_has_no_ending_and_is_the_next_ones(bus: Bus) 
     entries = await story(bus)
     assert types(entries) == ["started", "a", "retrying", "started", "completed"]
     assert entries[2].data == {"attempt": 2, "reason": "worker_stopped", "message": "The worker goes."}
+
+
+async def test_what_answers_fits_into_the_smallest_events(each_server_url: str, prefix: str) -> None:
+    async with await open_bus(each_server_url, settings=BusSettings(prefix=prefix, max_event_bytes=256)) as bus:
+        async with Running(bus, forever):
+            signalled = await bus.control.signal("run", "n" * 110, by="b" * 110, wait_seconds=WAIT)
+            assert signalled.event is not None
+            assert signalled.event.data == {"request": signalled.request}
+            cancelled = await bus.control.cancel("run", reason="r" * 127, by="b" * 85, wait_seconds=WAIT)
+        assert cancelled.event is not None
+        assert cancelled.event.data == {"reason": "cancelled", "request": cancelled.request, "by": None}
+
+
+@pytest.mark.parametrize("timeout_seconds", [0, -1, float("nan"), float("inf")])
+async def test_a_timeout_is_a_number_of_seconds(bus: Bus, timeout_seconds: float) -> None:
+    with pytest.raises(InvalidInputError, match="timeout_seconds"):
+        bus.execution("run", timeout_seconds=timeout_seconds)
