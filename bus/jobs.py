@@ -109,12 +109,16 @@ class Jobs:
         await self._put(queue.decode(errors="replace"), execution_id, delay_seconds)
 
     async def has_job(self, execution_id: str) -> bool:
-        """Whether there is a job that will bring a worker to it, now or later."""
+        """Whether there is a job that will bring a worker to it, now or later; then it does not expire meanwhile."""
         noted = await self._commands.command("HGET", self._keys.meta(execution_id), "job")
         if noted is None:
             return False
         queue, _, entry_id = noted.decode(errors="replace").partition(" ")
-        return await self.queues.has(queue, execution_id, entry_id or None)
+        if not await self.queues.has(queue, execution_id, entry_id or None):
+            return False
+        # Nobody renews what waits, and a queue may be longer than a day.
+        await self._keep_for(execution_id, self._retention.live_seconds)
+        return True
 
     async def move_due(self, queue: str, *, count: int) -> int:
         """Let jobs whose delay is over be taken, at most ``count``; how many there were."""
@@ -156,12 +160,13 @@ class Jobs:
 
     async def _put(self, queue: str, execution_id: str, delay_seconds: float) -> None:
         if delay_seconds:
-            # While it waits nobody renews anything.
-            seconds = self._retention.live_seconds + int(delay_seconds)
-            keys = self._keys.of_execution(execution_id)
-            await asyncio.gather(*(self._commands.command("EXPIRE", key, seconds) for key in keys))
+            await self._keep_for(execution_id, self._retention.live_seconds + int(delay_seconds))
         entry_id = await self.queues.put(queue, execution_id, delay_seconds=delay_seconds)
         await self._note_job(execution_id, queue, entry_id or "")
+
+    async def _keep_for(self, execution_id: str, seconds: int) -> None:
+        keys = self._keys.of_execution(execution_id)
+        await asyncio.gather(*(self._commands.command("EXPIRE", key, seconds, "GT") for key in keys))
 
     async def _note_job(self, execution_id: str, queue: str, entry_id: str) -> None:
         await self._note.run(self._commands, (self._keys.meta(execution_id),), "job", f"{queue} {entry_id}")

@@ -254,6 +254,15 @@ async def test_a_job_that_is_taken_is_still_there_and_is_not_queued_again(bus: B
     assert await jobs_left(bus) == (1, 1)
 
 
+async def test_what_waits_for_longer_than_anything_lives_is_kept_by_whoever_looks_after_it(bus: Bus) -> None:
+    execution_id = await bus.submit("say", {})
+    for key in (bus.keys.log(execution_id), bus.keys.meta(execution_id)):
+        await bus.commands.command("EXPIRE", key, 10)
+    await bus.healer.heal(execution_id)
+    for key in (bus.keys.log(execution_id), bus.keys.meta(execution_id)):
+        assert int(await bus.commands.command("TTL", key)) > 3600
+
+
 async def test_what_was_submitted_is_looked_at_by_a_healer_soon(bus: Bus) -> None:
     execution_id = await bus.submit("say", {}, delay_seconds=30)
     due_ms = float(await bus.commands.command("ZSCORE", bus.keys.due(), execution_id))
