@@ -28,7 +28,14 @@ from bus import (
     InvalidInputError,
 )
 from bus.codec import encode
-from bus.event import CANCEL_REQUESTED, LIFECYCLE_TYPES, QUEUED, REQUEST_TYPES
+from bus.event import (
+    CANCEL_REQUESTED,
+    LIFECYCLE_TYPES,
+    PAUSE_REQUESTED,
+    QUEUED,
+    RESUME_REQUESTED,
+    SIGNAL_REQUESTED,
+)
 from bus.log import MAX_BATCH_EVENTS, Appended
 from bus.trace import meta_of
 from gateway.parsing import parse_json
@@ -42,6 +49,15 @@ MAX_LINES: Final = MAX_BATCH_EVENTS
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
 # The bus's own producers have names, too (submit, heal.…, control.…): nobody may take their numbers from them.
 _PREFIX: Final = "http."
+_IN_THE_LOG: Final = frozenset({"written", "duplicate"})
+# What is asked for, and by another right than that to publish.
+_ROUTES: Final = {
+    QUEUED: "",
+    CANCEL_REQUESTED: "/{id}/cancel",
+    PAUSE_REQUESTED: "/{id}/pause",
+    RESUME_REQUESTED: "/{id}/resume",
+    SIGNAL_REQUESTED: "/{id}/signals",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,38 +127,36 @@ async def append_lines(bus: Bus, execution_id: str, lines: Sequence[Line], fence
         await _check_fence(bus, execution_id, fence)
     outcomes: list[Outcome] = []
     stopped: set[str] = set()
-    done = False
     for stretch in stretches(lines):
         first = stretch[0]
-        if first.producer and first.producer in stopped:
+        if first.producer in stopped:
             outcomes += [Outcome(line.number, "not_tried") for line in stretch]
             continue
-        if first.problem is None:
-            try:
-                appended = await bus.log.append(
-                    execution_id,
-                    [line.fields for line in stretch],
-                    producer=first.producer,
-                    seq=first.seq,
-                    fence=fence,
-                )
-            except AppendRefusedError as error:
-                outcomes += [Outcome(line.number, "refused", problem=problem_of(error)) for line in stretch]
-            except BusUnavailableError as error:
-                if not done:
-                    raise
-                rest = lines[len(outcomes) + len(stretch) :]
-                return [*outcomes, *_unknown(stretch, error), *(Outcome(line.number, "not_tried") for line in rest)]
-            else:
-                if appended.written and appended.n == appended.written:
-                    await _list(bus, execution_id, appended.ms)
-                done = True
-                outcomes += _written(stretch, appended)
-                continue
-        else:
-            outcomes.append(Outcome(first.number, "refused", problem=first.problem))
-        stopped.add(first.producer)
+        try:
+            told = await _append(bus, execution_id, stretch, fence)
+        except BusUnavailableError as error:
+            if not any(outcome.status in _IN_THE_LOG for outcome in outcomes):
+                raise
+            rest = lines[len(outcomes) + len(stretch) :]
+            return [*outcomes, *_unknown(stretch, error), *(Outcome(line.number, "not_tried") for line in rest)]
+        outcomes += told
+        if first.producer and told[0].status == "refused":
+            stopped.add(first.producer)
     return outcomes
+
+
+async def _append(bus: Bus, execution_id: str, stretch: Sequence[Line], fence: int | None) -> list[Outcome]:
+    first = stretch[0]
+    if first.problem is not None:
+        return [Outcome(first.number, "refused", problem=first.problem)]
+    events = [line.fields for line in stretch]
+    try:
+        appended = await bus.log.append(execution_id, events, producer=first.producer, seq=first.seq, fence=fence)
+    except AppendRefusedError as error:
+        return [Outcome(line.number, "refused", problem=problem_of(error)) for line in stretch]
+    if appended.written and appended.n == appended.written:
+        await _list(bus, execution_id, appended.ms)
+    return list(_written(stretch, appended))
 
 
 def stretches(lines: Sequence[Line]) -> Iterator[Sequence[Line]]:
@@ -200,15 +214,11 @@ def _producer(name: str | None) -> str:
 
 
 def _check_type(event_type: str) -> None:
-    if event_type in REQUEST_TYPES or event_type == QUEUED:
-        route = (
-            "POST /v1/executions"
-            if event_type == QUEUED
-            else "POST /v1/executions/{id}/cancel"
-            if event_type == CANCEL_REQUESTED
-            else "POST /v1/executions/{id}/pause, resume or signals"
+    route = _ROUTES.get(event_type)
+    if route is not None:
+        raise InvalidEventError(
+            "type", f"{event_type!r} cannot be published; ask for it with POST /v1/executions{route}"
         )
-        raise InvalidEventError("type", f"{event_type!r} cannot be published; ask for it with {route}")
 
 
 def _data(event: EventIn) -> Any:

@@ -212,3 +212,16 @@ async def test_a_viewer_sees_what_was_published_over_another_gateway(bus: Bus) -
         lines = [json.loads(line) for line in (await watching).text.splitlines() if line]
     assert [line["data"] for line in lines if line["type"] == "log"] == list(range(50))
     assert lines[-1]["status"] == "completed"
+
+
+async def test_a_number_left_out_is_told_to_every_reader_and_cannot_come_later(client: httpx.AsyncClient) -> None:
+    answers = [
+        await client.post(EVENTS, json={"type": "custom.count", "data": seq}, params={"producer": "p", "seq": seq})
+        for seq in (1, 3, 2)
+    ]
+    page = (await client.get(EVENTS, params={"limit": 100})).json()
+    rest = (await client.get(page["links"]["next"])).json()
+
+    assert [statuses(answer) for answer in answers] == [["written"], ["written"], ["duplicate"]]
+    assert [item["data"] for item in page["items"]] == [1]
+    assert (rest["gap"]["reason"], [item["data"] for item in rest["items"]]) == ("hole", [3])

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bus import Bus, InvalidInputError, LinkLostError
-from bus.event import LIFECYCLE_TYPES
+from bus.event import LIFECYCLE_TYPES, QUEUED, REQUEST_TYPES
 from bus.log import Appended
 from gateway.problems import ProblemError
 from gateway.publishing import MAX_LINES, Line, Origin, append_lines, check_ts, read_event, read_lines, stretches
@@ -211,3 +211,9 @@ async def test_the_new_ones_of_a_batch_are_its_last() -> None:
         ("written", "5-8"),
         ("written", "5-9"),
     ]
+
+
+@pytest.mark.parametrize("event_type", sorted(REQUEST_TYPES | {QUEUED}))
+def test_what_takes_another_right_than_to_publish_is_refused(event_type: str) -> None:
+    with pytest.raises(InvalidInputError, match=r"^type: .* cannot be published; ask for it with POST /v1/executions"):
+        read_event(json.dumps({"type": event_type}).encode(), Origin(), now=NOW, limit_bytes=1000)
