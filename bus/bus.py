@@ -77,7 +77,14 @@ class Bus:
         self.log.on_lifecycle = self.activity.appended
         self.leases = Leases(commands, self.keys, settings.retention, lease_seconds=settings.lease_seconds)
         self.checkpoints = Checkpoints(commands, self.keys, settings.retention)
-        self.jobs = Jobs(commands, self.log, self.keys, settings.retention, self.index)
+        self.jobs = Jobs(
+            commands,
+            self.log,
+            self.keys,
+            settings.retention,
+            self.index,
+            max_queue_jobs=settings.max_queue_jobs,
+        )
         self.dead_letters = DeadLetters(commands, self.keys, self.jobs, max_event_bytes=settings.max_event_bytes)
         self.heartbeat = Heartbeat(self.leases, self.index, counters)
         self.healer = Healer(

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bus.event import MAX_EVENT_BYTES
+from bus.jobs import MAX_QUEUE_JOBS
 from bus.lease import LEASE_SECONDS
 from bus.logs import LogFormat
 from bus.retention import Retention
@@ -24,6 +25,7 @@ class BusSettings(BaseSettings):
     log_format: LogFormat = Field("text", description="what is logged to stderr: lines of text, or of JSON")
     max_event_bytes: int = Field(MAX_EVENT_BYTES, ge=256, le=16 * 1024 * 1024)
     lease_seconds: float = Field(LEASE_SECONDS, ge=0.5, le=3600)
+    max_queue_jobs: int = Field(MAX_QUEUE_JOBS, ge=1)
     max_entries: int = Field(_DEFAULT.max_entries, ge=1)
     max_log_bytes: int = Field(_DEFAULT.max_bytes, ge=64 * 1024)
     live_seconds: int = Field(_DEFAULT.live_seconds, ge=1)

@@ -10,11 +10,13 @@ import pytest
 
 from bus import (
     Bus,
+    BusSettings,
     BusUnavailableError,
     ConcurrencyConflictError,
     ExecutionExistsError,
     InvalidInputError,
     QueueFullError,
+    open_bus,
 )
 from tests.integration.workers.watching import jobs_left, types_of, until_no_jobs_left, watch, working
 from workers import Context, Pipeline, Registry, Step
@@ -214,9 +216,13 @@ async def test_a_thousand_delayed_jobs_that_are_due_at_once_are_all_moved_once(b
 
 
 async def test_a_queue_that_is_full_refuses_with_the_reason_and_keeps_what_it_has(
-    bus: Bus, monkeypatch: pytest.MonkeyPatch
+    server_url: str, settings: BusSettings
 ) -> None:
-    monkeypatch.setattr(bus.jobs, "_max_queue_jobs", 3)
+    async with await open_bus(server_url, settings=settings.model_copy(update={"max_queue_jobs": 3})) as bus:
+        await assert_three_are_the_most(bus)
+
+
+async def assert_three_are_the_most(bus: Bus) -> None:
     for n in range(2):
         await bus.submit("say", {}, execution_id=f"run-{n}")
     await bus.submit("say", {}, delay_seconds=60)
