@@ -87,14 +87,15 @@ async def every_frame(bus: Bus) -> tuple[list[str], str]:
         async with bus.execution("whole") as execution:
             watched = Reader(f"{executions}/whole/events")
             lines = Reader(f"{executions}/whole/events?types=step.*", NDJSON)
-            await watched.has("stream.caught_up")
-            await lines.has("stream.caught_up")
+            skipping = Reader(f"{executions}/whole/events?types=step.*")
+            for reader in (watched, lines, skipping):
+                await reader.has("stream.caught_up")
             await execution.emit("step.progress", {"progress": 0.4}, step="fetch", meta={"trace": "a"})
             await bus.commands.command("XADD", bus.keys.log("whole"), "*", "t", "my.event", "d", "no JSON")
             await execution.append("custom.last")
             await watched.has(": hb")
         sse = [await watched.ended(), await Reader(f"{executions}/whole/events", {"Last-Event-ID": "1-5"}).ended()]
-        sse += [await Reader(f"{executions}/whole/events?types=step.*").ended()]
+        sse.append(await skipping.ended())
         ndjson = (
             await lines.ended() + await Reader(f"{executions}/whole/events", {**NDJSON, "Last-Event-ID": "1-5"}).ended()
         )
