@@ -17,8 +17,8 @@ from typing import Final, Protocol
 from bus.continuity import Numbering
 from bus.entry import Entry, Gap
 from bus.errors import BusClosedError, BusUnavailableError, ReplyError
-from bus.log import Log
-from bus.reading import RawEntry, read_plain
+from bus.log import PAGE_ENTRIES, Log
+from bus.reading import Page, RawEntry, read_plain
 from bus.retry import Backoff
 from bus.tail.watch import Tail, Watch
 
@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 
 # Without traffic for so long, the log is asked whether all is as it seems: ended, vanished, overtaken.
 STALE_SECONDS: Final = 15.0
+# A page of a backlog: so many entries while it is not known how large they are, and then about so many bytes.
+FIRST_ENTRIES: Final = 32
+PAGE_BYTES: Final = 1024 * 1024
 
 
 # Takes entries from the beginning of a batch as Redis sent it, moves the position on, and gives how many it took.
@@ -46,6 +49,14 @@ class Reader(Protocol):
 
         The latter is so when the bus was closed.
         """
+
+
+def next_count(count: int, page: Page) -> int:
+    """How many entries to ask for after a page that was asked for with ``count``."""
+    size = sum(len(item.raw_data) for item in page.items if isinstance(item, Entry))
+    if size > PAGE_BYTES:
+        return max(1, len(page.items) * PAGE_BYTES // size)
+    return min(PAGE_ENTRIES, count * 2) if size * 2 <= PAGE_BYTES else count
 
 
 class Subscription:
@@ -162,9 +173,10 @@ class Subscription:
 
     async def _read_on(self) -> None:
         backoff, attempt = Backoff(), 0
+        count = FIRST_ENTRIES
         while True:
             try:
-                page = await self._log.read(self._execution_id, self._position)
+                page = await self._log.read(self._execution_id, self._position, count)
             except BusClosedError as error:
                 self._fail(error)
                 return
@@ -177,6 +189,7 @@ class Subscription:
                 attempt += 1
             else:
                 attempt = 0
+                count = next_count(count, page)
                 self._position = page.position
                 if page.items:
                     self._heard = True

@@ -39,7 +39,8 @@ from gateway.hub.topic import Topic
 from gateway.hub.viewer import Viewer
 from gateway.render import SSE, Message, SseFormat
 
-DELIVERING: Final = ("parse", "decode", "topic", "render", "write", "send")
+# The way of most events; then what stands in the place of `lone` where a run has several viewers.
+DELIVERING: Final = ("parse", "lone", "write", "send", "decode", "topic", "render")
 EMITTING: Final = ("encode", "outbox", "append", "emit")
 _RUN: Final = "bench-0000-00042"
 _TS: Final = "2026-01-02T03:04:05.678901Z"
@@ -85,6 +86,21 @@ def _resp(value: Any) -> bytes:
     if isinstance(value, bytes):
         return b"$%d\r\n%b\r\n" % (len(value), value)
     return b"*%d\r\n%b" % (len(value), b"".join(map(_resp, value)))
+
+
+def lone(entries: int, size: int) -> Stage:
+    """For a run with one viewer: every field checked, continuity proved, rendered and handed on."""
+    read = batches(raw_entries(entries), size)
+    head = Cursor(1, 1)
+    watched = Topic(_RUN, head, _Ports(), max_entries=1024, max_bytes=1 << 20)
+    watched.join(Viewer(_Sink(), SSE, Numbering.after(head)))
+
+    def stage() -> None:
+        position = Numbering.after(head)
+        for batch in read:
+            watched.bare(position, batch, _LIMIT_BYTES)
+
+    return stage
 
 
 def decode(entries: int, size: int) -> Stage:
@@ -300,7 +316,7 @@ def emit(entries: int, size: int) -> Stage:
 
 
 _STAGES: Final = {
-    **dict(zip(DELIVERING, (parse, decode, topic, render, write, send), strict=True)),
+    **dict(zip(DELIVERING, (parse, lone, write, send, decode, topic, render), strict=True)),
     **dict(zip(EMITTING, (encode_each, outbox, append, emit), strict=True)),
 }
 

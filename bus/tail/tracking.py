@@ -34,6 +34,8 @@ TURN_ENTRIES: Final = 1024
 TURN_BYTES: Final = 4 * 1024 * 1024
 MIN_COUNT: Final = 4
 MAX_COUNT: Final = 512
+# What lies behind a cursor from which nothing was read yet may be anything.
+FIRST_COUNT: Final = 32
 
 
 class TrackingWatch:
@@ -87,6 +89,7 @@ class TrackingTail:
         self._scheduled = False
         self._link: Link | None = None
         self._entries_a_turn = TURN_ENTRIES
+        self._count_most = MAX_COUNT
         self._line = Line(dial, counters=counters, name="tail", on_connect=self._connected, on_push=self._pushed)
         self._started = False
         self._closed = False
@@ -135,7 +138,9 @@ class TrackingTail:
             watch = watch.sibling
 
     def make_ready(self, watch: TrackingWatch) -> None:
+        """Read from a new cursor."""
         self._ready[watch] = None
+        self._count_most = FIRST_COUNT
         self._schedule()
 
     def _schedule(self) -> None:
@@ -204,6 +209,7 @@ class TrackingTail:
             return
         self._pace.started(self._loop.time())
         count = self._count(len(turn))
+        self._count_most = MAX_COUNT
         received = link.received_bytes
         # Keys of different slots cannot share a command, not even on the node that has them all.
         reads = [{key: watch} for key, watch in turn.items()] if self._alone else [turn]
@@ -234,7 +240,7 @@ class TrackingTail:
         return turn
 
     def _count(self, keys: int) -> int:
-        return max(MIN_COUNT, min(MAX_COUNT, self._entries_a_turn // keys))
+        return max(MIN_COUNT, min(self._count_most, self._entries_a_turn // keys))
 
     def _answered(self, link: Link, turn: dict[bytes, TrackingWatch], count: int, received: int, reply: Any) -> None:
         if link is not self._link:
@@ -271,9 +277,9 @@ class TrackingTail:
                 self._disturb(watch, "listener failed")
 
     def _bound_bytes(self, size: int) -> None:
-        """Read a backlog of large events in smaller bites."""
+        """Read a backlog of large events in smaller bites: at once in so much smaller ones, however large they were."""
         if size > TURN_BYTES:
-            self._entries_a_turn = max(MIN_COUNT, self._entries_a_turn // 2)
+            self._entries_a_turn = max(MIN_COUNT, self._entries_a_turn * TURN_BYTES // size)
         elif self._entries_a_turn < TURN_ENTRIES:
             self._entries_a_turn = min(TURN_ENTRIES, self._entries_a_turn * 2)
 

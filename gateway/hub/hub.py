@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Final
@@ -25,6 +25,8 @@ from gateway.hub.viewer import Viewer
 logger = logging.getLogger(__name__)
 
 TICK_SECONDS: Final = 1.0
+# Thousands of executions are looked after in so many turns of a tick: all at once would hold up everybody's events.
+TICK_TURNS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,19 +236,27 @@ class Hub:
 
     async def _tick(self) -> None:
         while True:
-            await asyncio.sleep(TICK_SECONDS)
-            now = self._loop.time()
-            ring_bytes = self._ring_bytes()
-            for watched in list(self._watched.values()):
-                watched.topic.max_bytes = ring_bytes
-                try:
-                    self._look_after(watched, now)
-                except Exception:
-                    # One run's trouble must not stop the heartbeats of all the others.
-                    self.counters.add("hub_errors")
-                    logger.exception("looking after %s failed", watched.topic.execution_id)
+            all_watched = list(self._watched.values())
+            size = len(all_watched) // TICK_TURNS + 1
+            for start in range(0, size * TICK_TURNS, size):
+                await asyncio.sleep(TICK_SECONDS / TICK_TURNS)
+                self._look_after_some(all_watched[start : start + size])
             self._heal_quiet()
             self._pages.forget_old()
+
+    def _look_after_some(self, some: Sequence[_Watched]) -> None:
+        now = self._loop.time()
+        ring_bytes = self._ring_bytes()
+        for watched in some:
+            if self._watched.get(watched.topic.execution_id) is not watched:
+                continue
+            watched.topic.max_bytes = ring_bytes
+            try:
+                self._look_after(watched, now)
+            except Exception:
+                # One run's trouble must not stop the heartbeats of all the others.
+                self.counters.add("hub_errors")
+                logger.exception("looking after %s failed", watched.topic.execution_id)
 
     def _look_after(self, watched: _Watched, now: float) -> None:
         topic = watched.topic

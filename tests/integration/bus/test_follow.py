@@ -49,7 +49,7 @@ def data_of(follower: Follower) -> list[Any]:
 async def watches(bus: Bus) -> int:
     tail: Any = await bus.tail()
     if tail.mode == "tracking":
-        return sum(len(siblings) for siblings in tail._watches.values())
+        return sum(1 for key in tail._watches for _ in tail._of_key(key))
     return sum(len(group.watches) for group in tail._groups)
 
 
