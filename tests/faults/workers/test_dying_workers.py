@@ -133,6 +133,7 @@ async def test_case_10_a_frozen_worker_that_wakes_after_its_lease_appends_nothin
     }
 
 
+@pytest.mark.slow
 async def test_case_07_with_all_workers_dead_the_viewers_are_told_and_see_it_go_on_when_one_comes(
     bus: Bus, start: Start, server_url: str, prefix: str
 ) -> None:
