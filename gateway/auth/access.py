@@ -101,10 +101,13 @@ class Access:
         Raises ForbiddenError.
         """
         principal = self.principal
-        if chosen and self.tenant is not None and tenant_in(execution_id) != self.tenant:
-            lead = f"{self.tenant}{SEPARATOR}"
-            detail = f"an id that is chosen for tenant {self.tenant!r} begins with {lead!r}; or leave it out"
-            raise ForbiddenError("execution_id_not_covered", detail, "execution_id")
+        if chosen and principal.tenant not in {ANY_TENANT, tenant_in(execution_id)}:
+            detail = (
+                f"an id with {SEPARATOR!r} is of the tenant whose name stands before it"
+                if self.tenant is None
+                else f"an id that is chosen for tenant {self.tenant!r} begins with '{self.tenant}{SEPARATOR}'"
+            )
+            raise ForbiddenError("execution_id_not_covered", f"{detail}; or leave it out", "execution_id")
         if not principal.names(execution_id):
             detail = "the token is good for some executions only; choose an execution_id that it covers"
             raise ForbiddenError("execution_id_not_covered", detail, "execution_id")

@@ -70,11 +70,18 @@ async def test_a_token_for_some_runs_makes_no_others(client: httpx.AsyncClient, 
         assert (await client.post("/v1/executions", headers=headers, json=body)).status_code == status
 
 
-async def test_without_a_tenant_ids_are_free(client: httpx.AsyncClient, issuer: Issuer) -> None:
-    for tenant, run in ((None, "nightly-1"), ("*", "nightly-2")):
+async def test_without_a_tenant_ids_are_free_but_for_those_in_a_tenants_name(
+    client: httpx.AsyncClient, issuer: Issuer
+) -> None:
+    for tenant, run, status in (
+        (None, "nightly-1", 202),
+        (None, "acme__nightly-1", 403),
+        ("*", "nightly-2", 202),
+        ("*", "acme__nightly-2", 202),
+    ):
         body = {**JOB, "execution_id": run}
         answer = await client.post("/v1/executions", headers=issuer.headers(tenant=tenant), json=body)
-        assert answer.status_code == 202
+        assert answer.status_code == status
 
 
 async def test_publishing_begins_a_run_of_ones_own(bus: Bus, client: httpx.AsyncClient, issuer: Issuer) -> None:
