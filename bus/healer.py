@@ -35,7 +35,7 @@ from bus.errors import (
     ReplyError,
     TransitionRefusedError,
 )
-from bus.event import FAILED, RETRYING, Event
+from bus.event import CANCELLED, FAILED, RETRYING, Event
 from bus.index import Index
 from bus.keys import Keys
 from bus.lease import Leases, Orphan
@@ -271,6 +271,9 @@ class Healer:
         except EventTooLargeError:
             # Events may be as small as 256 bytes; that it ended must fit into any.
             short = {name: event.data[name] for name in ("reason", "attempt", "forced") if name in event.data}
+            if event.type == CANCELLED:
+                # Somebody's own words, of any length.
+                short["reason"] = "cancelled"
             return encode(Event(event.type, short), ts=ts)
 
     async def _hand_on(self, orphan: Orphan, state: State) -> None:

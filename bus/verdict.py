@@ -69,12 +69,8 @@ def judge(orphan: Orphan, cancellation: Cancellation | None, *, cancelling: bool
     lease, lost_owner = orphan.lease, orphan.lost_owner[:MAX_NAME_CHARS] or None
     if cancelling:
         asked = cancellation or Cancellation(None, None, None, 0)
-        data: dict[str, Any] = {
-            "reason": "cancelled",
-            "request": asked.request,
-            "by": asked.by,
-            "message": asked.reason,
-        }
+        # As its owner would have said it (bus.request.cancelled_by).
+        data: dict[str, Any] = {"reason": asked.reason or "cancelled", "request": asked.request, "by": asked.by}
         if orphan.forced:
             data["forced"] = True
         return Event(CANCELLED, {**data, "lost_owner": lost_owner})

@@ -331,7 +331,7 @@ async def test_a_lost_owner_that_was_to_cancel_leaves_it_cancelled(bus: Bus, hea
     assert verdict is not None
     assert verdict.event.type == "execution.cancelled"
     data = verdict.event.data
-    assert (data["request"], data["by"], data["message"], "forced" in data) == (request, "ann", "too dear", False)
+    assert (data["request"], data["by"], data["reason"], "forced" in data) == (request, "ann", "too dear", False)
     assert await types(bus) == ["queued", "started", "cancel_requested", "cancelled"]
 
 

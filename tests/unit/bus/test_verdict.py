@@ -56,8 +56,12 @@ def test_one_that_was_to_cancel_is_cancelled_whatever_attempts_remain() -> None:
     event = judge(orphan(), asked, cancelling=True)
     assert event.type == "execution.cancelled"
     assert event.data == {
-        "reason": "cancelled", "request": "7-4", "by": "ann", "message": "too dear", "lost_owner": "w1",
+        "reason": "too dear", "request": "7-4", "by": "ann", "lost_owner": "w1",
     }  # fmt: skip
+
+
+def test_a_cancellation_without_a_reason_has_the_word_for_it() -> None:
+    assert judge(orphan(), None, cancelling=True).data["reason"] == "cancelled"
 
 
 def test_an_owner_that_lived_and_did_not_obey_was_forced() -> None:
