@@ -17,7 +17,6 @@ from bus import Bus, BusError, BusUnavailableError
 from bus.cursor import START
 from bus.reading import RawEntry
 from bus.tail.watch import Watch
-from gateway.presence.changes import changes_between
 from gateway.presence.record import Record, parse_record, record_of
 from gateway.presence.stays import Stays
 
@@ -29,6 +28,8 @@ BELIEVED_SECONDS: Final = 12.0
 KEPT_SECONDS: Final = 60
 MAX_FIELDS: Final = 500
 MAX_ORDERS: Final = 1000
+# A number of more digits is none of ours.
+MAX_DIGITS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,8 @@ class Presence:
         self.stays = Stays()
         self._bus = bus
         self._viewers = viewers
-        self._written: dict[str, dict[str, bytes]] = {}
+        self._counted: dict[str, int] = {}
+        self._unsure = False
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None, None]:
@@ -87,7 +89,7 @@ class Presence:
 
     async def clients(self, wanted: Callable[[Record], bool]) -> list[PresentClient]:
         """All of them, ordered by gateway and by when they came. Raises BusUnavailableError."""
-        tables = {self.gateway: self._clients_here()}
+        tables = {self.gateway: {str(each.number): record_of(each) for each in self.stays}}
         others = [name for name in await self._alive() if name != self.gateway]
         replies = await asyncio.gather(
             *(self._command("HGETALL", self._bus.keys.gateway_clients(name)) for name in others)
@@ -109,7 +111,8 @@ class Presence:
         if not number.isdigit() or name not in {self.gateway, *await self._alive()}:
             return None
         if name == self.gateway:
-            raw = self._clients_here().get(number)
+            here = self.stays.find(int(number)) if len(number) < MAX_DIGITS else None
+            raw = None if here is None else record_of(here)
         else:
             raw = await self._command("HGET", self._bus.keys.gateway_clients(name), number)
         record = None if raw is None else parse_record(raw)
@@ -131,9 +134,13 @@ class Presence:
     async def write(self) -> None:
         """Say that we live, and write down what has changed. Raises BusUnavailableError."""
         keys = self._bus.keys
-        viewers = {run: b"%d" % count for run, count in self._viewers().items() if count}
-        await self._write_table(keys.gateway_clients(self.gateway), self._clients_here())
-        await self._write_table(keys.gateway_viewers(self.gateway), viewers)
+        if self._unsure:
+            # What Redis has by now is not known.
+            await self._command("DEL", keys.gateway_clients(self.gateway))
+            await self._command("DEL", keys.gateway_viewers(self.gateway))
+            self._unsure = False
+        await self._write_clients(keys.gateway_clients(self.gateway))
+        await self._write_viewers(keys.gateway_viewers(self.gateway))
         now_ms = await self._now_ms()
         await self._command("ZADD", keys.gateways(), now_ms + BELIEVED_SECONDS * 1000, self.gateway)
         await self._command("ZREMRANGEBYSCORE", keys.gateways(), "-inf", now_ms - KEPT_SECONDS * 1000)
@@ -146,28 +153,36 @@ class Presence:
                 await self.write()
                 told = False
             except BusUnavailableError as error:
-                # What Redis has by now is not known: all is written again.
-                self._written.clear()
+                self._unsure = True
                 self._bus.counters.add("presence_write_failures")
                 if not told:
                     told = True
                     logger.warning("presence not written: %s; trying on", error)
             await asyncio.sleep(REFRESH_SECONDS)
 
-    async def _write_table(self, key: str, now: dict[str, bytes]) -> None:
-        written = self._written.get(key, {})
-        if written and not await self._command("EXPIRE", key, KEPT_SECONDS):
-            # Flushed, or expired while Redis was away.
-            written = {}
-        changes = changes_between(written, now)
-        fields: Sequence[Any] = [part for pair in changes.changed.items() for part in pair]
+    async def _write_clients(self, key: str) -> None:
+        if not await self._command("EXPIRE", key, KEPT_SECONDS):
+            # Flushed, or expired while Redis was away; or there was nobody.
+            self.stays.forget_told()
+        changed, gone = self.stays.untold()
+        await self._write(key, {str(each.number): record_of(each) for each in changed}, list(map(str, gone)))
+
+    async def _write_viewers(self, key: str) -> None:
+        if not await self._command("EXPIRE", key, KEPT_SECONDS):
+            self._counted = {}
+        now = {run: count for run, count in self._viewers().items() if count}
+        changed = {run: b"%d" % count for run, count in now.items() if self._counted.get(run) != count}
+        await self._write(key, changed, [run for run in self._counted if run not in now])
+        self._counted = now
+
+    async def _write(self, key: str, changed: Mapping[str, bytes], gone: Sequence[str]) -> None:
+        fields: Sequence[Any] = [part for pair in changed.items() for part in pair]
         for start in range(0, len(fields), 2 * MAX_FIELDS):
             await self._command("HSET", key, *fields[start : start + 2 * MAX_FIELDS])
-        for start in range(0, len(changes.gone), MAX_FIELDS):
-            await self._command("HDEL", key, *changes.gone[start : start + MAX_FIELDS])
+        for start in range(0, len(gone), MAX_FIELDS):
+            await self._command("HDEL", key, *gone[start : start + MAX_FIELDS])
         if fields:
             await self._command("EXPIRE", key, KEPT_SECONDS)
-        self._written[key] = now
 
     async def _take_leave(self) -> None:
         keys = self._bus.keys
@@ -177,9 +192,6 @@ class Presence:
                 await self._command("DEL", key(self.gateway))
         except BusError as error:
             logger.debug("presence not taken away: %s", error)
-
-    def _clients_here(self) -> dict[str, bytes]:
-        return {str(standing.number): record_of(standing) for standing in self.stays}
 
     async def _alive(self) -> list[str]:
         now_ms = await self._now_ms()
@@ -204,7 +216,7 @@ class _Orders:
     def deliver(self, entries: Sequence[RawEntry]) -> None:
         for _, fields in entries:
             given = dict(zip((fields or ())[::2], (fields or ())[1::2], strict=False)).get(b"disconnect", b"")
-            if given.isdigit() and len(given) < 20:  # noqa: PLR2004 - 64 bits
+            if given.isdigit() and len(given) < MAX_DIGITS:
                 self._presence.stays.disconnect(int(given))
 
     def disturbed(self, reason: str) -> None:

@@ -34,12 +34,15 @@ class Standing:
     since_ms: int
     end: Callable[[Ending], None]
     number: int = 0
+    # What it was watching when the other gateways were told last.
+    told: Sequence[str] | None = None
 
 
 class Stays:
     def __init__(self) -> None:
         self._by_number: dict[int, Standing] = {}
         self._last = 0
+        self._gone: list[int] = []
 
     def __len__(self) -> int:
         return len(self._by_number)
@@ -53,7 +56,25 @@ class Stays:
         self._by_number[standing.number] = standing
 
     def leave(self, standing: Standing) -> None:
-        self._by_number.pop(standing.number, None)
+        if self._by_number.pop(standing.number, None) is not None and standing.told is not None:
+            self._gone.append(standing.number)
+
+    def untold(self) -> tuple[list[Standing], list[int]]:
+        """Give those that are new or watch something else, and the numbers of those that are gone, each once."""
+        gone, self._gone = self._gone, []
+        changed = []
+        for standing in self._by_number.values():
+            executions = standing.watching.executions
+            if standing.told != executions:
+                standing.told = executions
+                changed.append(standing)
+        return changed, gone
+
+    def forget_told(self) -> None:
+        """What others know is not known any more: tell all of it again."""
+        self._gone.clear()
+        for standing in self._by_number.values():
+            standing.told = None
 
     def find(self, number: int) -> Standing | None:
         return self._by_number.get(number)

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import orjson
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from gateway.auth.principal import ANONYMOUS
 from gateway.auth.sessions import Ending
-from gateway.presence.changes import changes_between
 from gateway.presence.record import MAX_SHOWN_EXECUTIONS, parse_record, record_of
 from gateway.presence.stays import DISCONNECTED, Standing, Stays
-
-tables = st.dictionaries(st.text(max_size=3), st.binary(max_size=3), max_size=8)
 
 
 class Several:
@@ -26,12 +21,34 @@ def standing(*executions: str, ended: list[Ending] | None = None) -> Standing:
     return Standing("sse", Several(*executions), ANONYMOUS, "10.0.0.1", 1_760_000_000_000, end)
 
 
-@given(tables, tables)
-def test_changes_make_of_a_table_what_it_should_be(written: dict[str, bytes], now: dict[str, bytes]) -> None:
-    changes = changes_between(written, now)
-    kept = {name: value for name, value in written.items() if name not in changes.gone}
-    assert {**kept, **changes.changed} == now
-    assert not any(written.get(name) == value for name, value in changes.changed.items())
+def test_only_what_changed_is_told_and_each_of_it_once() -> None:
+    stays = Stays()
+    first, second = standing("a"), standing("b")
+    stays.enter(first)
+    stays.enter(second)
+    assert stays.untold() == ([first, second], [])
+    assert stays.untold() == ([], [])
+    second.watching = Several("b", "c")
+    stays.leave(first)
+    assert stays.untold() == ([second], [first.number])
+    assert stays.untold() == ([], [])
+
+
+def test_who_came_and_went_untold_is_never_told_of() -> None:
+    stays = Stays()
+    brief = standing("a")
+    stays.enter(brief)
+    stays.leave(brief)
+    assert stays.untold() == ([], [])
+
+
+def test_all_is_told_again_when_nobody_knows_what_is_known() -> None:
+    stays = Stays()
+    lasting = standing("a")
+    stays.enter(lasting)
+    stays.untold()
+    stays.forget_told()
+    assert stays.untold() == ([lasting], [])
 
 
 def test_a_record_says_what_it_was_made_of() -> None:
