@@ -20,48 +20,69 @@ _TIMEOUT: Final = b"HTTP/1.1 408 Request Timeout\r\n" + _CLOSE
 _TOO_LARGE: Final = b"HTTP/1.1 431 Request Header Fields Too Large\r\n" + _CLOSE
 
 
+class _Head:
+    """A head on its way: until when it may be, and how much of it there is."""
+
+    __slots__ = ("deadline", "size_bytes")
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
+        self.size_bytes = 0
+
+
 class Arrivals:
     """All connections of which a head is awaited, the longest waiting first; one timer looks after them."""
 
     def __init__(self, *, head_seconds: float, count: Callable[[str], None]) -> None:
         self.head_seconds = head_seconds
         self.count = count
-        self._awaited: dict[HeadBoundProtocol, float] = {}
+        self._awaited: dict[HeadBoundProtocol, _Head] = {}
         self._timer: asyncio.TimerHandle | None = None
-
-    def __contains__(self, connection: HeadBoundProtocol) -> bool:
-        return connection in self._awaited
 
     def expect(self, connection: HeadBoundProtocol) -> None:
         if connection in self._awaited:
             # A first byte wins no time.
             return
         loop = asyncio.get_running_loop()
-        self._awaited[connection] = loop.time() + self.head_seconds
+        self._awaited[connection] = _Head(loop.time() + self.head_seconds)
         if self._timer is None:
             self._timer = loop.call_later(SWEEP_SECONDS, self._sweep)
 
     def arrived(self, connection: HeadBoundProtocol) -> None:
         self._awaited.pop(connection, None)
 
+    def received(self, connection: HeadBoundProtocol, size_bytes: int) -> None:
+        """Count what belongs to no complete head, and refuse too much of it."""
+        head = self._awaited.get(connection)
+        if head is None:
+            return
+        head.size_bytes += size_bytes
+        if head.size_bytes > MAX_HEAD_BYTES:
+            del self._awaited[connection]
+            self.count("request_heads_too_large")
+            connection.refuse(_TOO_LARGE)
+
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
         while self._awaited:
-            connection, deadline = next(iter(self._awaited.items()))
-            if deadline > now:
+            connection, head = next(iter(self._awaited.items()))
+            if head.deadline > now:
                 break
             del self._awaited[connection]
             self.count("request_heads_late")
-            connection.refuse(_TIMEOUT)
+            # Who has said nothing is told nothing.
+            connection.refuse(_TIMEOUT if head.size_bytes else b"")
         self._timer = loop.call_later(SWEEP_SECONDS, self._sweep) if self._awaited else None
 
 
 class HeadBoundProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, with bounds for what comes before it asks the application. See ``bound_to``."""
+    """uvicorn's protocol, with bounds for what comes before it asks the application. See ``bound_to``.
+
+    It has no attributes of its own: one more than uvicorn's would cost each connection more than a kilobyte.
+    """
 
     arrivals: Arrivals
-    _head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -74,27 +95,21 @@ class HeadBoundProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         # By now the parser has told us of a head that is complete.
-        if self in self.arrivals:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self.arrivals.arrived(self)
-                self.arrivals.count("request_heads_too_large")
-                self.refuse(_TOO_LARGE)
+        self.arrivals.received(self, len(data))
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.arrivals.expect(self)
 
     def on_headers_complete(self) -> None:
-        self._head_bytes = 0
         self.arrivals.arrived(self)
         super().on_headers_complete()
 
     def refuse(self, answer: bytes) -> None:
-        """Close, with an answer to who has begun to say something and is waited for by nobody else."""
+        """Close, with an answer where nobody else is being answered."""
         # Before the first request there is none, whatever uvicorn's annotation says.
         cycle: RequestResponseCycle | None = self.cycle
-        if self._head_bytes > 0 and (cycle is None or cycle.response_complete):
+        if answer and (cycle is None or cycle.response_complete):
             self.transport.write(answer)
         self.transport.close()
 
