@@ -165,7 +165,11 @@ class Presence:
             # Flushed, or expired while Redis was away; or there was nobody.
             self.stays.forget_told()
         changed, gone = self.stays.untold()
-        await self._write(key, {str(each.number): record_of(each) for each in changed}, list(map(str, gone)))
+        # Some at a time: a gateway that was just started has thousands of them to tell.
+        for start in range(0, len(changed), MAX_FIELDS):
+            some = {str(each.number): record_of(each) for each in changed[start : start + MAX_FIELDS]}
+            await self._write(key, some, ())
+        await self._write(key, {}, list(map(str, gone)))
 
     async def _write_viewers(self, key: str) -> None:
         if not await self._command("EXPIRE", key, KEPT_SECONDS):
