@@ -40,7 +40,7 @@ class Pdf:
             # Many encrypted PDFs open for everybody: their password for reading is the empty one.
             is_locked = self._reader.is_encrypted and not self._reader.decrypt("")
             self.page_count = 0 if is_locked else len(self._reader.pages)
-        except (FileNotDecryptedError, DependencyError) as error:
+        except (FileNotDecryptedError, DependencyError, NotImplementedError) as error:
             raise PdfEncryptedError(name) from error
         except Exception as error:  # pypdf: "broken PDF files might cause other exceptions"
             raise PdfBrokenError(name, _reason(error)) from error

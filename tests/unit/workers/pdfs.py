@@ -48,10 +48,10 @@ def written(objects: dict[int, bytes]) -> bytes:
     return bytes(out)
 
 
-def encrypted(source: bytes, *, password: str) -> bytes:
-    """With RC4, which needs no library for cryptography. An empty password locks nothing but the editing."""
+def encrypted(source: bytes, *, password: str, algorithm: str = "RC4-128") -> bytes:
+    """An empty password locks nothing but the editing."""
     writer = PdfWriter(clone_from=PdfReader(io.BytesIO(source)))
-    writer.encrypt(user_password=password, owner_password="owner", algorithm="RC4-128")
+    writer.encrypt(user_password=password, owner_password="owner", algorithm=algorithm)
     out = io.BytesIO()
     writer.write(out)
     return out.getvalue()
