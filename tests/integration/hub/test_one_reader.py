@@ -22,6 +22,7 @@ RUNS = 100
 VIEWERS_A_RUN = 3
 UNWATCHED = 50
 EVENTS = 200
+MOST_OTHER_BYTES = 4096
 # Others are also run by the scripts that append.
 READS = ("xread", "xrange")
 
@@ -85,8 +86,8 @@ async def test_case_24_what_nobody_watches_here_is_not_read(
         assert await sent_to_others(bus) > sent_before + sent_bytes
     print(f"{sum(published)} events published, {sent_bytes} bytes sent to the gateway")
     assert {name: read[name] for name in READS} == dict.fromkeys(READS, 0)
-    # Room for PINGs.
-    assert sent_bytes < 200
+    # Room for PINGs, and for what a gateway asks for beside: what is due to be healed, and who else is there.
+    assert sent_bytes < MOST_OTHER_BYTES < sum(published) * 100
 
 
 async def test_case_24_a_run_is_not_read_any_more_once_its_last_viewer_has_been_gone_for_a_while(
@@ -120,7 +121,7 @@ async def test_case_24_a_run_is_not_read_any_more_once_its_last_viewer_has_been_
         before, sent_before = calls(fresh_server), await sent_to_others(bus)
         await publish(bus, run)
         assert (calls(fresh_server) - before)["xread"] == 0
-        assert await sent_to_others(bus) - sent_before < 200
+        assert await sent_to_others(bus) - sent_before < MOST_OTHER_BYTES
         # And who comes back gets all of it.
         async with open_stream(url, run) as stream:
             got = await stream.until("stream.caught_up")
