@@ -172,7 +172,7 @@ def full() -> list[Scenario]:
         resuming(1000, 1000, own_runs=False),
         resuming(1000, 1000, own_runs=True, contenders=("tailrace",)),
         *(emitting(runs, 100_000) for runs in (1, 50)),
-        replace(streaming(10), rounds=5),
+        streaming(10),
         *(appending(batch, 50_000) for batch in (1, 10, 50)),
         *(working(3000, concurrency) for concurrency in (8, 50)),
         *(reading(streams, entries) for streams, entries in ((1, 20_000), (10, 100_000), (100, 200_000))),
