@@ -16,9 +16,9 @@ help:
 demo: $(STAMP)  ## the main job, end to end; a gateway is killed on the way
 	@$(BIN)/tailrace demo
 
-# Two at a time, a file at a time: most tests wait more than they work.
+# Three at a time, a file at a time: most tests wait more than they work.
 test: $(STAMP) lint  ## format, lint, types, layers and every test
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 3 --dist loadfile
 
 check: $(STAMP) lint unit  ## format, lint, types, layers and unit tests: before every commit
 
