@@ -1,8 +1,10 @@
 """What streaming costs a pipeline: the same work with every event published, and with every event thrown away.
 
 The work is a typical LLM pipeline. Each of its steps first prepares a prompt (CPU: JSON, a regular expression and a
-hash over a document), then reads a model's answer, a token every 10 ms, and hands each on as it comes. A wait begins
-when the token before was handed on, so that whatever handing on costs adds to the duration and hides behind nothing.
+hash over a document), then reads a model's answer from another process, a token 10 ms after it was asked for, and hands
+each on as it comes. The next is asked for when the one before was handed on, so that whatever handing on costs adds to
+the duration and hides behind nothing. Tokens come over a socket, as a model's do: a timer of the event loop is rounded
+up to the next millisecond whenever something else has woken the loop meanwhile, and that is what would be measured.
 Both have the same lease, heartbeat and checkpoints; they differ in where events go. They run in the order without,
 with, with, without, several times, so that a machine that gets slower or faster meanwhile favours neither. Each step is
 timed from its beginning to that of the next, and counts with its median over the repetitions: a moment in which the
@@ -15,6 +17,7 @@ import asyncio
 import hashlib
 import json
 import re
+import socket
 import sys
 import time
 from collections.abc import Sequence
@@ -56,13 +59,49 @@ def prepare() -> str:
 
 begun_at: list[float] = []
 
+# Answers each byte with a byte, a while later, by a clock that nobody else wakes.
+_MODEL: Final = """
+import socket, sys, time
+with socket.socket(fileno=int(sys.argv[1])) as asked:
+    while asked.recv(1):
+        time.sleep(float(sys.argv[2]))
+        asked.sendall(b"t")
+"""
+
+
+class Model:
+    """A model in a process of its own."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def open(self) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            arguments = [sys.executable, "-c", _MODEL, str(theirs.fileno()), str(TOKEN_SECONDS)]
+            self._process = await asyncio.create_subprocess_exec(*arguments, pass_fds=[theirs.fileno()])
+        self.reader, self.writer = await asyncio.open_connection(sock=ours)
+        await self.next_token()
+
+    async def next_token(self) -> None:
+        self.writer.write(b"?")
+        await self.reader.readexactly(1)
+
+    async def close(self) -> None:
+        self.writer.close()
+        await self.writer.wait_closed()
+        await self._process.wait()
+
+
+model = Model()
+
 
 async def answer(context: Context) -> str:
     begun_at.append(time.perf_counter())
     prepare()
     await context.progress(0.2, "asking the model")
     for number in range(TOKENS):
-        await asyncio.sleep(TOKEN_SECONDS)
+        await model.next_token()
         await context.token(f"word{number} ")
     return "done"
 
@@ -116,6 +155,7 @@ async def main(order: dict[str, Any]) -> dict[str, float]:
     pipeline = Pipeline("typical", tuple(Step(f"step{number}", answer) for number in range(order["steps"])))
     warming = Pipeline("warming", (Step("step0", answer),))
     client = redis.asyncio.Redis(port=order["redis_port"])
+    await model.open()
     async with await open_bus(f"redis://127.0.0.1:{order['redis_port']}/0") as bus:
         for leg in ("discarding", contender):
             await run_leg(bus, warming, client, leg)
@@ -126,6 +166,7 @@ async def main(order: dict[str, Any]) -> dict[str, float]:
             streaming += [await run_leg(bus, pipeline, client, contender) for _ in range(2)]
             without.append(await run_leg(bus, pipeline, client, "discarding"))
     await client.aclose()
+    await model.close()
     with_seconds, without_seconds = typical_seconds(streaming), typical_seconds(without)
     more_cpu_seconds = median([leg.cpu_seconds for leg in streaming]) - median([leg.cpu_seconds for leg in without])
     return {
