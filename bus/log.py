@@ -210,7 +210,9 @@ class Log:
 
     async def _number_at(self, execution_id: str, cursor: Cursor) -> int | None:
         raw = await self._range(execution_id, Cursor(cursor.ms, 0), PAGE_ENTRIES)
-        return number_at(cursor, [from_id(entry_id) for entry_id, _ in raw])
+        of_its_ms = [from_id(entry_id) for entry_id, _ in raw]
+        # One that was trimmed was proved by its successor, so its number stands.
+        return number_at(cursor, of_its_ms) if cursor in of_its_ms else cursor.n
 
     async def _known_entries(self, execution_id: str) -> int:
         state = await self.state(execution_id)

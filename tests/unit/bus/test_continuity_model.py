@@ -213,3 +213,18 @@ class LogMachine(RuleBasedStateMachine):
 
 TestLogMachine = LogMachine.TestCase
 TestLogMachine.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+
+
+def test_a_hole_behind_a_cursor_that_was_trimmed_is_told() -> None:
+    """All in one millisecond, so that the cursor's own number would have to be looked up; and it is gone."""
+    model = ModelLog()
+    reader = Reader(model, plainly=False)
+    with asyncio.Runner() as runner:
+        model.append(1)
+        runner.run(reader.read(4))
+        model.trim(1)
+        reader.resume()
+        model.append(3)
+        model.delete(1)
+        runner.run(reader.read(4))
+    assert [item.serial if isinstance(item, Written) else item.reason for item in reader.items] == [0, 1, "hole", 3]
