@@ -6,17 +6,15 @@ What event number k of a run says is a pure function of both, so that whoever re
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import subprocess
 import sys
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import orjson
 from pydantic import BaseModel
 
 from bus import BusSettings, open_bus
+from tests.program import Program
 
 TYPES = ("custom.even", "custom.odd", "step.progress", "log")
 # What breaks frames that are put together carelessly.
@@ -36,42 +34,16 @@ def event_of(run: str, k: int) -> tuple[str, dict[str, Any]]:
     return TYPES[k % len(TYPES)], {"run": run, "k": k, "text": _AWKWARD[k % len(_AWKWARD)]}
 
 
-class PublisherProcess:
-    """Runs an order; ended on leaving."""
+class PublisherProcess(Program):
+    """Runs an order."""
 
     def __init__(self, order: Order) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.e2e.publishing"],
-            env=os.environ.copy(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
-        assert self._process.stdin is not None
-        self._process.stdin.write(order.model_dump_json().encode())
-        self._process.stdin.close()
-        self._process.stdin = None
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
+        super().__init__("tests.e2e.publishing", order, keeps="stderr")
 
     def wait(self, timeout_seconds: float) -> None:
         """Raises AssertionError with its last words when it failed."""
         _, errors = self._process.communicate(timeout=timeout_seconds)
         assert self._process.returncode == 0, errors.decode()[-3000:]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._process.poll() is None:
-            self._process.kill()
-        self._process.wait()
-        if self._process.stderr is not None:
-            self._process.stderr.close()
 
 
 async def _publish_all(order: Order) -> None:

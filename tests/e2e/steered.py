@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import signal
-import subprocess
 import sys
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
 from pydantic import BaseModel
 
 from bus import BusError, BusSettings, Execution, open_bus
+from tests.program import Program
 
 EVERY_SECONDS = 0.01
 
@@ -32,37 +29,12 @@ class Order(BaseModel):
     cleanup_seconds: float = 0.7
 
 
-class SteeredProcess:
-    """Ended on leaving."""
-
+class SteeredProcess(Program):
     def __init__(self, order: Order) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.e2e.steered"],
-            env=os.environ.copy(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
-        assert self._process.stdin is not None
-        self._process.stdin.write(order.model_dump_json().encode())
-        self._process.stdin.close()
-        self._process.stdin = None
-
-    def signal(self, number: signal.Signals) -> None:
-        self._process.send_signal(number)
+        super().__init__("tests.e2e.steered", order, keeps="stderr")
 
     def wait(self, timeout_seconds: float = 20.0) -> int:
         return self._process.wait(timeout_seconds)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._process.poll() is None:
-            self._process.kill()
-        self._process.communicate()
 
 
 async def run(order: Order) -> None:

@@ -176,10 +176,10 @@ async def test_case_10_the_next_attempt_goes_on_in_the_same_log_and_a_zombie_add
         await zombie.until(f"begun {run}")
         async with open_stream(gateway_url, run) as stream:
             frames = await stream.until("custom.counted")
-            zombie.stop()
+            zombie.freeze()
             frames += await stream.until("execution.retrying", seconds=BUDGET_SECONDS + 5)
             async with bus.execution(run) as second:
-                zombie.go_on()
+                zombie.thaw()
                 await zombie.until_over(run)
                 for k in range(50):
                     # The same numbers again: they are the attempt's own.

@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import time
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
-from urllib.parse import urlsplit
+from typing import Final
 
-import httpx
-import pytest
-
+from tests.e2e.proxied.proxy import Proxy, find
 from tests.servers import free_port
-
-READY_SECONDS: Final = 20.0
 
 _CONFIG: Final = """
 daemon off;
@@ -43,42 +33,11 @@ http {{
 """
 
 
-class Nginx:
-    """Ended on leaving."""
-
+class Nginx(Proxy):
     def __init__(self, gateway: str, directory: Path) -> None:
-        binary = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-        if binary is None:
-            message = "nginx is not on the PATH; install it with: apt install nginx-light"
-            if os.environ.get("TAILRACE_CI_REQUIRE") == "1":
-                pytest.fail(f"CI requires every tool: {message}")
-            pytest.skip(message)
-        self.url = f"http://127.0.0.1:{free_port()}"
-        self._directory = directory
+        binary, port = find("nginx", "nginx-light"), free_port()
         config = directory / "nginx.conf"
-        config.write_text(_CONFIG.format(directory=directory, port=urlsplit(self.url).port, gateway=gateway))
+        config.write_text(_CONFIG.format(directory=directory, port=port, gateway=gateway))
         # One process: it does not change its user, so its folder need not be anybody else's.
         command = [binary, "-c", str(config), "-p", str(directory), "-g", "master_process off;"]
-        with (directory / "nginx.out").open("wb") as output:
-            self._process = subprocess.Popen(command, stdout=output, stderr=output)
-
-    def await_ready(self) -> None:
-        deadline = time.monotonic() + READY_SECONDS
-        while time.monotonic() < deadline and self._process.poll() is None:
-            try:
-                if httpx.get(f"{self.url}/healthz").status_code == httpx.codes.OK:
-                    return
-            except httpx.TransportError:
-                pass
-            time.sleep(0.05)
-        raise AssertionError(f"nginx did not become ready: {(self._directory / 'nginx.out').read_text()}")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._process.poll() is None:
-            self._process.kill()
-        self._process.wait()
+        super().__init__(f"http://127.0.0.1:{port}", command, directory / "nginx.out")

@@ -6,11 +6,7 @@ Told to ``hang``, it prints ``taken RUN`` when it has taken an orphan, and never
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
 import sys
-from types import TracebackType
-from typing import Self
 
 import orjson
 from pydantic import BaseModel
@@ -20,6 +16,7 @@ from bus.cursor import Cursor
 from bus.event import Event
 from bus.healer import Healer
 from bus.lease import Orphan
+from tests.program import Program
 
 
 class Order(BaseModel):
@@ -29,44 +26,15 @@ class Order(BaseModel):
     hang: bool = False
 
 
-class HealerProcess:
-    """Heals until it is killed, on leaving at the latest."""
+class HealerProcess(Program):
+    """Heals until it is killed."""
 
     def __init__(self, order: Order) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.healing.deciding"],
-            env=os.environ.copy(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
-        assert self._process.stdin is not None
-        self._process.stdin.write(order.model_dump_json().encode())
-        self._process.stdin.close()
-        self._process.stdin = None
+        super().__init__("tests.faults.healing.deciding", order, keeps="stdout")
 
     async def next_line(self, *, seconds: float = 30.0) -> str:
         async with asyncio.timeout(seconds):
-            return await asyncio.to_thread(self._read_line)
-
-    def _read_line(self) -> str:
-        assert self._process.stdout is not None
-        return self._process.stdout.readline().decode().strip()
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._process.poll() is None:
-            self.kill()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+            return await asyncio.to_thread(self.read_line)
 
 
 async def _hang(_: Healer, orphan: Orphan, event: Event) -> Cursor:

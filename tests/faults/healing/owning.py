@@ -7,13 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
-import signal
-import subprocess
 import sys
 import time
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
 import orjson
 from pydantic import BaseModel
@@ -22,6 +18,7 @@ from bus import Bus, BusSettings, ExecutionClosedError, FenceStaleError, LeaseLo
 from bus.codec import encode
 from bus.errors import BusError
 from bus.event import Event
+from tests.program import Program
 
 EVENT_SECONDS = 0.02
 
@@ -37,26 +34,12 @@ class Order(BaseModel):
     block_seconds: float = 0.0
 
 
-class OwnerProcess:
-    """Runs an order; killed on leaving."""
+class OwnerProcess(Program):
+    """Runs an order."""
 
     def __init__(self, order: Order) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.healing.owning"],
-            env=os.environ.copy(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
-        assert self._process.stdin is not None
-        self._process.stdin.write(order.model_dump_json().encode())
-        self._process.stdin.close()
-        self._process.stdin = None
+        super().__init__("tests.faults.healing.owning", order, keeps="stdout")
         self.said: list[str] = []
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
 
     async def until(self, *lines: str, seconds: float = 30.0) -> None:
         """Wait until it has said all of these."""
@@ -71,34 +54,9 @@ class OwnerProcess:
                 await self._hear()
 
     async def _hear(self) -> None:
-        line = await asyncio.to_thread(self._read_line)
+        line = await asyncio.to_thread(self.read_line)
         assert line, f"it ended, having said {self.said}"
         self.said.append(line)
-
-    def _read_line(self) -> str:
-        assert self._process.stdout is not None
-        return self._process.stdout.readline().decode().strip()
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
-
-    def stop(self) -> None:
-        os.kill(self.pid, signal.SIGSTOP)
-
-    def go_on(self) -> None:
-        os.kill(self.pid, signal.SIGCONT)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._process.poll() is None:
-            self.kill()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
 
 
 def _say(word: str, run: str) -> None:

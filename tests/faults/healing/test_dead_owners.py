@@ -88,10 +88,10 @@ async def test_a_zombie_that_wakes_after_its_execution_was_told_dead_appends_not
 ) -> None:
     with OwnerProcess(order) as owner:
         await owner.until(f"begun {run}")
-        owner.stop()
+        owner.freeze()
         async with Follower(bus, run) as follower:
             await follower.end(seconds=BUDGET_SECONDS + 5)
-        owner.go_on()
+        owner.thaw()
         await owner.until_over(run)
     entries = await read_story(bus, run)
     assert entries == follower.entries
@@ -105,11 +105,11 @@ async def test_a_zombie_of_one_that_goes_on_elsewhere_adds_nothing_to_it(
     await bus.submit("any", {}, execution_id=run)
     with OwnerProcess(order) as zombie:
         await zombie.until(f"begun {run}")
-        zombie.stop()
+        zombie.freeze()
         async with Follower(bus, run) as follower:
             await follower.until(lambda f: f.types[-1:] == ["execution.retrying"], seconds=BUDGET_SECONDS + 5)
             async with bus.execution(run) as second:
-                zombie.go_on()
+                zombie.thaw()
                 for k in range(20):
                     await second.append("custom.counted", {"attempt": second.attempt, "k": k})
                     await asyncio.sleep(0.02)

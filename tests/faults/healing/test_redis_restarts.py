@@ -56,14 +56,14 @@ async def test_a_healer_that_starts_with_redis_lets_the_owners_come_first(
         await owner.until(f"begun {run}")
         await asyncio.to_thread(fresh_server.kill)
         await asyncio.sleep(LEASE_SECONDS * 2)
-        owner.stop()
+        owner.freeze()
         await asyncio.to_thread(fresh_server.start)
         with HealerProcess(Healing(redis_url=url, prefix=prefix, lease_seconds=LEASE_SECONDS)) as healer:
             assert await healer.next_line() == "ready"
             async with await open_bus(url, settings=settings) as bus:
                 # What must not happen takes time: three of its turns.
                 await asyncio.sleep(1.5)
-                owner.go_on()
+                owner.thaw()
                 before = len(await read_story(bus, run))
                 async with Follower(bus, run) as follower:
                     await follower.until(lambda f: len(f.entries) > before + 300, seconds=60)

@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
 import sys
 import time
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 from uuid import uuid4
 
 import orjson
 from pydantic import BaseModel
 
 from bus import BusSettings, State, open_bus
+from tests.program import Program
 from workers import Context, Pipeline, Registry, Step, Worker, WorkerSettings
 from workers.attempt import Attempt
 
@@ -95,25 +94,11 @@ REGISTRY = Registry(
 )
 
 
-class WorkerProcess:
-    """Works until it is killed, on leaving at the latest."""
+class WorkerProcess(Program):
+    """Works until it is killed."""
 
     def __init__(self, order: Order) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.workers.working"],
-            env=os.environ.copy(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
-        assert self._process.stdin is not None
-        self._process.stdin.write(order.model_dump_json().encode())
-        self._process.stdin.close()
-        self._process.stdin = None
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
+        super().__init__("tests.faults.workers.working", order, keeps="stdout")
 
     def runs(self, state: State | None) -> bool:
         """Whether it is the owner. Bus.name has the process's id in its middle."""
@@ -121,19 +106,12 @@ class WorkerProcess:
 
     async def until_ready(self, *, seconds: float = 60.0) -> None:
         async with asyncio.timeout(seconds):
-            line = await asyncio.to_thread(self._read_line)
+            line = await asyncio.to_thread(self.read_line)
         assert line == "ready", f"it ended with {self._process.poll()}"
 
     async def until_dead(self, *, seconds: float = 60.0) -> None:
         async with asyncio.timeout(seconds):
             await asyncio.to_thread(self._process.wait)
-
-    def kill(self) -> float:
-        """SIGKILL; when that was, in Unix seconds."""
-        self._process.kill()
-        died = time.time()
-        self._process.wait()
-        return died
 
     def terminate(self) -> float:
         """SIGTERM, and wait for it to go; when that was, in Unix seconds."""
@@ -141,27 +119,6 @@ class WorkerProcess:
         self._process.terminate()
         assert self._process.wait(60) == 0
         return asked
-
-    def freeze(self) -> None:
-        os.kill(self.pid, signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        os.kill(self.pid, signal.SIGCONT)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._process.poll() is None:
-            self.kill()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
-
-    def _read_line(self) -> str:
-        assert self._process.stdout is not None
-        return self._process.stdout.readline().decode().strip()
 
 
 async def _die(_: Attempt, execution_id: str) -> None:

@@ -1,0 +1,60 @@
+"""A proxy in front of gateways, as a process of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import httpx
+import pytest
+
+READY_SECONDS: Final = 20.0
+
+
+class Proxy:
+    """Ended on leaving."""
+
+    def __init__(self, url: str, command: Sequence[str], output: Path) -> None:
+        self.url = url
+        self._output = output
+        with output.open("wb") as file:
+            self._process = subprocess.Popen(command, stdout=file, stderr=file)
+
+    def await_ready(self) -> None:
+        """Return when it passes requests on. Raises AssertionError with what it said."""
+        deadline = time.monotonic() + READY_SECONDS
+        while time.monotonic() < deadline and self._process.poll() is None:
+            try:
+                if httpx.get(f"{self.url}/readyz").status_code == httpx.codes.OK:
+                    return
+            except httpx.TransportError:
+                pass
+            time.sleep(0.05)
+        raise AssertionError(f"the proxy did not become ready: {self._output.read_text()}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+
+
+def find(program: str, package: str) -> str:
+    """Where a tool is; skips where it is not, and fails where CI wants it."""
+    found = shutil.which(program) or shutil.which(program, path="/usr/sbin")
+    if found is None:
+        message = f"{program} is not on the PATH; install it with: apt install {package}"
+        if os.environ.get("TAILRACE_CI_REQUIRE") == "1":
+            pytest.fail(f"CI requires every tool: {message}")
+        pytest.skip(message)
+    return found
