@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
 from typing import Final
 
 from bus.continuity import Numbering
@@ -107,9 +106,6 @@ def bounded(page: Page, most_bytes: int) -> Page:
 
 def _size(item: Entry | Gap) -> int:
     return len(item.raw_data) + _OVERHEAD_BYTES if isinstance(item, Entry) else 0
-
-
-Deliver = Callable[[RenderedPage], None]
 
 
 # Execution, cursor, and the rendering where a page was made for that alone.
