@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 
 from sse_starlette import EventSourceResponse
@@ -16,9 +17,40 @@ from gateway.hub import Filter, Hub, Topic, Viewer
 from gateway.presence import Kind
 from gateway.render import Format
 
+Watching = Callable[[Receive], Awaitable[None]]
 
-class HubResponse(EventSourceResponse):
-    """Streams a topic to one viewer. One task per connection, which only waits for the client to leave."""
+
+class LastingResponse(EventSourceResponse):
+    """A stream that somebody else writes: headers and HEAD are sse-starlette's, its stream loop gives way.
+
+    One task per connection, which only waits for the client to leave.
+    """
+
+    def __init__(self, media_type: str = "text/event-stream") -> None:
+        super().__init__(_nothing(), headers={"Cache-Control": "no-cache, no-transform"}, media_type=media_type, ping=0)
+
+    @abstractmethod
+    def begin(self, send: Send, access: Access) -> Watching:
+        """Get ready to write with the server's own ``send``; give what waits until the client has gone."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "HEAD":
+            await super().__call__(scope, receive, send)
+            return
+        access = access_of(scope)
+        access.check_room()
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        state = scope.get("state", {})
+        watching = self.begin(state.get("server_send", send), access)
+        if "afterwards" in state:
+            # The request has been answered for; what waits from here on need not hold it, nor the layers around it.
+            state["afterwards"] = watching
+        else:
+            await watching(receive)
+
+
+class HubResponse(LastingResponse):
+    """Streams a topic to one viewer."""
 
     def __init__(
         self,
@@ -35,7 +67,7 @@ class HubResponse(EventSourceResponse):
         tell_cursor: bool = False,
     ) -> None:
         """``tell_cursor`` gives a viewer who has none yet something to come back with, though nothing happens."""
-        super().__init__(_nothing(), headers={"Cache-Control": "no-cache, no-transform"}, media_type=media_type, ping=0)
+        super().__init__(media_type)
         self._hub = hub
         self._topic = topic
         self._position = position
@@ -46,15 +78,8 @@ class HubResponse(EventSourceResponse):
         self._kind = kind
         self._tell_cursor = tell_cursor
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["method"] == "HEAD":
-            await super().__call__(scope, receive, send)
-            return
-        access = access_of(scope)
-        access.check_room()
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        state = scope.get("state", {})
-        sink = AsgiSink(state.get("server_send", send))
+    def begin(self, send: Send, access: Access) -> Watching:
+        sink = AsgiSink(send)
         viewer = Viewer(sink, self._rendering, self._position, wanted=self._wanted, coalesce_ms=self._coalesce_ms)
         sink.on_drained = partial(self._topic.drained, viewer)
         if self._retry_ms is not None:
@@ -62,12 +87,7 @@ class HubResponse(EventSourceResponse):
             if self._tell_cursor:
                 first += self._rendering.skipped(self._topic.execution_id, self._position.cursor)
             sink.write(self._rendering.message(first))
-        watching = partial(watch, self._hub, self._topic, viewer, access, kind=self._kind)
-        if "afterwards" in state:
-            # The request has been answered for; what waits from here on need not hold it, nor the layers around it.
-            state["afterwards"] = watching
-        else:
-            await watching(receive)
+        return partial(watch, self._hub, self._topic, viewer, access, kind=self._kind)
 
 
 async def watch(hub: Hub, topic: Topic, viewer: Viewer, access: Access, receive: Receive, *, kind: Kind) -> None:

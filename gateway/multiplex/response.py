@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from sse_starlette import EventSourceResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive, Send
 
 from bus.continuity import Numbering
 from bus.cursor import Cursor
-from gateway.auth.access import Access, access_of
+from gateway.auth.access import Access
 from gateway.auth.sessions import Ending
 from gateway.hub import Filter, Hub, Topic
 from gateway.multiplex.connection import MultiplexConnection, MultiplexSend
 from gateway.multiplex.cursors import Cursors
 from gateway.multiplex.format import MultiplexFormat, remark
 from gateway.render import SseFormat
+from gateway.sse import LastingResponse, Watching
 from gateway.ws.close_codes import CloseCode
 
 
@@ -42,27 +42,15 @@ class Wishes:
     tell_cursors: bool
 
 
-class MultiplexResponse(EventSourceResponse):
+class MultiplexResponse(LastingResponse):
     def __init__(self, hub: Hub, members: Sequence[Member], wishes: Wishes) -> None:
-        super().__init__(_nothing(), headers={"Cache-Control": "no-cache, no-transform"}, ping=0)
+        super().__init__()
         self._hub = hub
         self._members = members
         self._wishes = wishes
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["method"] == "HEAD":
-            await super().__call__(scope, receive, send)
-            return
-        access = access_of(scope)
-        access.check_room()
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        state = scope.get("state", {})
-        watching = partial(self._watch, state.get("server_send", send), access)
-        if "afterwards" in state:
-            # The request has been answered for; what waits from here on need not hold it, nor the layers around it.
-            state["afterwards"] = watching
-        else:
-            await watching(receive)
+    def begin(self, send: Send, access: Access) -> Watching:
+        return partial(self._watch, send, access)
 
     async def _watch(self, send: Send, access: Access, receive: Receive) -> None:
         """Stay until the viewer has gone, all executions have ended, or its credential has."""
@@ -110,10 +98,3 @@ class MultiplexResponse(EventSourceResponse):
 def _dismiss(connection: MultiplexConnection, rendering: MultiplexFormat, ending: Ending) -> None:
     frames = rendering.control("stream.error", {"code": ending.code, "detail": ending.detail})
     connection.end(rendering.message(frames), CloseCode.TOKEN_ENDED)
-
-
-async def _nothing() -> AsyncIterator[bytes]:
-    """Stand in for the stream that sse-starlette would iterate; the hub writes instead."""
-    frames: tuple[bytes, ...] = ()
-    for frame in frames:
-        yield frame
