@@ -162,7 +162,8 @@ class RunningServer:
             *address,
             *("--dir", str(self.directory), "--logfile", str(self.log_path), "--daemonize", "no"),
             *("--save", "", "--maxmemory-policy", "noeviction", "--protected-mode", "yes"),
-            *("--appendonly", "yes" if self._appendonly else "no"),
+            # With `everysec` a kill loses what was answered while a sync was under way (for up to two seconds).
+            *("--appendonly", "yes" if self._appendonly else "no", "--appendfsync", "always"),
             *self._extra,
         ]
 
