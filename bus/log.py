@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -95,6 +96,7 @@ class Log:
         if lifecycle and any(event[1] in _TERMINAL_BYTES for event in events[:-1]):
             raise ValueError("a terminal event can only be the last of a batch")
         kept = self._retention
+        began = time.perf_counter()
         try:
             ms, n, written = await self._append.run(
                 self._commands,
@@ -113,6 +115,7 @@ class Log:
             )
         except ReplyError as error:
             raise _refusal(error, execution_id, fence) from None
+        self.counters.append_seconds.add(time.perf_counter() - began)
         self.counters.add("appended_events", written)
         if written < len(events):
             self.counters.add("append_duplicates", len(events) - written)

@@ -242,14 +242,14 @@ class Publisher:
                 if isinstance(error, ReplyError) and error.code not in _TRANSIENT_CODES:
                     raise PublishFailedError(self.execution_id, str(error), self._outbox.held_events) from error
                 attempt += 1
-                delay = backoff.delay_seconds(attempt, random.random)
-                if time.monotonic() + delay > deadline:
+                left_seconds = deadline - time.monotonic()
+                if left_seconds <= 0:
                     reason = f"{error} ({attempt} attempts in {self._give_up_after_seconds:g} s)"
                     raise PublishFailedError(self.execution_id, reason, self._outbox.held_events) from error
                 self._log.counters.add("append_retries")
                 if attempt == 1:
                     logger.warning("execution %s: append failed, retrying: %s", self.execution_id, error)
-                await asyncio.sleep(delay)
+                await asyncio.sleep(min(backoff.delay_seconds(attempt, random.random), left_seconds))
             else:
                 if attempt == 0 and appended.written < len(batch):
                     # Nothing was sent twice: these are another's numbers, and our events were dropped as repetitions.

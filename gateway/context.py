@@ -9,11 +9,12 @@ from fastapi import Depends
 from starlette.requests import HTTPConnection
 
 from bus import Bus
+from bus.metrics import Metrics
 from gateway.auth.auth import Auth
 from gateway.hub import Hub
 from gateway.limits.connections import ConnectionLimits, Connections
 from gateway.limits.rates import Rate, Rates
-from gateway.metrics import Metrics
+from gateway.metrics import metrics_of
 from gateway.presence import Presence
 from gateway.settings import GatewaySettings
 from gateway.stats import Censuses
@@ -40,7 +41,7 @@ class Gateway:
         # The hub comes later.
         self.presence = Presence(bus, lambda: self.hub.viewers_by_execution())  # noqa: PLW0108 - as said
         self.censuses = Censuses(bus)
-        self.metrics = Metrics(self)
+        self.metrics = metrics_of(self)
         self.auth = Auth(bus, settings)
         self.rates = Rates(
             bus.commands,

@@ -1,26 +1,18 @@
-"""What Prometheus is told of one gateway: everything is counted already, and only read when it is asked for."""
+"""What Prometheus is told of one gateway, beside what it is told of every process with a bus."""
 
 from __future__ import annotations
 
-import asyncio
-import re
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.gc_collector import GCCollector
-from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+from bus.metrics import Metrics
 
 if TYPE_CHECKING:
     from gateway.context import Gateway
 
-CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
-LAG_SECONDS: Final = 1.0
-_NAME: Final = re.compile(r"[a-z_][a-z0-9_]*", re.ASCII)
-_LAG_BUCKETS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
-# What somebody may want an alarm for is there from the start: a rate of nothing is no rate.
 ALWAYS: Final = (
     "activity_lost",
     "append_retries",
@@ -40,43 +32,19 @@ ALWAYS: Final = (
 )
 
 
-class Metrics:
-    """A registry of this gateway's own: several may live in one process."""
+def metrics_of(gateway: Gateway) -> Metrics:
+    return Metrics(gateway.bus.counters, always=ALWAYS, more=_OfGateway(gateway))
 
+
+class _OfGateway(Collector):
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._registry = CollectorRegistry()
-        self._registry.register(self)
-        ProcessCollector(registry=self._registry)
-        GCCollector(registry=self._registry)
-        self._lag = Histogram(
-            "tailrace_loop_lag_seconds",
-            "How late the event loop comes to what is due, looked at once a second",
-            buckets=_LAG_BUCKETS,
-            registry=self._registry,
-        )
-
-    def text(self) -> bytes:
-        return generate_latest(self._registry)
-
-    @asynccontextmanager
-    async def running(self) -> AsyncGenerator[None, None]:
-        """Measure the loop's lag meanwhile."""
-        task = asyncio.create_task(self._measure_lag(), name="metrics:lag")
-        try:
-            yield
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
 
     def collect(self) -> Iterator[Metric]:
-        """What the registry asks for."""
-        counters = self._gateway.bus.counters
-        for name in sorted({*counters, *ALWAYS}):
-            if _NAME.fullmatch(name):
-                yield CounterMetricFamily(f"tailrace_{name}", name.replace("_", " "), counters[name])
         hub, activity = self._gateway.hub, self._gateway.activity
+        yield CounterMetricFamily(
+            "tailrace_deliveries", "Entries that viewers were brought past, times viewers", hub.deliveries
+        )
         viewers = GaugeMetricFamily("tailrace_viewers", "Live subscriptions", labels=["of"])
         viewers.add_metric(["executions"], hub.viewers)
         viewers.add_metric(["activity"], activity.viewers)
@@ -86,10 +54,3 @@ class Metrics:
         tail = GaugeMetricFamily("tailrace_tail", "1 for the way in which Redis is watched", labels=["mode"])
         tail.add_metric([hub.tail_mode], 1)
         yield tail
-
-    async def _measure_lag(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            due = loop.time() + LAG_SECONDS
-            await asyncio.sleep(LAG_SECONDS)
-            self._lag.observe(max(0.0, loop.time() - due))

@@ -22,6 +22,8 @@ class WorkerSettings(BaseSettings):
     pipelines: Annotated[tuple[str, ...], NoDecode] = Field(
         (), max_length=64, description="comma-separated module:attribute of pipelines of one's own"
     )
+    metrics_host: str = Field("127.0.0.1", description="listen here for Prometheus")
+    metrics_port: int | None = Field(None, ge=0, le=65535, description="and here; 0 takes a free one, unset: nowhere")
     worker_name: Name | None = Field(None, description="shown as consumer of the queue; the host and process if unset")
 
     @field_validator("queues", "pipelines", mode="before")

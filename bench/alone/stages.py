@@ -116,6 +116,8 @@ def decode(entries: int, size: int) -> Stage:
 
 
 class _Ports:
+    deliveries = 0
+
     def read_page(self, topic: Topic, viewer: Viewer) -> None:
         raise AssertionError(f"nobody replays here: {topic}, {viewer}")
 

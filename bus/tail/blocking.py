@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
@@ -15,7 +16,7 @@ from bus.cursor import Cursor
 from bus.errors import BusClosedError, BusUnavailableError, LinkLostError, ReplyError
 from bus.line import Commands
 from bus.reading import RawEntry
-from bus.tail.replies import streams_of
+from bus.tail.replies import age_seconds, streams_of
 from bus.tail.watch import Listener
 
 logger = logging.getLogger(__name__)
@@ -135,12 +136,15 @@ class _Group:
                 continue
             finally:
                 self._blocked = False
+            latest: bytes | None = None
             for key, entries in streams_of(reply).items():
                 watch, cursor = turn[key]
                 # Suspended, or gone on from elsewhere while we read: what was found is not what follows any more.
                 if watch.active and watch.cursor == cursor and entries:
-                    watch.cursor = entries[-1][0]
+                    latest = watch.cursor = entries[-1][0]
                     self._deliver(watch, entries)
+            if latest is not None:
+                self._counters.delivery_seconds.add(age_seconds(latest, time.time()))
 
     def _deliver(self, watch: BlockingWatch, entries: Sequence[RawEntry]) -> None:
         try:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, Final
@@ -22,7 +23,7 @@ from bus.line import Line
 from bus.link import Dial, Link
 from bus.reading import RawEntry
 from bus.tail.pace import Pace
-from bus.tail.replies import streams_of
+from bus.tail.replies import age_seconds, streams_of
 from bus.tail.watch import Listener
 
 logger = logging.getLogger(__name__)
@@ -256,13 +257,14 @@ class TrackingTail:
 
     def _dispatch(self, turn: dict[bytes, TrackingWatch], streams: dict[bytes, list[RawEntry]], count: int) -> None:
         self._pace.took(sum(map(len, streams.values())))
+        latest: bytes | None = None
         for key, watch in turn.items():
             entries = streams.get(key, ())
             if not watch.active or watch.cursor is not watch.asked:
                 # Suspended, or gone on from elsewhere while we read: what was found is not what follows any more.
                 continue
             if entries:
-                watch.cursor = entries[-1][0]
+                latest = watch.cursor = entries[-1][0]
                 if len(entries) >= count:
                     self._ready[watch] = None
             elif watch.arming:
@@ -275,6 +277,8 @@ class TrackingTail:
                 logger.exception("tail: a listener of %r failed", key)
                 self._counters.add("tail_listener_errors")
                 self._disturb(watch, "listener failed")
+        if latest is not None:
+            self._counters.delivery_seconds.add(age_seconds(latest, time.time()))
 
     def _bound_bytes(self, size: int) -> None:
         """Read a backlog of large events in smaller bites: at once in so much smaller ones, however large they were."""

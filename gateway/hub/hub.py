@@ -74,6 +74,7 @@ class Hub:
         self._looking_after: asyncio.Task[None] | None = None
         self._ticker = self._loop.create_task(self._tick(), name="hub:tick")
         self.draining = False
+        self.deliveries = 0
         self._drain_seconds = 0.0
 
     @property

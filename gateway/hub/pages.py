@@ -45,9 +45,9 @@ class BareFrames:
         self.size_bytes = 1000 + len(frames)
         self._frames = frames
 
-    def frames(self, rendering: Format, wanted: Filter | None) -> bytes:
+    def frames(self, rendering: Format, wanted: Filter | None) -> tuple[bytes, int]:
         del rendering, wanted
-        return self._frames
+        return self._frames, self.entries
 
 
 class RenderedPage:
@@ -64,9 +64,9 @@ class RenderedPage:
         self.size_bytes = 1000 + (1 + MAX_RENDERINGS) * sum(map(_size, page.items))
         self._execution_id = execution_id
         self._items = page.items
-        self._frames: dict[tuple[Format, Filter | None], bytes] = {}
+        self._frames: dict[tuple[Format, Filter | None], tuple[bytes, int]] = {}
 
-    def frames(self, rendering: Format, wanted: Filter | None) -> bytes:
+    def frames(self, rendering: Format, wanted: Filter | None) -> tuple[bytes, int]:
         key = (rendering, wanted)
         frames = self._frames.get(key)
         if frames is None:
@@ -75,8 +75,9 @@ class RenderedPage:
                 self._frames[key] = frames
         return frames
 
-    def _render(self, rendering: Format, wanted: Filter | None) -> bytes:
+    def _render(self, rendering: Format, wanted: Filter | None) -> tuple[bytes, int]:
         parts: list[bytes] = []
+        shown = 0
         skipped: Cursor | None = None
         for item in self._items:
             if isinstance(item, Gap):
@@ -84,12 +85,13 @@ class RenderedPage:
                 parts.append(rendering.control("stream.gap", payload))
             elif wanted is None or wanted.wants(item):
                 parts.append(rendering.entry(self._execution_id, item))
+                shown += 1
                 skipped = None
             else:
                 skipped = item.cursor
         if skipped is not None:
             parts.append(rendering.skipped(self._execution_id, skipped))
-        return b"".join(parts)
+        return b"".join(parts), shown
 
 
 def bounded(page: Page, most_bytes: int) -> Page:

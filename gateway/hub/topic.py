@@ -28,7 +28,9 @@ RING_A_VIEWER: Final = 64
 
 
 class Ports(Protocol):
-    """What a topic asks of the world."""
+    """What a topic asks of the world; and where it counts events written to viewers, each viewer for itself."""
+
+    deliveries: int
 
     def read_page(self, topic: Topic, viewer: Viewer) -> None:
         """Read the log after the viewer's position; answer with ``Topic.page``, never at once."""
@@ -48,7 +50,8 @@ class PageFrames(Protocol):
     ended: bool
     entries: int
 
-    def frames(self, rendering: Format, wanted: Filter | None) -> bytes: ...
+    def frames(self, rendering: Format, wanted: Filter | None) -> tuple[bytes, int]:
+        """Give its frames, and how many of its entries are among them."""
 
 
 class Group:
@@ -177,6 +180,7 @@ class Topic:
         if entries:
             self._passed = position.cursor
             viewer, render = lone
+            self._ports.deliveries += len(entries)
             if not viewer.sink.write(viewer.rendering.message(render(self.execution_id, entries))):
                 self._meet()
                 (group,) = self._groups.values()
@@ -228,7 +232,8 @@ class Topic:
         """What ``Ports.read_page`` found."""
         if viewer.stage is not Stage.REPLAYING:
             return
-        frames = page.frames(viewer.rendering, viewer.wanted)
+        frames, shown = page.frames(viewer.rendering, viewer.wanted)
+        self._ports.deliveries += shown
         self._ports.count("replayed_events", page.entries)
         if page.ended:
             viewer.ending = True
@@ -339,7 +344,8 @@ class Topic:
                 return
             if not window.covers(cursor):
                 break
-            frames, cursor = window.chunk(cursor, viewer.rendering, viewer.wanted)
+            frames, shown, cursor = window.chunk(cursor, viewer.rendering, viewer.wanted)
+            self._ports.deliveries += shown
             viewer.position = Numbering.after(cursor)
             if not viewer.sink.write(viewer.rendering.message(frames)):
                 self._lag(viewer)
@@ -381,6 +387,7 @@ class Topic:
                     rendering = group.rendering
                     frames = b"".join([rendering.entry(self.execution_id, entry) for entry in entries])
                     group.cursor = self.head
+                    self._ports.deliveries += len(entries) * len(group.members)
                     self._write(group, frames, self.head)
                 else:
                     self._flush(group)
@@ -410,7 +417,8 @@ class Topic:
                     self._advance(viewer)
                 group.cursor = window.head
                 return
-            frames, cursor = window.chunk(group.cursor, group.rendering, group.wanted)
+            frames, shown, cursor = window.chunk(group.cursor, group.rendering, group.wanted)
+            self._ports.deliveries += shown * len(group.members)
             self._write(group, frames, cursor)
             group.cursor = cursor
 

@@ -66,8 +66,8 @@ class Window:
         index = bisect_right(self._entries, cursor, key=_cursor_of)
         return index > 0 and self._entries[index - 1].cursor == cursor
 
-    def chunk(self, after: Cursor, rendering: Format, wanted: Filter | None) -> tuple[bytes, Cursor]:
-        """Frames that follow a covered cursor, up to about CHUNK_BYTES, and the cursor they lead to."""
+    def chunk(self, after: Cursor, rendering: Format, wanted: Filter | None) -> tuple[bytes, int, Cursor]:
+        """Frames that follow a covered cursor, up to about CHUNK_BYTES; how many events; the cursor they lead to."""
         start = bisect_right(self._entries, after, key=_cursor_of)
         entries = self._entries
         cache = self._frames.get(rendering)
@@ -88,11 +88,11 @@ class Window:
                 size += len(frame)
             index += 1
         if index == start:
-            return b"", self.head
-        cursor = entries[index - 1].cursor
+            return b"", 0, self.head
+        cursor, count = entries[index - 1].cursor, len(parts)
         if not shown:
             parts.append(rendering.skipped(self.execution_id, cursor))
-        return b"".join(parts), cursor
+        return b"".join(parts), count, cursor
 
     def _evict(self, max_entries: int, max_bytes: int) -> None:
         # Down to half of the bound at once, so that each entry is moved a constant number of times.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
+from bus.metrics import CONTENT_TYPE
 from gateway.auth.access import AdminAccess
 from gateway.context import CurrentGateway
-from gateway.metrics import CONTENT_TYPE
 from gateway.problem_docs import problems
 
 router = APIRouter(tags=["health"])

@@ -31,6 +31,16 @@ def worker(
             "--pipelines", metavar="MODULE:ATTRIBUTE", help="Pipelines and steps of your own, as in my_app:registry."
         ),
     ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            "--metrics-port",
+            min=0,
+            max=65535,
+            metavar="PORT",
+            help="Serve /metrics for Prometheus here; 0 takes a free one. [default: nowhere]",
+        ),
+    ] = None,
     *,
     allow_command: Annotated[
         bool,
@@ -47,6 +57,7 @@ def worker(
       tailrace worker --redis-url redis://10.0.0.5:6379/0
       tailrace worker --queue urgent --queue default --concurrency 2
       tailrace worker --pipelines my_app.pipelines:registry
+      tailrace worker --metrics-port 9464
       tailrace worker --allow-command
     """  # noqa: D301 - \b keeps typer from joining the lines
     import asyncio  # noqa: PLC0415 - see tailrace.app
@@ -59,6 +70,7 @@ def worker(
             queues=",".join(queue) if queue else None,
             concurrency=concurrency,
             pipelines=",".join(pipelines) if pipelines else None,
+            metrics_port=metrics_port,
             allow_command=allow_command or None,
         )
     )
@@ -72,6 +84,7 @@ async def _work(bus_settings: BusSettings, settings: WorkerSettings) -> None:
 
     from bus import logs, open_bus  # noqa: PLC0415 - see tailrace.app
     from workers import RegistryInvalidError, Worker, registry_for  # noqa: PLC0415 - see tailrace.app
+    from workers.metrics import serving_metrics  # noqa: PLC0415 - see tailrace.app
 
     logs.set_up(bus_settings.log_format)
     try:
@@ -82,9 +95,11 @@ async def _work(bus_settings: BusSettings, settings: WorkerSettings) -> None:
         worker = Worker(bus, registry, settings)
         for order in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(order, worker.stop)
-        print(
-            f"worker ready for {', '.join(settings.queues)} "
-            f"(pipelines {', '.join(registry.names)}, prefix {bus.settings.prefix}, pid {os.getpid()})",
-            flush=True,
-        )
-        await worker.run()
+        async with serving_metrics(bus, worker) as metrics_url:
+            print(
+                f"worker ready for {', '.join(settings.queues)} "
+                f"(pipelines {', '.join(registry.names)}, prefix {bus.settings.prefix}, pid {os.getpid()}"
+                f"{'' if metrics_url is None else f', metrics at {metrics_url}'})",
+                flush=True,
+            )
+            await worker.run()

@@ -11,10 +11,10 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import CollectorRegistry
 
 from bus.cursor import Cursor
+from bus.durations import Durations
 from bus.event import TERMINAL_TYPES
 from workers.handlers import Delivery
 from workers.handlers.delivery import GAP
-from workers.subscribers.durations import Durations
 
 # Executions under way that are remembered, and steps that have figures of their own: both are invented by others.
 MAX_UNDER_WAY: Final = 10_000

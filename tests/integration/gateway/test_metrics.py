@@ -29,8 +29,12 @@ async def samples(client: httpx.AsyncClient) -> dict[str, float]:
 
 async def caught_up(lines: AsyncIterator[str]) -> None:
     """Before that, a viewer may not have joined yet. Hold on to the lines: without them the response is closed."""
+    await until_line(lines, "event: stream.caught_up")
+
+
+async def until_line(lines: AsyncIterator[str], wanted: str) -> None:
     async for line in lines:
-        if line == "event: stream.caught_up":
+        if line == wanted:
             return
     raise AssertionError("the stream ended")
 
@@ -69,3 +73,23 @@ async def test_the_process_and_its_loop_are_told(client: httpx.AsyncClient) -> N
     found = await samples(client)
     assert found["process_resident_memory_bytes"] > 0
     assert "tailrace_loop_lag_seconds_count" in found
+
+
+async def test_deliveries_are_counted_for_each_viewer_and_timed(bus: Bus, client: httpx.AsyncClient) -> None:
+    async with bus.execution("run") as execution:
+        url = "/v1/executions/run/events"
+        async with client.stream("GET", url) as first, client.stream("GET", url) as second:
+            streams = [first.aiter_lines(), second.aiter_lines()]
+            for lines in streams:
+                await caught_up(lines)
+            before = await samples(client)
+            for _ in range(3):
+                await execution.append("custom.counted", {})
+            for lines in streams:
+                for _ in range(3):
+                    await until_line(lines, "event: custom.counted")
+            after = await samples(client)
+    assert after["tailrace_deliveries_total"] - before["tailrace_deliveries_total"] == 6
+    assert after["tailrace_append_seconds_count"] > before["tailrace_append_seconds_count"]
+    assert after["tailrace_delivery_seconds_count"] > before["tailrace_delivery_seconds_count"]
+    assert after["tailrace_delivery_seconds_sum"] - before["tailrace_delivery_seconds_sum"] < 10

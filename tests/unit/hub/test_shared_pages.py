@@ -40,6 +40,7 @@ class OpenSink:
 
 class Ports:
     def __init__(self) -> None:
+        self.deliveries = 0
         self.asked: list[Viewer] = []
 
     def read_page(self, _: Topic, viewer: Viewer) -> None:
@@ -119,7 +120,7 @@ async def test_pages_of_large_entries_become_short_at_once_and_of_small_ones_lon
         position = Numbering.after(START)
         for _ in range(8):
             page = await pages.read("x", position, SSE, None)
-            assert len(page.frames(SSE, None)) < PAGE_BYTES + 2 * size + page.entries * 200
+            assert len(page.frames(SSE, None)[0]) < PAGE_BYTES + 2 * size + page.entries * 200
             position = page.position
         assert log.asked[0] == FIRST_PAGE_ENTRIES
         assert all(least <= count <= most for count in log.asked[4:]), log.asked

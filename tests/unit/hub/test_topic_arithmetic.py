@@ -138,6 +138,8 @@ class TopicMachine(RuleBasedStateMachine):
         self.kept: dict[Cursor, RenderedPage] = {}
         self.timers: list[Callable[[], None]] = []
         self.clock = 0.0
+        self.deliveries = 0
+        self.sinks: list[FakeSink] = []
         self.watched: list[Watched] = []
         self.topic = Topic("x", START, self, max_entries=6, max_bytes=10**9)
         self.tail = Numbering.after(START)
@@ -205,6 +207,7 @@ class TopicMachine(RuleBasedStateMachine):
         viewer = Viewer(sink, PLAIN, Numbering.after(cursor), coalesce_ms=coalesce_ms, wanted=wanted)
         sink.full = full
         self.watched.append(Watched(viewer, sink, cursor))
+        self.sinks.append(sink)
         self.topic.join(viewer)
 
     @precondition(lambda self: self.asked)
@@ -264,6 +267,10 @@ class TopicMachine(RuleBasedStateMachine):
     def each_viewer_has_a_contiguous_stretch_after_its_cursor(self) -> None:
         for watched in self.watched:
             self.check(watched)
+
+    @invariant()
+    def each_event_that_was_written_is_counted_for_each_viewer(self) -> None:
+        assert self.deliveries == sum(sink.got.count(b"E") for sink in self.sinks)
 
     def check(self, watched: Watched) -> int:
         """Return the number of the last entry that this viewer knows of."""

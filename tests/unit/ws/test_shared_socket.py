@@ -54,6 +54,7 @@ class FakeHub:
     """Topics over model logs; pages come when they are asked for by ``answer``."""
 
     def __init__(self) -> None:
+        self.deliveries = 0
         self.logs = {name: ModelLog() for name in NAMES}
         self.tails = {name: Numbering.after(START) for name in NAMES}
         self.topics = {

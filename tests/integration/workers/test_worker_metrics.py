@@ -1,0 +1,76 @@
+"""A worker's own /metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from bus import Bus, InvalidInputError
+from tests.integration.workers.watching import watch
+from workers import Context, Outputs, Pipeline, Registry, Step, Worker, WorkerSettings
+from workers.metrics import ALWAYS, serving_metrics
+
+pytestmark = pytest.mark.anyio
+
+
+async def samples(url: str) -> dict[str, float]:
+    async with httpx.AsyncClient() as client:
+        answer = await client.get(url)
+    assert answer.status_code == 200
+    families = text_string_to_metric_families(answer.text)
+    return {sample.name: sample.value for family in families for sample in family.samples if "le" not in sample.labels}
+
+
+async def test_a_worker_tells_what_it_runs_and_how_long_its_appends_take(bus: Bus) -> None:
+    told: dict[str, float] = {}
+
+    async def look(ctx: Context, _outputs: Outputs) -> None:
+        await ctx.log("here")
+        told.update(await samples(url))
+
+    worker = Worker(bus, Registry([Pipeline("look", (Step("look", look),))]), WorkerSettings(metrics_port=0))
+    async with serving_metrics(bus, worker) as served:
+        assert served is not None
+        url = served
+        assert {f"tailrace_{name}_total" for name in ALWAYS} <= (await samples(url)).keys()
+        running = asyncio.create_task(worker.run())
+        await watch(bus, await bus.submit("look", {}))
+        worker.stop()
+        await running
+        after = await samples(url)
+    assert told["tailrace_worker_running"] == 1
+    assert told["tailrace_worker_concurrency"] == 8
+    assert after["tailrace_worker_running"] == 0
+    assert after["tailrace_jobs_taken_total"] == 1
+    assert after["tailrace_append_seconds_count"] >= 2
+    assert 0 < after["tailrace_append_seconds_sum"] < 60
+    with pytest.raises(httpx.ConnectError):
+        await samples(url)
+
+
+async def test_a_worker_whose_loop_is_blocked_still_answers(bus: Bus) -> None:
+    worker = Worker(bus, Registry([]), WorkerSettings(metrics_port=0))
+    async with serving_metrics(bus, worker) as url:
+        assert url is not None
+        # The loop has no turn until the answer is here.
+        assert httpx.get(url, timeout=30).status_code == 200  # noqa: ASYNC210
+
+
+async def test_without_a_port_nothing_listens(bus: Bus) -> None:
+    async with serving_metrics(bus, Worker(bus, Registry([]), WorkerSettings())) as url:
+        assert url is None
+
+
+async def test_a_port_that_is_taken_is_named(bus: Bus) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        worker = Worker(bus, Registry([]), WorkerSettings(metrics_port=port))
+        with pytest.raises(InvalidInputError, match=rf"metrics_port: cannot listen on 127.0.0.1:{port} \(.*in use"):
+            async with serving_metrics(bus, worker):
+                raise AssertionError("entered")
