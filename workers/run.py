@@ -113,7 +113,7 @@ async def _patiently(call: Callable[[], Awaitable[T]]) -> T:
             return await call()
         except BusUnavailableError as error:
             attempt += 1
-            delay = backoff.delay_seconds(attempt, random.random)
-            if (isinstance(error, ReplyError) and error.is_of_the_key) or time.monotonic() + delay > deadline:
+            left_seconds = deadline - time.monotonic()
+            if (isinstance(error, ReplyError) and error.is_of_the_key) or left_seconds <= 0:
                 raise
-            await asyncio.sleep(delay)
+            await asyncio.sleep(min(backoff.delay_seconds(attempt, random.random), left_seconds))

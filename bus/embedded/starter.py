@@ -90,7 +90,7 @@ def _raise_unless_ready(output: bytes, complaint: bytes, layout: Layout, binary:
     if outcome.get("ready"):
         return
     if "exit_code" in outcome:
-        free_bytes = shutil.disk_usage(layout.directory).free
+        free_bytes = _free_bytes(layout.directory)
         raise EmbeddedServerError(
             explain_exit(outcome["exit_code"], outcome["log"], layout=layout, binary=binary, free_bytes=free_bytes)
         )
@@ -98,6 +98,14 @@ def _raise_unless_ready(output: bytes, complaint: bytes, layout: Layout, binary:
     raise EmbeddedServerError(
         f"the embedded server of {layout.directory} could not be run: {reason}; {_ANOTHER_SERVER}"
     )
+
+
+def _free_bytes(directory: Path) -> int:
+    try:
+        return shutil.disk_usage(directory).free
+    except FileNotFoundError:
+        # A throw-away one goes with its supervisor, which has just told us how it ended.
+        return shutil.disk_usage(directory.parent).free
 
 
 def read_log(layout: Layout) -> list[str]:

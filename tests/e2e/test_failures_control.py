@@ -95,13 +95,14 @@ async def test_case_31_wait_does_not_return_before_the_run_has_stopped(
 async def test_case_31_a_wait_that_is_too_short_says_so_and_never_that_it_was_cancelled(
     bus: Bus, gateway_url: str, other_gateway: GatewayProcess, order: Order, run: str
 ) -> None:
-    with SteeredProcess(order.model_copy(update={"stops": "after a while", "cleanup_seconds": 1.5})):
+    other_url = other_gateway.url()
+    with SteeredProcess(order.model_copy(update={"stops": "after a while", "cleanup_seconds": 4.0})):
         await begun(bus, run)
         response = await cancel(gateway_url, run, 0.3)
         assert (response.status_code, response.json()["outcome"]) == (202, None)
         assert response.json()["status"] == "cancelling"
-        assert await status_at(other_gateway.url(), run) == "cancelling"
-        second = await cancel(other_gateway.url(), run, 20)
+        assert await status_at(other_url, run) == "cancelling"
+        second = await cancel(other_url, run, 20)
         assert (second.status_code, second.json()["status"]) == (200, "cancelled")
         assert second.json()["outcome"]["data"]["request"] == response.json()["request"]
 

@@ -15,6 +15,7 @@ import pytest
 from redis.asyncio import Redis
 
 from bus.embedded import EmbeddedServerError, start_embedded, starter
+from bus.embedded.layout import Layout
 from tests.integration.embedded.processes import processes_of, wait_until
 from tests.integration.embedded.user import REPOSITORY
 
@@ -82,6 +83,22 @@ async def test_a_server_that_dies_at_its_start_is_quoted(
     monkeypatch.setattr(starter, "find_binary", lambda: dying)
     with pytest.raises(EmbeddedServerError, match=r"exit code 3; it said: no memory for this"):
         await start_embedded(None if throwaway else str(directory))
+
+
+async def test_a_server_whose_throwaway_directory_is_gone_before_its_death_is_explained_is_quoted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dying = program(tmp_path / "valkey-server", "echo 'no memory for this'; exit 3")
+    monkeypatch.setattr(starter, "find_binary", lambda: dying)
+    explain = starter._raise_unless_ready
+
+    def explain_late(output: bytes, complaint: bytes, layout: Layout, binary: Path) -> None:
+        wait_until(lambda: not layout.directory.exists())
+        explain(output, complaint, layout, binary)
+
+    monkeypatch.setattr(starter, "_raise_unless_ready", explain_late)
+    with pytest.raises(EmbeddedServerError, match=r"exit code 3; it said: no memory for this"):
+        await start_embedded(None)
 
 
 async def test_a_server_that_is_not_ready_in_time_is_told_and_ended(
