@@ -50,7 +50,8 @@ elseif action == 'renew' then
 else
   local stubborn = held and status == 'cancelling' and ARGV[8] ~= '' and now >= tonumber(ARGV[8])
   if held and not stubborn then return refusal end
-  -- What waits for a worker has lost none, and what never had one (no fence was ever given out) neither.
+  -- What waits for a worker has lost none, and what never had one (no fence was ever given out) neither; nor has what
+  -- was let go before anything was said of it.
   local begun = state[4] and not waiting and (status ~= '' or state[2])
   if not begun then return redis.error_reply('SOUND ' .. (status == '' and 'none' or status)) end
   local attempt = tonumber(redis.call('HGET', meta, 'attempt') or 0)

@@ -207,6 +207,12 @@ async def test_one_whose_owner_let_go_without_an_ending_is_lost_at_once(leases: 
     assert (await leases.heal("run", "healer")).lost_owner == "one"
 
 
+async def test_one_that_was_let_go_before_anything_was_said_of_it_has_never_begun(leases: Leases) -> None:
+    await leases.release(await leases.take("run", "one"))
+    with pytest.raises(ExecutionSoundError):
+        await leases.heal("run", "healer")
+
+
 async def test_of_ten_healers_exactly_one_gets_it(leases: Leases, line: Line, meta: str) -> None:
     await begin(leases, line, meta)
     await expire(line, meta)
