@@ -5,6 +5,8 @@ hash over a document), then reads a model's answer from another process, a token
 each on as it comes. The next is asked for when the one before was handed on, so that whatever handing on costs adds to
 the duration and hides behind nothing. Tokens come over a socket, as a model's do: a timer of the event loop is rounded
 up to the next millisecond whenever something else has woken the loop meanwhile, and that is what would be measured.
+The model has a core of its own, as one on another host has: else the kernel wakes it on the core of whoever asked it,
+where it waits until that one has come to rest, and the wait would be measured. Redis shares the worker's cores.
 Both have the same lease, heartbeat and checkpoints; they differ in where events go. They run in the order without,
 with, with, without, several times, so that a machine that gets slower or faster meanwhile favours neither. Each step is
 timed from its beginning to that of the next, and counts with its median over the repetitions: a moment in which the
@@ -16,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import re
 import socket
 import sys
@@ -48,7 +51,7 @@ _WORDS: Final = re.compile(r"\w+")
 
 
 def prepare() -> str:
-    """Some 40 ms of CPU."""
+    """Some 10 ms of CPU."""
     digest = hashlib.sha256()
     for _ in range(6):
         text = json.dumps(_DOCUMENT)
@@ -70,16 +73,21 @@ with socket.socket(fileno=int(sys.argv[1])) as asked:
 
 
 class Model:
-    """A model in a process of its own."""
+    """A model in a process of its own, on a core of its own where there are two or more."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
 
-    async def open(self) -> None:
+    async def open(self, redis_pid: int) -> None:
+        *others, last = sorted(os.sched_getaffinity(0))
         ours, theirs = socket.socketpair()
         with theirs:
             arguments = [sys.executable, "-c", _MODEL, str(theirs.fileno()), str(TOKEN_SECONDS)]
             self._process = await asyncio.create_subprocess_exec(*arguments, pass_fds=[theirs.fileno()])
+        if others:
+            os.sched_setaffinity(self._process.pid, {last})
+            for pid in (os.getpid(), redis_pid):
+                os.sched_setaffinity(pid, others)
         self.reader, self.writer = await asyncio.open_connection(sock=ours)
         await self.next_token()
 
@@ -155,7 +163,7 @@ async def main(order: dict[str, Any]) -> dict[str, float]:
     pipeline = Pipeline("typical", tuple(Step(f"step{number}", answer) for number in range(order["steps"])))
     warming = Pipeline("warming", (Step("step0", answer),))
     client = redis.asyncio.Redis(port=order["redis_port"])
-    await model.open()
+    await model.open(order["redis_pid"])
     async with await open_bus(f"redis://127.0.0.1:{order['redis_port']}/0") as bus:
         for leg in ("discarding", contender):
             await run_leg(bus, warming, client, leg)
