@@ -29,6 +29,7 @@ from bus.errors import (
     PublishFailedError,
     QueueFullError,
     ReplyError,
+    TenantMismatchError,
     TransitionRefusedError,
 )
 from bus.event import Event
@@ -80,6 +81,7 @@ __all__ = [
     "Retention",
     "Signal",
     "State",
+    "TenantMismatchError",
     "TransitionRefusedError",
     "open_bus",
 ]

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -25,7 +26,7 @@ from bus.dead_letters import DeadLetters
 from bus.deployment import Deployment, deployment_of
 from bus.embedded import EmbeddedServer, embedded_path, start_embedded
 from bus.entry import Entry, Gap
-from bus.errors import BusClosedError, BusUnavailableError, InvalidInputError, ReplyError
+from bus.errors import BusClosedError, BusUnavailableError, InvalidInputError, ReplyError, TenantMismatchError
 from bus.event import check_execution_id, check_name, new_execution_id
 from bus.eviction import eviction_risk
 from bus.execution import Execution
@@ -43,6 +44,7 @@ from bus.settings import BusSettings
 from bus.state import State
 from bus.submission import Submission, check_delay_seconds, check_key, check_max_attempts, id_of_key
 from bus.tail.watch import Tail
+from bus.tenancy import claim
 from bus.trace import traceparent_of
 
 logger = logging.getLogger(__name__)
@@ -133,16 +135,17 @@ class Bus:
         pipeline: str | None = None,
         max_attempts: int | None = None,
         timeout_seconds: float | None = None,
+        tenant: str | None = None,
         **publisher: Any,
     ) -> Execution:
         """Run an execution in this program: ``async with bus.execution(id) as execution: …``.
 
         ``max_attempts`` is noted for whoever decides what becomes of it should this program die. After
         ``timeout_seconds`` of running, pauses not counted, it ends in ``execution.timed_out``, and leaving raises
-        TimeoutError; every attempt has as long.
+        TimeoutError; every attempt has as long. ``tenant`` is whose it is from its first moment on, as in ``submit``.
 
-        Raises on entering LeaseHeldError when somebody runs it, ExecutionClosedError when it has ended or was to be
-        cancelled, which then is its ending.
+        Raises on entering TenantMismatchError when the id is taken and not the tenant's, LeaseHeldError when somebody
+        runs it, ExecutionClosedError when it has ended or was to be cancelled, which then is its ending.
         """
         chosen = self.new_execution_id() if execution_id is None else check_execution_id(execution_id)
         # An owner of its own: a second task of this process is somebody else.
@@ -158,8 +161,15 @@ class Bus:
             pipeline=pipeline,
             max_attempts=max_attempts,
             timeout_seconds=timeout_seconds,
+            claim=None if tenant is None else partial(self._claim, chosen, tenant),
             publisher=publisher,
         )
+
+    async def _claim(self, execution_id: str, tenant: str) -> None:
+        live_seconds = self.settings.retention.live_seconds
+        if await claim(self.commands, self.keys, execution_id, tenant, live_seconds) != tenant:
+            raise TenantMismatchError(execution_id, tenant)
+        await self.index.note(execution_id, tenant, time.time_ns() // 1_000_000)
 
     async def submit(
         self,

@@ -116,6 +116,15 @@ class ExecutionExistsError(BusError):
         self.execution_id = execution_id
 
 
+class TenantMismatchError(BusError):
+    """It is there already: another tenant's, or nobody's."""
+
+    def __init__(self, execution_id: str, tenant: str) -> None:
+        super().__init__(f"execution {execution_id} exists already and is not tenant {tenant}'s; choose another id")
+        self.execution_id = execution_id
+        self.tenant = tenant
+
+
 class LeaseHeldError(BusError):
     """``until_ms`` is when its lease runs out unless it is renewed, in Unix milliseconds by Redis's clock."""
 

@@ -50,8 +50,10 @@ class Execution:
         pipeline: str | None,
         max_attempts: int | None,
         timeout_seconds: float | None,
+        claim: Callable[[], Awaitable[None]] | None,
         publisher: dict[str, Any],
     ) -> None:
+        """``claim`` is called before it is taken, and may refuse by raising."""
         if timeout_seconds is not None and not 0 < timeout_seconds < math.inf:
             raise InvalidInputError("timeout_seconds", "expected a number of seconds, more than 0")
         self.id = execution_id
@@ -59,6 +61,7 @@ class Execution:
         self.pipeline = pipeline
         self.owner = owner
         self._open_tail = open_tail
+        self._claim = claim
         self._tenure = Tenure(
             commands,
             log,
@@ -140,7 +143,10 @@ class Execution:
 
     async def __aenter__(self) -> Self:
         tenure = self._tenure
-        await tenure.begin(await self._open_tail())
+        tail = await self._open_tail()
+        if self._claim is not None:
+            await self._claim()
+        await tenure.begin(tail)
         tenure.body.enter()
         if not tenure.steering.halted:
             tenure.deadline.run()

@@ -37,10 +37,12 @@ _CODES: Final = {code.value: code for code in (ExitCode.BUS, ExitCode.PORT_IN_US
 
 
 class Child:
-    def __init__(self, name: str, process: subprocess.Popen[bytes], log_path: Path) -> None:
+    def __init__(self, name: str, process: subprocess.Popen[bytes], log_path: Path, log_begins: int = 0) -> None:
+        """``log_begins`` is how many bytes of the log are of its predecessors."""
         self.name = name
         self.log_path = log_path
         self._process = process
+        self._log_begins = log_begins
 
     @property
     def pid(self) -> int:
@@ -68,7 +70,7 @@ class Child:
 
     def said(self) -> str:
         try:
-            return self.log_path.read_text(errors="replace")
+            return self.log_path.read_bytes()[self._log_begins :].decode(errors="replace")
         except OSError:
             return ""
 
@@ -92,9 +94,11 @@ class Children:
         self._lifeline = Lifeline(orphan_seconds)
 
     def start(self, name: str, *arguments: str) -> Child:
-        """Run ``tailrace <arguments>``; what it says goes to ``<name>.log``."""
+        """Run ``tailrace <arguments>``; it speaks to ``<name>.log``, behind what one of that name said before."""
         log_path = self.log_directory / f"{name.replace(' ', '-')}.log"
-        with log_path.open("wb") as log:
+        again = any(child.name == name for child in self.all)
+        with log_path.open("ab" if again else "wb") as log:
+            begins = log.tell()
             process = subprocess.Popen(
                 # -P: what lies in the user's directory, say a bus.py, is not ours to import.
                 [sys.executable, "-P", "-m", "tailrace", *arguments],
@@ -105,7 +109,7 @@ class Children:
                 pass_fds=(self._lifeline.read_descriptor,),
                 start_new_session=True,
             )
-        child = Child(name, process, log_path)
+        child = Child(name, process, log_path, begins)
         self.all.append(child)
         return child
 
@@ -151,7 +155,14 @@ async def wait_ready(
 
 def check_running(child: Child) -> None:
     """Raises ChildError when it is not."""
-    code = child.exit_code
-    if code is not None:
-        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    how = death_of(child)
+    if how is not None:
         raise ChildError(child, how)
+
+
+def death_of(child: Child) -> str | None:
+    """How it ended, for a sentence; None while it runs."""
+    code = child.exit_code
+    if code is None:
+        return None
+    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"

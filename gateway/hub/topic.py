@@ -8,14 +8,16 @@ the cursor is the head.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol, cast
+from collections.abc import Sequence
+from typing import Any, Final, cast
 
 from bus.continuity import Numbering, resume_point
 from bus.cursor import START, Cursor, just_before
 from bus.entry import Entry, Gap
 from bus.reading import RawEntry, read_bare
 from gateway.hub.filter import Filter
+from gateway.hub.group import Group
+from gateway.hub.ports import PageFrames, Ports
 from gateway.hub.viewer import Stage, Viewer
 from gateway.hub.window import CHUNK_BYTES, Window
 from gateway.render import Format, RenderBare, gap_payload
@@ -25,55 +27,6 @@ FEW: Final = 16
 # The window spares many viewers of one run from reading the log each for itself. For one viewer it would only keep
 # thousands of runs' entries alive, which the garbage collector then walks over.
 RING_A_VIEWER: Final = 64
-
-
-class Ports(Protocol):
-    """What a topic asks of the world; and where it counts events written to viewers, each viewer for itself."""
-
-    deliveries: int
-
-    def read_page(self, topic: Topic, viewer: Viewer) -> None:
-        """Read the log after the viewer's position; answer with ``Topic.page``, never at once."""
-
-    def later(self, delay_ms: int, call: Callable[[], None]) -> None: ...
-
-    def now(self) -> float: ...
-
-    def count(self, name: str, amount: int = 1) -> None: ...
-
-
-class PageFrames(Protocol):
-    """A page of the log, rendered once for all who read it."""
-
-    position: Numbering
-    more: bool
-    ended: bool
-    entries: int
-
-    def frames(self, rendering: Format, wanted: Filter | None) -> tuple[bytes, int]:
-        """Give its frames, and how many of its entries are among them."""
-
-
-class Group:
-    """Live viewers that want the same bytes at the same times."""
-
-    __slots__ = ("bare", "coalesce_ms", "cursor", "due", "members", "rendering", "silent", "silent_since", "wanted")
-
-    def __init__(self, rendering: Format, wanted: Filter | None, coalesce_ms: int, cursor: Cursor) -> None:
-        self.rendering = rendering
-        self.wanted = wanted
-        self.coalesce_ms = coalesce_ms
-        self.cursor = cursor
-        self.due = False
-        # How to render what needs no second look, where everything is wanted, and at once.
-        self.bare: RenderBare | None = None
-        if wanted is None and not coalesce_ms:
-            self.bare = getattr(rendering, "bare", None)
-        # Nothing was written since ``silent_since``; noted when the clock is looked at, not with every write.
-        self.silent = False
-        self.silent_since = 0.0
-        # A dict as an ordered set: members leave in O(1).
-        self.members: dict[Viewer, None] = {}
 
 
 class Topic:

@@ -20,3 +20,10 @@ async def tailing_bus(request: pytest.FixtureRequest, each_server_url: str, pref
     settings = BusSettings(prefix=prefix, tail=request.param)
     async with await open_bus(each_server_url, settings=settings) as opened:
         yield opened
+
+
+@pytest.fixture
+async def elsewhere(each_server_url: str, prefix: str) -> AsyncIterator[Bus]:
+    """Another process's bus, as on another host."""
+    async with await open_bus(each_server_url, settings=BusSettings(prefix=prefix)) as opened:
+        yield opened

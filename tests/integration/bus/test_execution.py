@@ -20,6 +20,7 @@ from bus import (
     LeaseLostError,
     PublishFailedError,
     State,
+    TenantMismatchError,
     open_bus,
 )
 from tests.integration.bus.follower import Follower
@@ -369,3 +370,28 @@ async def test_events_that_could_not_be_appended_fail_the_run_with_the_true_reas
 async def test_a_run_without_with_says_what_is_missing(bus: Bus) -> None:
     with pytest.raises(RuntimeError, match="async with"):
         await bus.execution("run").emit("a")
+
+
+async def test_a_run_belongs_to_the_tenant_that_was_named_and_is_listed_among_its_runs(bus: Bus) -> None:
+    async with bus.execution("run", tenant="acme"):
+        assert (await state_of(bus, "run")).tenant == "acme"
+        listed = await bus.commands.command("ZRANGE", bus.keys.executions("acme"), 0, -1)
+    assert listed == [b"run"]
+    assert (await state_of(bus, "run")).tenant == "acme"
+
+
+async def test_whoever_goes_on_with_a_tenants_run_may_name_it_again_or_not(bus: Bus) -> None:
+    for tenant in ("acme", None, "acme"):
+        async with bus.execution("run", tenant=tenant) as execution:
+            await execution.hand_back("interrupted")
+    assert (await state_of(bus, "run")).tenant == "acme"
+
+
+@pytest.mark.parametrize("owner", ["other", None])
+async def test_a_run_that_is_not_the_tenants_is_refused_and_left_as_it_is(bus: Bus, owner: str | None) -> None:
+    async with bus.execution("run", tenant=owner):
+        before = await state_of(bus, "run")
+        with pytest.raises(TenantMismatchError, match="not tenant acme's; choose another id"):
+            async with bus.execution("run", tenant="acme"):
+                raise AssertionError("entered")
+        assert await state_of(bus, "run") == before

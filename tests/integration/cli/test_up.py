@@ -4,10 +4,12 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tailrace.standalone import MAX_DEATHS
 from tests.integration.cli.processes import Family, call, family, wait_until
 
 READY = "Ctrl-C ends all of it."
@@ -65,12 +67,39 @@ def test_killed_itself_it_leaves_nobody_behind(up: Family) -> None:
     up.await_nobody(seconds=12.0)
 
 
-def test_the_death_of_a_part_is_told_and_ends_the_rest(up: Family) -> None:
-    os.kill(up.member("-m tailrace worker"), signal.SIGKILL)
+def test_a_worker_that_is_killed_is_started_again_and_does_what_is_submitted(up: Family) -> None:
+    killed = up.member("-m tailrace worker")
+    os.kill(killed, signal.SIGKILL)
+
+    up.await_words("the worker was ended by SIGKILL; starting it again")
+    done = call("submit", "command", 'argv=["echo", "hello"]', "--gateway", shown(up, "gateway"), "--follow")
+    assert "hello" in done.stdout
+    assert up.member("-m tailrace worker") != killed
+
+
+def test_a_gateway_that_is_killed_is_started_again_at_the_same_address(up: Family) -> None:
+    url = shown(up, "gateway")
+    os.kill(up.member("-m tailrace gateway"), signal.SIGKILL)
+
+    up.await_words("the gateway was ended by SIGKILL; starting it again")
+    wait_until(lambda: call("ps", "--gateway", url).returncode == 0)
+
+
+def test_a_part_that_dies_again_and_again_is_told_and_ends_the_rest(up: Family) -> None:
+    for _ in range(MAX_DEATHS):
+        killed = up.member("-m tailrace worker")
+        os.kill(killed, signal.SIGKILL)
+        wait_until(partial(is_over_or_has_another_worker, up, killed))
 
     assert up.wait() == 70
-    assert "the worker was ended by SIGKILL" in up.said
+    assert "tailrace: the worker was ended by SIGKILL" in up.said
     up.await_nobody()
+
+
+def is_over_or_has_another_worker(up: Family, killed: int) -> bool:
+    return up.process.poll() is not None or any(
+        "-m tailrace worker" in command and pid != killed for pid, command in up.members().items()
+    )
 
 
 def test_a_second_one_in_the_same_directory_is_refused(up: Family, tmp_path: Path) -> None:

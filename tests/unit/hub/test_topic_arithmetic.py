@@ -22,7 +22,8 @@ from bus.entry import Entry, Gap
 from bus.reading import Bare, Page, RawEntry
 from gateway.hub.filter import Filter
 from gateway.hub.pages import RenderedPage
-from gateway.hub.topic import PageFrames, Topic
+from gateway.hub.ports import PageFrames
+from gateway.hub.topic import Topic
 from gateway.hub.viewer import Stage, Viewer
 from gateway.render import Format, Message
 

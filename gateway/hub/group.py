@@ -1,0 +1,30 @@
+"""Live viewers that one rendering serves."""
+
+from __future__ import annotations
+
+from bus.cursor import Cursor
+from gateway.hub.filter import Filter
+from gateway.hub.viewer import Viewer
+from gateway.render import Format, RenderBare
+
+
+class Group:
+    """Live viewers that want the same bytes at the same times."""
+
+    __slots__ = ("bare", "coalesce_ms", "cursor", "due", "members", "rendering", "silent", "silent_since", "wanted")
+
+    def __init__(self, rendering: Format, wanted: Filter | None, coalesce_ms: int, cursor: Cursor) -> None:
+        self.rendering = rendering
+        self.wanted = wanted
+        self.coalesce_ms = coalesce_ms
+        self.cursor = cursor
+        self.due = False
+        # How to render what needs no second look, where everything is wanted, and at once.
+        self.bare: RenderBare | None = None
+        if wanted is None and not coalesce_ms:
+            self.bare = getattr(rendering, "bare", None)
+        # Nothing was written since ``silent_since``; noted when the clock is looked at, not with every write.
+        self.silent = False
+        self.silent_since = 0.0
+        # A dict as an ordered set: members leave in O(1).
+        self.members: dict[Viewer, None] = {}
