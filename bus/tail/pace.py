@@ -1,8 +1,8 @@
 """When to read again. Pure: the clock is an argument.
 
 Reading each event as it comes gives the least delay, and costs a round trip each. When events come at several a
-millisecond, the next turn waits until a millisecond has passed since the last began: what comes meanwhile shares it. So
-a quiet bus answers at once, and a busy one reads in batches that grow with its load.
+millisecond, the next turn waits until two milliseconds have passed since the last began: what comes meanwhile shares it.
+So a quiet bus answers at once, and a busy one reads in batches that grow with its load.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-TURN_SECONDS: Final = 0.001
-# So many events a second make it worth waiting: three of them share a turn.
+# See docs/decisions/0010-turns-of-two-milliseconds.md.
+TURN_SECONDS: Final = 0.002
+# So many events a second make it worth waiting: six of them share a turn.
 BUSY_RATE: Final = 3000.0
 _WEIGHT: Final = 0.05
 _LONGEST_SECONDS: Final = 0.02
