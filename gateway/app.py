@@ -134,6 +134,9 @@ def create_app(bus: Bus, settings: GatewaySettings) -> GatewayApp:
 def _forget_request(scope: Scope) -> None:
     """Let go of what answering took: a stream may last for days, and there may be thousands of them."""
     kept = {name: scope[name] for name in _KEPT_OF_SCOPE & scope.keys()}
+    # The server has this very list, and would keep what a browser says with every request.
+    if isinstance(headers := scope.get("headers"), list):
+        headers.clear()
     # A dict that was emptied by one and one keeps its size.
     scope.clear()
     scope.update(kept)

@@ -12,6 +12,8 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from gateway.slim import SlimEvent, SlimFlow, SlimQueue
+
 MAX_HEAD_BYTES: Final = 64 * 1024
 SWEEP_SECONDS: Final = 1.0
 
@@ -77,15 +79,20 @@ class Arrivals:
 
 
 class HeadBoundProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, with bounds for what comes before it asks the application. See ``bound_to``.
+    """uvicorn's protocol, with bounds for what comes before it asks the application, and slimmer. See ``bound_to``.
 
     It has no attributes of its own: one more than uvicorn's would cost each connection more than a kilobyte.
     """
 
     arrivals: Arrivals
 
+    def __init__(self, *given: Any, **options: Any) -> None:
+        super().__init__(*given, **options)
+        self.pipeline = SlimQueue()  # type: ignore[assignment]
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.flow = SlimFlow(transport)
         self.arrivals.expect(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -103,7 +110,11 @@ class HeadBoundProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self.arrivals.arrived(self)
+        before = self.cycle
         super().on_headers_complete()
+        # There is none for a request that is going to be a WebSocket. Nobody has looked at a new one's event yet.
+        if self.cycle is not before:
+            self.cycle.message_event = SlimEvent()  # type: ignore[assignment]
 
     def refuse(self, answer: bytes) -> None:
         """Close, with an answer where nobody else is being answered."""

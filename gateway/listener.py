@@ -6,10 +6,12 @@ import contextlib
 import errno
 import resource
 import socket
+import sys
 from typing import Final
 
 VANISHED_SECONDS: Final = 60.0
 BACKLOG: Final = 4096
+SPARE_FILES: Final = 64
 
 
 class ListenError(Exception):
@@ -53,12 +55,19 @@ def url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if listener.family == socket.AF_INET6 else f"http://{host}:{port}"
 
 
-def raise_file_limit() -> None:
+def raise_file_limit() -> int:
     """As many connections as the system allows this process; where that cannot be had, as many as there are."""
     with contextlib.suppress(OSError, ValueError):
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft != hard:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return sys.maxsize if limit == resource.RLIM_INFINITY else limit
+
+
+def room_for_streams(files: int) -> int:
+    """How many streams fit into so many open files, with some left for Redis and for requests that are no streams."""
+    return max(1, files - max(SPARE_FILES, files // 8))
 
 
 def _explain(error: OSError, shown: str) -> str:

@@ -20,7 +20,7 @@ from bus import Bus, BusError, BusSettings, logs, open_bus
 from gateway.app import GatewayApp, create_app
 from gateway.arrivals import Arrivals, bound_to
 from gateway.context import Gateway
-from gateway.listener import BACKLOG, ListenError, bind, listen, raise_file_limit, url_of
+from gateway.listener import BACKLOG, ListenError, bind, listen, raise_file_limit, room_for_streams, url_of
 from gateway.settings import GatewaySettings
 from gateway.ws.limits import MAX_FRAME_BYTES, PING_SECONDS, PONG_SECONDS
 
@@ -40,7 +40,7 @@ def serve(settings: GatewaySettings, bus_settings: BusSettings) -> int:
     The exit code: 0 after a drain, 2 without Redis, 3 without its port, 130 when told to stop before it was ready.
     """
     logs.set_up(bus_settings.log_format)
-    raise_file_limit()
+    settings = _with_room(settings, raise_file_limit())
     try:
         with (
             bind(settings.host, settings.port, vanished_seconds=settings.vanished_seconds) as listener,
@@ -54,6 +54,23 @@ def serve(settings: GatewaySettings, bus_settings: BusSettings) -> int:
     except (KeyboardInterrupt, asyncio.CancelledError):
         return EXIT_INTERRUPTED
     return 0
+
+
+def _with_room(settings: GatewaySettings, files: int) -> GatewaySettings:
+    """Refuse streams in words before the system refuses connections without any."""
+    room = room_for_streams(files)
+    if settings.max_connections <= room:
+        return settings
+    # Nobody asked for the default.
+    level = logging.WARNING if "max_connections" in settings.model_fields_set else logging.DEBUG
+    logger.log(
+        level,
+        "TAILRACE_MAX_CONNECTIONS is %d, but %d files may be open: %d streams at most; raise it with ulimit -n",
+        settings.max_connections,
+        files,
+        room,
+    )
+    return settings.model_copy(update={"max_connections": room})
 
 
 class GatewayServer(uvicorn.Server):

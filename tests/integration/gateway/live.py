@@ -9,10 +9,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 from bus import Bus
 from gateway.app import GatewayApp, create_app
@@ -62,12 +62,15 @@ async def live_app(app: GatewayApp) -> AsyncGenerator[str, None]:
 class GatewayProcess:
     """A gateway in a process of its own, ended on leaving."""
 
+    started_by: ClassVar[Sequence[str]] = ()
+    """A command that is given the gateway's own."""
+
     def __init__(self, **environment: str) -> None:
         self.output: list[str] = []
         self.errors: list[str] = []
         self._ready = threading.Event()
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM],
+            [*self.started_by, sys.executable, "-c", _PROGRAM],
             env=_environment(environment),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -23,6 +23,7 @@ ERRORS: list[tuple[bus.BusError, int, str, str | None]] = [
     (bus.EventTooLargeError(300, 200), 413, "event_too_large", "data"),
     (bus.ExecutionUnknownError("a"), 404, "execution_unknown", None),
     (bus.ExecutionExistsError("a"), 409, "execution_exists", "execution_id"),
+    (bus.TenantMismatchError("a", "acme"), 409, "execution_exists", "execution_id"),
     (bus.ConcurrencyConflictError("k", "a"), 409, "concurrency_conflict", "concurrency_key"),
     (bus.QueueFullError("default", 7), 503, "queue_full", None),
     (bus.DeadLetterUnknownError("default", "5-5"), 404, "dead_letter_unknown", None),

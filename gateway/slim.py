@@ -1,0 +1,61 @@
+"""What uvicorn makes for every connection in case it is needed, made when it is.
+
+A viewer that waits costs memory and nothing else. Of that, 1.9 KB were three empty deques: in the two events and in the
+queue of pipelined requests that uvicorn gives each connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.flow_control import FlowControl
+
+
+class SlimEvent:
+    """What uvicorn uses of ``asyncio.Event``: whoever waits when it is set goes on, though it be cleared at once."""
+
+    __slots__ = ("_set", "_waiting")
+
+    def __init__(self) -> None:
+        self._set = False
+        self._waiting: list[asyncio.Future[None]] | None = None
+
+    def set(self) -> None:
+        self._set = True
+        waiting, self._waiting = self._waiting, None
+        for each in waiting or ():
+            if not each.done():
+                each.set_result(None)
+
+    def clear(self) -> None:
+        self._set = False
+
+    async def wait(self) -> bool:
+        if not self._set:
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting = [*(self._waiting or ()), waiter]
+            try:
+                await waiter
+            finally:
+                self._waiting = [each for each in self._waiting or () if each is not waiter] or None
+        return True
+
+
+class SlimFlow(FlowControl):
+    def __init__(self, transport: asyncio.Transport) -> None:
+        # Not super().__init__(), whose event is what this is about.
+        self._transport = transport
+        self.read_paused = False
+        self.write_paused = False
+        self._is_writable_event = SlimEvent()  # type: ignore[assignment]
+        self._is_writable_event.set()
+
+
+class SlimQueue(list[Any]):
+    """What uvicorn uses of ``collections.deque`` for pipelined requests, of which there are few."""
+
+    __slots__ = ()
+
+    def appendleft(self, item: Any) -> None:
+        self.insert(0, item)
