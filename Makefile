@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(shell cksum < requirements.lock | cut -d' ' -f1)
 
-.PHONY: help demo test check lint unit faults format lock bench bench-quick clean
+.PHONY: help demo test check lint unit faults fuzz format lock bench bench-quick clean
 
 help:
 	@echo "make TARGET, where TARGET is one of:"
@@ -33,6 +33,10 @@ unit: $(STAMP)  ## unit tests
 
 faults: $(STAMP)  ## tests that kill, cut, pause and flush
 	$(BIN)/pytest tests/faults
+
+FUZZ_ROUNDS ?= 10
+fuzz: $(STAMP)  ## property tests, FUZZ_ROUNDS times over, with new examples each time
+	for round in $$(seq $(FUZZ_ROUNDS)); do $(BIN)/pytest -q -n 2 -m hypothesis tests/unit tests/contract || exit 1; done
 
 format: $(STAMP)  ## format the code, and cure what ruff can
 	$(BIN)/ruff format .

@@ -11,9 +11,14 @@ from typing import cast
 from uuid import uuid4
 
 import pytest
+from hypothesis import settings
 
 from tests.leftovers import MARK_VARIABLE, end_leftovers
 from tests.servers import RunningServer, ServerKind, ServerUnavailableError, spawn_server
+
+if os.environ.get("TAILRACE_CI_REQUIRE") == "1":
+    # The same examples each time, so that what fails there fails here; new ones are for `make test` and `make fuzz`.
+    settings.load_profile("ci")
 
 # Where the workers of a session tell what they found.
 TOLD_VARIABLE = "TAILRACE_TEST_LEFTOVERS"

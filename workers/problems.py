@@ -16,6 +16,13 @@ def problems_of(error: ValidationError, root: str = "", *, tags: Collection[str]
     ``tags`` are names by which pydantic tells the kinds of a list's items apart, which are no fields.
     """
     problems = error.errors(include_url=False, include_input=False, include_context=False)
+    # A list whose items are wrong counts as too short as well, which nobody can do anything about.
+    places = [problem["loc"] for problem in problems]
+    problems = [
+        problem
+        for problem in problems
+        if problem["type"] != "too_short" or not any(_lies_within(place, problem["loc"]) for place in places)
+    ]
     told = [
         f"{'.'.join([*([root] if root else []), *_fields(problem['loc'], tags)])}: "
         f"{problem['msg'].removeprefix('Value error, ')}"
@@ -28,6 +35,10 @@ def problems_of(error: ValidationError, root: str = "", *, tags: Collection[str]
 
 def sentence_of(error: ValidationError, root: str = "", *, tags: Collection[str] = ()) -> str:
     return "; ".join(problems_of(error, root, tags=tags))
+
+
+def _lies_within(place: tuple[int | str, ...], other: tuple[int | str, ...]) -> bool:
+    return len(place) > len(other) and place[: len(other)] == other
 
 
 def _fields(location: tuple[int | str, ...], tags: Collection[str]) -> Iterator[str]:

@@ -305,3 +305,9 @@ def test_a_schema_is_asked_with_as_it_was_given() -> None:
         "not": {"const": None},
     }
     assert AnswerSchema.model_validate(schema).plain == schema
+
+
+def test_what_is_wrong_with_an_item_is_not_told_of_the_list_as_well() -> None:
+    with pytest.raises(PipelineInvalidError) as raised:
+        pipeline_from(document({"name": "dig", "option": {}}), steps)
+    assert str(raised.value).endswith("cannot be used: steps.0.option: Extra inputs are not permitted.")
