@@ -12,6 +12,9 @@ from typing import Final
 
 # See docs/decisions/0010-turns-of-two-milliseconds.md.
 TURN_SECONDS: Final = 0.002
+# So many events in a turn pay for it: where they come sooner, it is shorter, down to this.
+SHARING: Final = 40
+SHORTEST_SECONDS: Final = 0.001
 # So many events a second make it worth waiting: six of them share a turn.
 BUSY_RATE: Final = 3000.0
 _WEIGHT: Final = 0.05
@@ -38,6 +41,8 @@ class Pace:
 
     def wait_seconds(self, now: float) -> float:
         """How long the next turn should wait; 0 for not at all."""
-        if self.entries < BUSY_RATE * self.apart_seconds:
+        rate = self.entries / self.apart_seconds
+        if rate < BUSY_RATE:
             return 0.0
-        return max(0.0, self.last + TURN_SECONDS - now)
+        turn_seconds = min(TURN_SECONDS, max(SHORTEST_SECONDS, SHARING / rate))
+        return max(0.0, self.last + turn_seconds - now)

@@ -8,7 +8,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bus.tail.pace import TURN_SECONDS, Pace
+from bus.tail.pace import SHORTEST_SECONDS, TURN_SECONDS, Pace
 
 ROUND_TRIP_SECONDS = 0.0002
 
@@ -48,9 +48,19 @@ def test_a_busy_tail_lets_a_turn_take_its_time_and_nobody_waits_much_longer() ->
     played = turns(Pace(), poisson(20_000, 2))
     settled = [turn for turn in played if turn[0] > 0.5]
     apart = [after[0] - before[0] for before, after in pairwise(settled)]
-    assert min(apart) > TURN_SECONDS * 0.999
-    assert sum(len(taken) for _, taken in settled) / len(settled) > 15
+    assert min(apart) > SHORTEST_SECONDS * 0.999
+    assert sum(len(taken) for _, taken in settled) / len(settled) > 30
     assert max(begun - taken[0] for begun, taken in settled) < 2 * TURN_SECONDS
+
+
+def test_the_busier_a_tail_is_the_shorter_are_its_turns_down_to_a_bound() -> None:
+    shares = []
+    for rate in (5_000, 20_000, 30_000, 50_000, 100_000):
+        settled = [turn for turn in turns(Pace(), poisson(rate, 1)) if turn[0] > 0.5]
+        apart = (settled[-1][0] - settled[0][0]) / (len(settled) - 1)
+        shares.append(round(apart * 1000, 1))
+    assert shares == sorted(shares, reverse=True)
+    assert SHORTEST_SECONDS * 1000 <= shares[-1] < shares[0] <= TURN_SECONDS * 1000 * 1.2
 
 
 def test_a_tail_that_was_busy_answers_at_once_again() -> None:
