@@ -363,7 +363,8 @@ class Topic:
         window = self.window
         while group.cursor != window.head:
             if not window.covers(group.cursor):
-                # More came at once than the window holds: each reads on from the log.
+                # More came at once than the window holds: each reads on from the log, and is live no more.
+                self._lone = None
                 for viewer in list(group.members):
                     del group.members[viewer]
                     viewer.position = Numbering.after(group.cursor)

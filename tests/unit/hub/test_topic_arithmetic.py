@@ -14,7 +14,7 @@ from typing import Any
 
 import hypothesis.strategies as st
 from hypothesis import settings
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from bus.continuity import Extent, Numbering, gap_at, is_proved, resume_point
 from bus.cursor import START, Cursor
@@ -23,7 +23,7 @@ from bus.reading import Bare, Page, RawEntry
 from gateway.hub.filter import Filter
 from gateway.hub.pages import RenderedPage
 from gateway.hub.ports import PageFrames
-from gateway.hub.topic import Topic
+from gateway.hub.topic import FEW, Topic
 from gateway.hub.viewer import Stage, Viewer
 from gateway.render import Format, Message
 
@@ -142,6 +142,7 @@ class TopicMachine(RuleBasedStateMachine):
         self.deliveries = 0
         self.sinks: list[FakeSink] = []
         self.watched: list[Watched] = []
+        self.alone = False
         self.topic = Topic("x", START, self, max_entries=6, max_bytes=10**9)
         self.tail = Numbering.after(START)
 
@@ -164,7 +165,7 @@ class TopicMachine(RuleBasedStateMachine):
     # What may happen
 
     @precondition(lambda self: not self.log.closed)
-    @rule(count=st.integers(1, 9))
+    @rule(count=st.sampled_from([1, 2, 3, 5, 9, FEW + 2]))
     def append(self, count: int) -> None:
         for _ in range(count):
             self.log.entries.append(entry(len(self.log.entries) + 1))
@@ -176,14 +177,15 @@ class TopicMachine(RuleBasedStateMachine):
         self.log.closed = True
 
     @precondition(lambda self: not self.topic.ended)
-    @rule(count=st.integers(1, 12))
-    def deliver(self, count: int) -> None:
+    @rule(count=st.sampled_from([1, 2, 5, 12, FEW + 2]), carefully=st.booleans())
+    def deliver(self, count: int, carefully: bool) -> None:
+        """``carefully`` as a subscription does that reads on with proof, after a reconnect say."""
         before = self.tail.copy()
         page = self.log.read(self.tail, count)
         self.tail = page.position
         items = page.items
         entries = [item for item in items if isinstance(item, Entry)]
-        if entries and len(entries) == len(items):
+        if entries and len(entries) == len(items) and not carefully:
             # As a subscription does with what the tail delivers.
             items = items[self.topic.bare(before, [raw(item) for item in entries], 1000) :]
         if items:
@@ -191,10 +193,25 @@ class TopicMachine(RuleBasedStateMachine):
         if page.ended:
             self.topic.end()
 
+    @precondition(lambda self: not self.topic.ended and not self.log.closed)
+    @rule()
+    def a_reconnect_brings_more_than_is_kept(self) -> None:
+        self.append(FEW + 2)
+        self.deliver(FEW + 2, carefully=True)
+
     @rule(keep=st.integers(1, 5))
     def trim(self, keep: int) -> None:
         self.log.trimmed = max(self.log.trimmed, len(self.log.entries) - keep)
 
+    @initialize(alone=st.booleans())
+    def one_viewer_or_any_number(self, alone: bool) -> None:
+        """A single one that wants everything at once has a way of its own through a topic."""
+        self.alone = alone
+        if alone:
+            self.join(0, full=False, coalesce_ms=0, wanted=None)
+            self.read_for(self.asked.pop())
+
+    @precondition(lambda self: not (self.alone and self.watched))
     @rule(
         start=st.integers(0, 40),
         full=st.booleans(),
@@ -204,6 +221,8 @@ class TopicMachine(RuleBasedStateMachine):
     def join(self, start: int, full: bool, coalesce_ms: int, wanted: Filter | None) -> None:
         at = min(start, len(self.log.entries))
         cursor = self.log.entries[at - 1].cursor if at else START
+        if self.alone:
+            coalesce_ms, wanted = 0, None
         sink = FakeSink()
         viewer = Viewer(sink, PLAIN, Numbering.after(cursor), coalesce_ms=coalesce_ms, wanted=wanted)
         sink.full = full
@@ -255,6 +274,9 @@ class TopicMachine(RuleBasedStateMachine):
         if gone.viewer in self.asked:
             self.asked.remove(gone.viewer)
 
+    def read_for(self, viewer: Viewer) -> None:
+        self.topic.page(viewer, RenderedPage("x", self.log.read(viewer.position, PAGE), 0.0))
+
     def release(self, watched: Watched) -> None:
         watched.sink.full = False
         if watched.sink.held:
@@ -302,10 +324,9 @@ class TopicMachine(RuleBasedStateMachine):
             while self.timers:
                 self.timers.pop(0)()
             if self.asked:
-                viewer = self.asked.pop(0)
-                self.topic.page(viewer, RenderedPage("x", self.log.read(viewer.position, PAGE), 0.0))
+                self.read_for(self.asked.pop(0))
             elif not self.topic.ended and self.tail.cursor != self.log.entries[-1].cursor:
-                self.deliver(5)
+                self.deliver(5, carefully=False)
             elif not any(w.sink.held for w in self.watched):
                 break
         for watched in self.watched:
@@ -317,3 +338,17 @@ class TopicMachine(RuleBasedStateMachine):
 
 TopicMachine.TestCase.settings = settings(max_examples=400, stateful_step_count=40, deadline=None)
 TestAnyInterleavingYieldsExactlyTheSuffix = TopicMachine.TestCase
+
+
+def test_a_lone_viewer_that_was_sent_to_the_log_gets_nothing_before_it_has_come_back() -> None:
+    """More came at once than the window keeps, as after a reconnect, and then one more while it still reads."""
+    machine = TopicMachine()
+    machine.one_viewer_or_any_number(alone=True)
+    (watched,) = machine.watched
+    assert watched.viewer.stage is Stage.LIVE
+    machine.a_reconnect_brings_more_than_is_kept()
+    assert watched.viewer.stage is Stage.REPLAYING
+    machine.append(1)
+    machine.deliver(1, carefully=False)
+    assert b"E" not in watched.sink.got
+    machine.teardown()
