@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(shell cksum < requirements.lock | cut -d' ' -f1)
 
-.PHONY: help demo test check lint unit faults fuzz format lock bench bench-quick clean
+.PHONY: help demo test check lint unit faults chaos fuzz format lock bench bench-quick clean
 
 help:
 	@echo "make TARGET, where TARGET is one of:"
@@ -33,6 +33,9 @@ unit: $(STAMP)  ## unit tests
 
 faults: $(STAMP)  ## tests that kill, cut, pause and flush
 	$(BIN)/pytest tests/faults
+
+chaos: $(STAMP)  ## Redis, gateways and workers die, freeze and leave at random under 300 viewers
+	$(BIN)/python -m tests.chaos
 
 FUZZ_ROUNDS ?= 10
 fuzz: $(STAMP)  ## property tests, FUZZ_ROUNDS times over, with new examples each time

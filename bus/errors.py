@@ -13,6 +13,7 @@ BusError
 │   └── LogExhaustedError                 no id is left above the last one
 ├── ExecutionUnknownError                 neither a log nor a state of that id
 ├── ExecutionExistsError                  submitted before with something else
+├── TenantMismatchError                   there already, and not the tenant's; carries both
 ├── LeaseHeldError                        somebody else runs it; carries the owner
 ├── LeaseLostError                        somebody else runs it now
 ├── ExecutionSoundError                   nothing is to be healed; carries the status

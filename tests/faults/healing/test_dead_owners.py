@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from bus import Bus, Entry
+from tests.e2e.waiting import eventually
 from tests.faults.healing.conftest import BUDGET_SECONDS, LEASE_SECONDS
 from tests.faults.healing.deciding import HealerProcess
 from tests.faults.healing.deciding import Order as Healing
@@ -108,6 +109,13 @@ async def test_a_zombie_of_one_that_goes_on_elsewhere_adds_nothing_to_it(
         zombie.freeze()
         async with Follower(bus, run) as follower:
             await follower.until(lambda f: f.types[-1:] == ["execution.retrying"], seconds=BUDGET_SECONDS + 5)
+
+            async def is_free() -> bool:
+                """The healer has let go of it: it does so when its decision stands."""
+                state = await bus.state(run)
+                return state is not None and state.owner is None
+
+            await eventually(is_free)
             async with bus.execution(run) as second:
                 zombie.thaw()
                 for k in range(20):

@@ -47,6 +47,7 @@ def test_the_public_names_are_exactly_these() -> None:
         "Retention",
         "Signal",
         "State",
+        "TenantMismatchError",
         "TransitionRefusedError",
         "open_bus",
     ]
