@@ -7,20 +7,21 @@ import signal
 import subprocess
 import sys
 import time
-from types import TracebackType
-from typing import IO, Final, Literal, Self
+from typing import IO, Literal
 
 from pydantic import BaseModel
 
+from tests.child import Child
 
-class Program:
+
+class Program(Child):
     """``python -m MODULE``, given on its input, as JSON, what it is to do. Killed on leaving.
 
     Of its two outputs one is kept: ``stdout`` of who says how it goes, ``stderr`` of who may fail.
     """
 
     def __init__(self, module: str, order: BaseModel, *, keeps: Literal["stdout", "stderr"]) -> None:
-        self._process: Final[subprocess.Popen[bytes]] = subprocess.Popen(
+        self._process: subprocess.Popen[bytes] = subprocess.Popen(
             [sys.executable, "-m", module],
             env=os.environ.copy(),
             stdin=subprocess.PIPE,
@@ -56,15 +57,7 @@ class Program:
         """The next line that it says; nothing at the end. Blocks."""
         return self._kept.readline().decode().strip()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._process.poll() is None:
-            self._process.kill()
-        self._process.wait()
+    def _ended(self) -> None:
         self._kept.close()
 
     @property

@@ -1,8 +1,9 @@
 """When to read again. Pure: the clock is an argument.
 
 Reading each event as it comes gives the least delay, and costs a round trip each. When events come at several a
-millisecond, the next turn waits until two milliseconds have passed since the last began: what comes meanwhile shares
-it. So a quiet bus answers at once, and a busy one reads in batches that grow with its load.
+millisecond, the next turn waits until two milliseconds have passed since the last began, or one where they come so fast
+that it pays: what comes meanwhile shares it. So a quiet bus answers at once, and a busy one reads in batches that grow
+with its load.
 """
 
 from __future__ import annotations

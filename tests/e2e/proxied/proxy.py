@@ -8,17 +8,18 @@ import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import httpx
 import pytest
 
+from tests.child import Child
+
 READY_SECONDS: Final = 20.0
 
 
-class Proxy:
-    """Ended on leaving."""
+class Proxy(Child):
+    """Passes requests on to gateways."""
 
     def __init__(self, url: str, command: Sequence[str], output: Path) -> None:
         self.url = url
@@ -37,16 +38,6 @@ class Proxy:
                 pass
             time.sleep(0.05)
         raise AssertionError(f"the proxy did not become ready: {self._output.read_text()}")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._process.poll() is None:
-            self._process.kill()
-        self._process.wait()
 
 
 def find(program: str, package: str) -> str:

@@ -99,3 +99,11 @@ def test_a_part_that_dies_again_and_again_is_told_and_ends_the_rest(up: Family) 
 def is_over_or_has_another_worker(up: Family, killed: int) -> bool:
     workers = {pid for pid, command in up.members().items() if "-m tailrace worker" in command}
     return up.process.poll() is not None or bool(workers - {killed})
+
+
+def test_a_second_one_in_the_same_directory_is_refused(up: Family, tmp_path: Path) -> None:
+    done = call("up", "--port", "0", "--dir", str(tmp_path / "data"))
+
+    assert done.returncode == 6
+    assert "another 'tailrace up' runs in" in done.stderr
+    assert up.process.poll() is None

@@ -11,14 +11,14 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from types import TracebackType
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from bus import Bus
 from gateway.app import GatewayApp, create_app
 from gateway.listener import bind, listen, url_of
 from gateway.server import GatewayServer
 from gateway.settings import GatewaySettings, read_settings
+from tests.child import Child
 
 READY_SECONDS = 30.0
 
@@ -59,8 +59,8 @@ async def live_app(app: GatewayApp) -> AsyncGenerator[str, None]:
             await serving
 
 
-class GatewayProcess:
-    """A gateway in a process of its own, ended on leaving."""
+class GatewayProcess(Child):
+    """A gateway in a process of its own."""
 
     started_by: ClassVar[Sequence[str]] = ()
     """A command that is given the gateway's own."""
@@ -108,15 +108,9 @@ class GatewayProcess:
             reader.join()
         return code, took
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._process.poll() is None:
-            self._process.kill()
-        self.wait()
+    def _ended(self) -> None:
+        for reader in self._readers:
+            reader.join()
         for stream in (self._process.stdout, self._process.stderr):
             if stream is not None:
                 stream.close()

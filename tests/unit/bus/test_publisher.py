@@ -198,7 +198,7 @@ async def test_giving_up_takes_as_long_as_it_says_and_names_the_last_reason(comm
     started = time.monotonic()
     with pytest.raises(PublishFailedError, match="lost before"):
         await publisher.append("a")
-    assert 0.3 <= time.monotonic() - started < 10
+    assert 0.3 <= time.monotonic() - started < 2
     await publisher.abandon()
 
 
