@@ -59,12 +59,17 @@ def stopped(stop: Stop, *, forced: bool = False) -> Ending:
     return Ending(TIMED_OUT, {**told, "forced": True} if forced else told)
 
 
-def ending_of(error: BaseException | None, stop: Stop | None, result: Any) -> Ending:
-    """What the body's way out means. Who was told to stop has stopped, whatever it raised meanwhile."""
+def ending_of(error: BaseException | None, stop: Stop | None, result: Any, *, cancelled: bool) -> Ending:
+    """What the body's way out means. A body that was told to stop has stopped, whatever it raised meanwhile.
+
+    ``cancelled``: its task is being cancelled. Otherwise a CancelledError is that of something that it awaited.
+    """
     if stop is not None:
         return stopped(stop)
     if error is None:
         return Ending(COMPLETED, {"result": result})
+    if isinstance(error, asyncio.CancelledError) and not cancelled:
+        return Ending(FAILED, {**failure_of(error), "message": "A task that it awaited was cancelled."})
     if isinstance(error, (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit)):
         return Ending(CANCELLED, {"reason": "cancelled", "message": "the program stopped it"})
     return Ending(FAILED, failure_of(error))

@@ -163,7 +163,7 @@ class Execution:
                 if cancelled_by_others and was_cancelled:
                     return False
                 raise tenure.hold.lost from error
-            await self._owe(asyncio.ensure_future(self._end(error)))
+            await self._owe(asyncio.ensure_future(self._end(error, cancelled=cancelled_by_others)))
         finally:
             await tenure.leave()
         stop = tenure.body.stop
@@ -179,7 +179,7 @@ class Execution:
             await asyncio.wait([ending], timeout=ENDING_SECONDS)
             raise
 
-    async def _end(self, error: BaseException | None) -> None:
+    async def _end(self, error: BaseException | None, *, cancelled: bool) -> None:
         tenure = self._tenure
         await tenure.body.settle()
         if tenure.ended or tenure.handed_back:
@@ -188,7 +188,7 @@ class Execution:
         hurried = error is not None or stop is not None
         try:
             async with asyncio.timeout(ENDING_SECONDS if hurried else None):
-                await tenure.append_ending(ending_of(error, stop, self.result))
+                await tenure.append_ending(ending_of(error, stop, self.result, cancelled=cancelled))
         except (BusError, TimeoutError) as refusal:
             if not hurried:
                 if isinstance(refusal, FenceStaleError):

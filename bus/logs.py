@@ -42,7 +42,7 @@ class JsonLines(logging.Formatter):
     """``ts``, ``level``, ``logger`` and ``message``; ``execution_id`` and ``request_id`` where they are known."""
 
     def format(self, record: logging.LogRecord) -> str:
-        message = without_secrets(record.getMessage())
+        message = without_secrets(_encodable(record.getMessage()))
         line: dict[str, Any] = {
             "ts": ts_of(int(record.created * 1000)),
             "level": record.levelname.lower(),
@@ -53,8 +53,13 @@ class JsonLines(logging.Formatter):
         if "execution_id" not in line and (found := _EXECUTION.search(message)) is not None:
             line["execution_id"] = found[1]
         if record.exc_info:
-            line["traceback"] = without_secrets("".join(traceback.format_exception(*record.exc_info)))
+            line["traceback"] = without_secrets(_encodable("".join(traceback.format_exception(*record.exc_info))))
         return orjson.dumps(line, default=str).decode()
+
+
+def _encodable(text: str) -> str:
+    r"""Half a surrogate pair, of a file name that is not UTF-8 say, has no JSON form: it is written as ``\udce9``."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def without_secrets(text: str) -> str:

@@ -114,7 +114,7 @@ class Attempt:
         try:
             await self._attempt(execution_id)
         except asyncio.CancelledError:
-            # A step may raise this too, of some task of its own that was cancelled.
+            # An execution that was asked to cancel raises this too, and then nobody cancels us.
             if not self._stopped and (task := asyncio.current_task()) is not None and task.cancelling():
                 raise
         except ExecutionUnknownError as error:

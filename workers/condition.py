@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from workers.outputs import Outputs
 
@@ -15,11 +16,18 @@ _COMPARISONS: Final = ("equals", "not_equals", "one_of", "exists", "more_than", 
 _GROUPS: Final = ("all", "any", "not")
 
 
+# An int stays one: as a float, 2**53 + 1 would be 2**53.
+Number = int | FiniteFloat
+
+
 class Condition(BaseModel):
     """Compares one value, or joins conditions by ``all``, ``any`` or ``not``.
 
     The value is that of ``path`` (members and list positions, joined by dots) in the output of ``step``; in the input
     if no step is named. What is not there counts as null, and is neither more nor less than anything.
+
+    Values compare as JSON does, at any depth: true is not 1, 1 is 1.0, the order of an object's members does not
+    count. Numbers compare exactly. NaN and the infinities are null, as in the log.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
@@ -30,10 +38,10 @@ class Condition(BaseModel):
     not_equals: Any = None
     one_of: tuple[Any, ...] | None = None
     exists: bool | None = None
-    more_than: float | None = None
-    at_least: float | None = None
-    less_than: float | None = None
-    at_most: float | None = None
+    more_than: Number | None = None
+    at_least: Number | None = None
+    less_than: Number | None = None
+    at_most: Number | None = None
     all_of: Annotated[tuple[Condition, ...] | None, Field(alias="all", min_length=1)] = None
     any_of: Annotated[tuple[Condition, ...] | None, Field(alias="any", min_length=1)] = None
     negated: Annotated[Condition | None, Field(alias="not")] = None
@@ -98,7 +106,8 @@ class Condition(BaseModel):
                 return not _same(found, self.not_equals)
             case "one_of":
                 return any(_same(found, each) for each in self.one_of or ())
-        if isinstance(found, bool) or not isinstance(found, int | float):
+        found = _in_json(found)
+        if not _is_number(found):
             return False
         return (
             (self.more_than is not None and found > self.more_than)
@@ -129,6 +138,31 @@ def _found(value: Any, path: str) -> Any:
 
 
 def _same(found: Any, expected: Any) -> bool:
-    found = None if found is _MISSING else found
-    # In JSON true is not 1.
-    return isinstance(found, bool) == isinstance(expected, bool) and bool(found == expected)
+    """Whether two values are one in JSON. Without recursion: both come from outside, and may be nested deeply."""
+    waiting = [(found, expected)]
+    while waiting:
+        one, other = map(_in_json, waiting.pop())
+        match one, other:
+            case Mapping(), Mapping():
+                if one.keys() != other.keys():
+                    return False
+                waiting += ((value, other[name]) for name, value in one.items())
+            case [*_], [*_]:
+                if len(one) != len(other):
+                    return False
+                waiting += zip(one, other, strict=True)
+            case _:
+                alike = type(one) is type(other) or (_is_number(one) and _is_number(other))
+                if not (alike and one == other):
+                    return False
+    return True
+
+
+def _in_json(value: Any) -> Any:
+    if value is _MISSING or (isinstance(value, float) and not math.isfinite(value)):
+        return None
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

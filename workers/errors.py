@@ -11,6 +11,7 @@ WorkerError
 ├── OutputInvalidError       what a step gave cannot be kept
 ├── StepTimeoutError         not done within its time
 ├── StepExitedError          a step called sys.exit()
+├── StepCancelledError       a task that a step awaited was cancelled, and not from outside
 ├── StepOverError            a step speaks on after its end
 ├── StepProcessError         a step that is a process raised; carries what
 ├── StepProcessLostError     the process of a step ended without a word
@@ -100,6 +101,17 @@ class StepExitedError(WorkerError):
 
     def __init__(self, step: str, status: object) -> None:
         super().__init__(f"Step {step!r} called sys.exit({status!r}); a step ends by returning or raising.")
+
+
+class StepCancelledError(WorkerError):
+    """Not asyncio's own: a step that fails this way has failed, and its execution is not cancelled."""
+
+    code = "step_cancelled"
+
+    def __init__(self, step: str) -> None:
+        super().__init__(
+            f"Step {step!r} raised CancelledError, but nothing cancelled it: a task it awaited was cancelled."
+        )
 
 
 class StepOverError(WorkerError):

@@ -82,15 +82,15 @@ class Parameters:
 
     def check(self, before: Collection[str]) -> None:
         """Raises ValueError for a parameter that no step of ``before`` can fill."""
-        known = {OUTPUTS, GIVEN, OPTIONS, *map(_spelt, before)}
+        known = {OUTPUTS, GIVEN, OPTIONS, *map(spelled_as_parameter, before)}
         for each in self.named:
             if each.source not in known and not each.has_default:
-                names = ", ".join([GIVEN, OPTIONS, OUTPUTS, *sorted(map(_spelt, before))])
+                names = ", ".join([GIVEN, OPTIONS, OUTPUTS, *sorted(map(spelled_as_parameter, before))])
                 raise ValueError(f"parameter {each.name!r} names nothing that it could get; there are: {names}")
 
     def arguments(self, step: str, given: Any, options: Any, outputs: Outputs) -> tuple[list[Any], dict[str, Any]]:
         """All but the context. Raises StepInputInvalidError."""
-        values: dict[str, Any] = {_spelt(name): output for name, output in outputs.items()}
+        values: dict[str, Any] = {spelled_as_parameter(name): output for name, output in outputs.items()}
         values |= {GIVEN: given, OPTIONS: options, OUTPUTS: outputs}
         positional: list[Any] = []
         named: dict[str, Any] = {}
@@ -150,6 +150,6 @@ def _names_plain_context(annotation: Any) -> bool:
     return name.rpartition(".")[2] == "PlainContext"
 
 
-def _spelt(step: str) -> str:
+def spelled_as_parameter(step: str) -> str:
     """A step's name as a parameter can spell it."""
     return _NO_NAME.sub("_", step)

@@ -13,7 +13,7 @@ from bus.event import check_step
 from workers.condition import Condition
 from workers.errors import StepInputInvalidError
 from workers.outputs import Outputs
-from workers.parameters import Parameters
+from workers.parameters import Parameters, spelled_as_parameter
 from workers.step_call import is_async
 from workers.streaming import Streaming
 
@@ -175,6 +175,7 @@ class Pipeline:
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"steps: pipeline {self.name!r} has more than one step named {', '.join(twice)}")
+        _check_spelling(names)
         if len(names) > MAX_STEPS:
             raise ValueError(f"steps: pipeline {self.name!r} has {len(names)}, {MAX_STEPS} is the most")
         if self.max_attempts < 1:
@@ -184,6 +185,17 @@ class Pipeline:
         _check_seconds("timeout_seconds", self.timeout_seconds)
         _check_seconds("retry_delay_seconds", self.retry_delay_seconds)
         _check_order(self.steps, ())
+
+
+def _check_spelling(names: list[str]) -> None:
+    """A parameter names a step as far as it can spell it: two that are spelled alike could not be told apart."""
+    spelled: dict[str, str] = {}
+    for name in names:
+        other = spelled.setdefault(spelled_as_parameter(name), name)
+        if other != name:
+            raise ValueError(
+                f"steps: {other!r} and {name!r} are the same parameter, {spelled_as_parameter(name)!r}; rename one"
+            )
 
 
 def _check_order(nodes: tuple[Node, ...], before: tuple[str, ...]) -> tuple[str, ...]:

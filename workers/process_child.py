@@ -26,7 +26,7 @@ from bus.execution import failure_of
 from workers.backing import Answer
 from workers.channel import Channel
 from workers.context import Context
-from workers.errors import OutputInvalidError, StepExitedError, StepInputInvalidError
+from workers.errors import OutputInvalidError, StepCancelledError, StepExitedError, StepInputInvalidError
 from workers.parameters import Parameters
 from workers.step_call import prepared
 from workers.step_order import StepOrder
@@ -147,6 +147,8 @@ def main(descriptor: int) -> None:
         packed = _packed(order.step, _called(worker, order))
     except SystemExit as error:
         worker.failed(StepExitedError(order.step, error.code), order.retry_on)
+    except asyncio.CancelledError:
+        worker.failed(StepCancelledError(order.step), order.retry_on)
     except BaseException as error:  # noqa: BLE001 - as above
         worker.failed(error, order.retry_on)
     else:

@@ -19,7 +19,13 @@ from bus.execution import failure_of
 from bus.retry import Backoff
 from workers.context import Context
 from workers.deadline import Deadline
-from workers.errors import OutputInvalidError, StepInputInvalidError, StepProcessError, StepTimeoutError
+from workers.errors import (
+    OutputInvalidError,
+    StepCancelledError,
+    StepInputInvalidError,
+    StepProcessError,
+    StepTimeoutError,
+)
 from workers.group import Done, Group
 from workers.in_time import in_time
 from workers.kept import Kept, shown
@@ -111,8 +117,10 @@ class StepRun:
         try:
             async with deadline:
                 output = await self._output(step, context, outputs, deadline)
-        except (asyncio.CancelledError, TimeoutError):
+        except (asyncio.CancelledError, TimeoutError) as error:
             _raise_timeout(step, deadline)
+            if isinstance(error, asyncio.CancelledError) and not _is_being_cancelled():
+                raise StepCancelledError(step.name) from error
             raise
         finally:
             live.end()
@@ -148,6 +156,12 @@ async def _given(step: Step, context: Context, outputs: Outputs) -> Any:
 def _raise_timeout(step: Step, deadline: Deadline) -> None:
     if deadline.expired and step.timeout_seconds is not None:
         raise StepTimeoutError(step.name, step.timeout_seconds) from None
+
+
+def _is_being_cancelled() -> bool:
+    """Whether somebody cancelled us; what a step awaits may raise the same error when only that was cancelled."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _may_retry(step: Step, error: Exception) -> bool:

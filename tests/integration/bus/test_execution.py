@@ -136,6 +136,16 @@ async def test_a_cancelled_program_leaves_a_cancelled_run(bus: Bus) -> None:
     assert [entry.type for entry in await story(bus, "run")] == ["execution.started", "a", "execution.cancelled"]
 
 
+async def test_attack_76_a_cancelled_error_that_did_not_come_from_outside_fails_the_run(bus: Bus) -> None:
+    task = asyncio.create_task(asyncio.sleep(60))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        async with bus.execution("run"):
+            await task
+    ending = (await story(bus, "run"))[-1]
+    assert (ending.type, ending.data["exception"]) == ("execution.failed", "CancelledError")
+
+
 async def test_a_program_that_is_cancelled_while_it_ends_still_owes_the_ending(
     bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:

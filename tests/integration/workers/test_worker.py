@@ -280,7 +280,8 @@ async def test_a_step_that_cancels_something_of_its_own_does_not_end_the_worker(
     gate.opened.set()
     registry = Registry([Pipeline("careless", (Step("careless", careless),)), gate.registry.get("gate")])
     async with working(bus, registry):
-        assert (await run(bus, "careless", {}))[-1].type == "execution.cancelled"
+        ending = (await run(bus, "careless", {}))[-1]
+        assert (ending.type, ending.data["reason"]) == ("execution.failed", "step_cancelled")
         assert (await run(bus, "gate", {}))[-1].type == "execution.completed"
         await until_no_jobs_left(bus)
     assert bus.counters["jobs_claimed"] == 0

@@ -56,3 +56,10 @@ def test_no_token_comes_into_a_log(text: str) -> None:
     assert "eyJhbGciOi" not in without_secrets(text)
     assert "eyJhbGciOi" not in TextLines("%(message)s").format(record("%s", text))
     assert "eyJhbGciOi" not in JsonLines().format(record("%s", text))
+
+
+def test_attack_79_a_message_with_half_a_surrogate_pair_is_logged_and_shows_it() -> None:
+    broken = "caf\udce9.txt"
+    parsed = json.loads(JsonLines().format(record("cannot read %s", broken, error=OSError(broken))))
+    assert parsed["message"] == r"cannot read caf\udce9.txt"
+    assert r"caf\udce9.txt" in parsed["traceback"]

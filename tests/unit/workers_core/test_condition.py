@@ -155,3 +155,53 @@ def test_an_async_condition_is_refused_for_it_would_always_hold() -> None:
 
     with pytest.raises(ValueError, match="step 'a': when: must be a plain function"):
         Step("a", lambda: 1, when=when)  # type: ignore[arg-type]
+
+
+NEXT_TO_2_53 = 2**53 + 1
+"""The first whole number that no float can be."""
+
+
+@pytest.mark.parametrize(
+    ("condition", "value", "expected"),
+    [
+        (Condition(equals=[1]), [True], False),
+        (Condition(equals={"a": [{"b": 1}]}), {"a": [{"b": True}]}, False),
+        (Condition(not_equals=[0]), [False], True),
+        (Condition(one_of=([1], 0)), [True], False),
+        (Condition(equals=[1, {"b": 2.0}]), [1.0, {"b": 2}], True),
+        (Condition(equals={"a": 1, "b": 2}), {"b": 2, "a": 1}, True),
+        (Condition(equals={"a": None}), {}, False),
+        (Condition(equals=[1, 2]), [1], False),
+        (Condition(equals=(1, 2)), [1, 2], True),
+        (Condition(equals="1"), 1, False),
+        (Condition(equals=NEXT_TO_2_53), 2**53, False),
+        (Condition(equals=NEXT_TO_2_53), float(2**53), False),
+        (Condition(at_most=NEXT_TO_2_53), NEXT_TO_2_53, True),
+        (Condition(at_least=NEXT_TO_2_53), 2**53, False),
+        (Condition(more_than=1e308), 10**400, True),
+        (Condition(equals=None), float("nan"), True),
+        (Condition(more_than=0), float("inf"), False),
+    ],
+)
+def test_attack_79_conditions_compare_as_json_does_at_any_depth_and_exactly(
+    condition: Condition, value: Any, expected: bool
+) -> None:
+    assert condition(value, {}) is expected
+
+
+@pytest.mark.parametrize("comparison", ["more_than", "at_least", "less_than", "at_most"])
+def test_attack_79_a_large_number_is_kept_as_it_was_written(comparison: str) -> None:
+    condition = Condition.model_validate_json(f'{{"{comparison}": {NEXT_TO_2_53}}}')
+    assert getattr(condition, comparison) == NEXT_TO_2_53
+
+
+def test_attack_79_values_nested_deeper_than_python_recurses_are_compared() -> None:
+    def nested(innermost: Any) -> Any:
+        value = innermost
+        for _ in range(100_000):
+            value = [value]
+        return value
+
+    condition = Condition.model_construct({"equals"}, equals=nested(1))
+    assert condition(nested(1.0), {})
+    assert not condition(nested(True), {})

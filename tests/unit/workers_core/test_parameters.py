@@ -10,8 +10,8 @@ import pytest
 from pydantic import BaseModel, Field
 
 from tests.unit.workers_core.fakes import RecordedRun
-from workers import Context, Outputs, Pipeline, PlainContext, Step, StepInputInvalidError
-from workers.pipeline import StepFunction
+from workers import Context, Outputs, Parallel, Pipeline, PlainContext, Step, StepInputInvalidError
+from workers.pipeline import Node, StepFunction
 from workers.runner import run_steps
 
 pytestmark = pytest.mark.anyio
@@ -192,3 +192,15 @@ async def test_a_function_that_could_never_be_called_is_refused_with_the_cure(
 ) -> None:
     with pytest.raises(ValueError, match=rf"step 's': .*{problem}"):
         Pipeline("p", (Step("fetch", fetch), Step("s", function)))
+
+
+async def _nothing(_ctx: Context) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    "nodes", [(Step("a-b", _nothing), Step("a_b", _nothing)), (Step("a.b", _nothing), Parallel(Step("a b", _nothing)))]
+)
+def test_attack_76_steps_that_a_parameter_cannot_tell_apart_are_refused(nodes: tuple[Node, ...]) -> None:
+    with pytest.raises(ValueError, match=r"'a.b' and 'a.b' are the same parameter, 'a_b'; rename one"):
+        Pipeline("p", nodes)

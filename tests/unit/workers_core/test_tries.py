@@ -11,9 +11,18 @@ import pytest
 
 from bus.errors import PublishFailedError
 from tests.unit.workers_core.fakes import RecordedRun
-from workers import Context, OutputInvalidError, Pipeline, PipelineTimeoutError, PlainContext, Step, StepTimeoutError
+from workers import (
+    Context,
+    OutputInvalidError,
+    Parallel,
+    Pipeline,
+    PipelineTimeoutError,
+    PlainContext,
+    Step,
+    StepTimeoutError,
+)
 from workers.deadline import Deadline, held
-from workers.errors import StepOverError
+from workers.errors import StepCancelledError, StepOverError
 from workers.pipeline import StepFunction
 from workers.runner import run_steps
 
@@ -281,3 +290,45 @@ async def test_what_a_cancelled_step_still_has_to_do_is_waited_for() -> None:
         await task
     assert cleaned.is_set()
     assert on.types == ["step.started", "log"]
+
+
+async def cancel_something_of_its_own(_ctx: Context) -> None:
+    task = asyncio.create_task(asyncio.sleep(LONG_SECONDS))
+    task.cancel()
+    await task
+
+
+@pytest.mark.parametrize("timeout_seconds", [None, LONG_SECONDS])
+async def test_attack_76_a_steps_own_cancelled_error_is_its_failure_and_is_tried_again(
+    timeout_seconds: float | None,
+) -> None:
+    on = RecordedRun()
+    step = Step(
+        "own", cancel_something_of_its_own, retries=1, retry_delay_seconds=0.001, timeout_seconds=timeout_seconds
+    )
+    with pytest.raises(StepCancelledError):
+        await run(step, on=on)
+    assert on.types == ["step.started", "step.retrying", "step.failed"]
+    failure = on.events[-1][1]
+    assert (failure["reason"], failure["exception"]) == ("step_cancelled", "StepCancelledError")
+
+
+async def test_attack_76_a_branchs_own_cancelled_error_fails_its_group() -> None:
+    on = RecordedRun()
+
+    async def wait(_ctx: Context) -> None:
+        await asyncio.sleep(LONG_SECONDS)
+
+    with pytest.raises(StepCancelledError):
+        await run_steps(
+            Pipeline("p", (Parallel(Step("own", cancel_something_of_its_own), Step("sibling", wait)),)), on, {}
+        )
+    assert on.types.count("step.failed") == 2
+
+
+async def test_attack_76_a_plain_functions_cancelled_error_is_its_failure() -> None:
+    def raise_it(_ctx: Context) -> None:
+        raise asyncio.CancelledError
+
+    with pytest.raises(StepCancelledError):
+        await run(Step("own", raise_it))
