@@ -13,9 +13,11 @@ from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
+from redis.exceptions import BusyLoadingError, ResponseError
 
 from bus.errors import InvalidInputError
 from bus.link import Dial
+from bus.loading import progress
 
 Kind = Literal["server", "sentinel", "cluster"]
 SCHEMES: Final = (
@@ -145,10 +147,26 @@ async def _dial_primary(target: Target) -> AbstractConnection:
 async def _connected(connection: AbstractConnection) -> AbstractConnection:
     try:
         await connection.connect()  # type: ignore[no-untyped-call]
+        await _check_loaded(connection)
     except BaseException:
         await connection.disconnect(nowait=True)
         raise
     return connection
+
+
+async def _check_loaded(connection: AbstractConnection) -> None:
+    """A server that loads its data accepts connections and refuses all else. Raises BusyLoadingError."""
+    await connection.send_command("PING")
+    try:
+        await connection.read_response(disconnect_on_error=False)
+    except BusyLoadingError as error:
+        await connection.send_command("INFO", "persistence")
+        said = (await connection.read_response()).decode(errors="replace")
+        info = dict(line.split(":", 1) for line in said.splitlines() if ":" in line)
+        raise BusyLoadingError(progress(info), status_code=error.status_code) from None
+    except ResponseError:
+        # It answers, and what it forbids is not for us to say here.
+        pass
 
 
 def _address(url: str, host: str, default_port: int) -> tuple[str, int]:

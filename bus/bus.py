@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from bus.activity import Activity
 from bus.address import parse_url, redacted
@@ -38,6 +38,7 @@ from bus.jobs import Jobs
 from bus.keys import Keys
 from bus.lease import Leases
 from bus.line import Commands
+from bus.loading import LoadingNotice
 from bus.log import Log
 from bus.publisher import Publisher
 from bus.settings import BusSettings
@@ -48,6 +49,8 @@ from bus.tenancy import claim
 from bus.trace import traceparent_of
 
 logger = logging.getLogger(__name__)
+
+_LOADING_POLL_SECONDS: Final = 0.25
 
 
 class Bus:
@@ -264,7 +267,10 @@ async def open_bus(url: str | None = None, *, settings: BusSettings | None = Non
     ``embedded://`` starts a real Valkey for this process; with a path it is persistent and shared by all processes
     that name the same path. Without a URL, ``TAILRACE_REDIS_URL`` says where.
 
-    Raises InvalidInputError for a URL that cannot be used, BusUnavailableError when nobody answers there.
+    Waits for a Redis that is loading its data, however long that takes, and logs it.
+
+    Raises InvalidInputError for a URL that cannot be used, BusUnavailableError when nobody answers there, ReplyError
+    when Redis refuses, say the password.
     """
     settings = settings or BusSettings()
     target = parse_url(url or settings.redis_url)
@@ -275,15 +281,27 @@ async def open_bus(url: str | None = None, *, settings: BusSettings | None = Non
     counters = Counters()
     deployment = deployment_of(target, counters)
     try:
-        commands = await deployment.open_line("redis")
-    except BusUnavailableError as error:
+        commands = await _open_when_loaded(deployment, redacted(target.url))
+    except BaseException:
         if server is not None:
             await server.close()
-        if isinstance(error, ReplyError):
-            raise
-        raise BusUnavailableError(f"cannot reach Redis at {redacted(target.url)}: {error}") from error
+        raise
     await _warn_of_eviction(commands, counters)
     return Bus(settings, commands, counters=counters, deployment=deployment, server=server)
+
+
+async def _open_when_loaded(deployment: Deployment, where: str) -> Commands:
+    loading = LoadingNotice(where)
+    while True:
+        try:
+            return await deployment.open_line("redis")
+        except ReplyError as error:
+            if error.code != "LOADING":
+                raise ReplyError(f"{error} (Redis at {where})") from error
+            loading.tell(str(error).removeprefix("LOADING "))
+        except BusUnavailableError as error:
+            raise BusUnavailableError(f"cannot reach Redis at {where}: {error}") from error
+        await asyncio.sleep(_LOADING_POLL_SECONDS)
 
 
 async def _warn_of_eviction(commands: Commands, counters: Counters) -> None:

@@ -11,7 +11,7 @@ from bus.cluster.slots import Address
 from bus.cluster.tail import ClusterTail
 from bus.counters import Counters
 from bus.errors import InvalidInputError, LinkLostError, ReplyError
-from bus.line import Commands, Line
+from bus.line import WRONG_SERVER_CODES, Commands, Line
 from bus.link import Dial
 from bus.tail.blocking import BlockingTail
 from bus.tail.tracking import TrackingTail
@@ -53,7 +53,8 @@ class Standalone:
                 await tail.start()
             except (ReplyError, LinkLostError) as refusal:
                 await tail.aclose()
-                if mode == "tracking":
+                not_ready = isinstance(refusal, ReplyError) and refusal.code in WRONG_SERVER_CODES
+                if mode == "tracking" or not_ready:
                     raise
                 self._counters.add("tail_fallbacks")
                 logger.warning("tail: CLIENT TRACKING refused (%s); falling back to blocking XREAD", refusal)

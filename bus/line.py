@@ -68,8 +68,18 @@ class Line:
             return await link.send(*command)
         except ReplyError as error:
             if error.code in WRONG_SERVER_CODES:
-                link.close(f"Redis answered {error.code}")
-            raise
+                self._leave(link, f"Redis answered {error.code}")
+            if error.code != "LOADING":
+                raise
+        # It certainly did not run, and the server will be there again: as with any outage.
+        return await (await self._wait()).send(*command)
+
+    def _leave(self, link: Link, reason: str) -> None:
+        if link is self._link:
+            self._link = None
+            self._connected.clear()
+            self._why_not = reason
+        link.close(reason)
 
     async def wait_connected(self) -> Link:
         """Wait for a live link, up to ``wait_seconds``. Raises BusUnavailableError, BusClosedError."""
@@ -94,7 +104,8 @@ class Line:
             raise BusClosedError("the bus is closed")
         try:
             async with asyncio.timeout(self._wait_seconds):
-                await self._connected.wait()
+                while self._link is None and not self._closed:
+                    await self._connected.wait()
         except TimeoutError:
             raise BusUnavailableError(self._why_not) from None
         if self._link is None:

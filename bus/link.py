@@ -16,7 +16,7 @@ from typing import Any, Final, cast
 
 import hiredis
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError, ResponseError
 
 from bus.errors import BusUnavailableError, LinkLostError, ReplyError
 
@@ -62,7 +62,7 @@ class Link(asyncio.Protocol):
 
     @classmethod
     async def open(cls, dial: Dial, on_push: Push = _ignore_push, *, timeout_seconds: float = 5.0) -> Link:
-        """Connect. Raises BusUnavailableError with the reason."""
+        """Connect. Raises BusUnavailableError with the reason, which is a ReplyError when Redis itself refused."""
         # In a task of its own: a cancellation that meets redis-py in the wrong moment would be swallowed there.
         connecting = asyncio.ensure_future(dial())
         try:
@@ -75,6 +75,8 @@ class Link(asyncio.Protocol):
             raise BusUnavailableError(f"no answer from Redis within {timeout_seconds:g} s")
         try:
             connection = connecting.result()
+        except (AuthenticationError, BusyLoadingError, ResponseError) as error:
+            raise ReplyError(f"{error.status_code or ''} {error}".strip()) from error
         except (RedisError, OSError) as error:
             raise BusUnavailableError(str(error) or type(error).__name__) from error
         return cls(connection, on_push)

@@ -68,7 +68,7 @@ def explain_exit(exit_code: int | None, log: list[str], *, layout: Layout, binar
 def explain_timeout(timeout_seconds: float, log: list[str], layout: Layout) -> str:
     return (
         f"the embedded server of {layout.directory} was not ready within {timeout_seconds:g} s; "
-        "if it has much data to load, allow more with start_timeout_seconds; "
+        "on a busy machine, allow more with start_timeout_seconds; "
         f"it last said: {_last_words(log[-1:]) or 'nothing'}"
     )
 

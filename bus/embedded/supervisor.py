@@ -62,22 +62,26 @@ class Plan:
         return cls(**{**fields, "command": tuple(fields["command"])})
 
 
-def read_run_id(socket_path: str, *, timeout_seconds: float = 1.0) -> str | None:
-    """The id that the server at this socket gave itself at its start; None while it loads or is not there."""
+def read_info(socket_path: str, *, timeout_seconds: float = 1.0) -> dict[str, str] | None:
+    """What the server at this socket says of itself; None while nobody answers there.
+
+    It answers while it loads its data, too: an answer alone does not mean that it is ready.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection, contextlib.suppress(OSError):
         connection.settimeout(timeout_seconds)
         connection.connect(socket_path)
-        connection.sendall(b"INFO server\r\n")
-        reply = b""
-        while chunk := connection.recv(4096):
-            reply += chunk
-            if reply.startswith(b"-"):
-                return None
-            _, found, rest = reply.partition(b"\r\nrun_id:")
-            run_id, complete, _ = rest.partition(b"\r\n")
-            if found and complete:
-                return run_id.decode("ascii", "replace")
+        connection.sendall(b"INFO server persistence\r\n")
+        with connection.makefile("rb") as replies:
+            header = replies.readline()
+            if header[:1] == b"$" and header[1:].strip().isdigit():
+                lines = replies.read(int(header[1:])).decode("ascii", "replace").splitlines()
+                return dict(line.split(":", 1) for line in lines if ":" in line)
     return None
+
+
+def run_id_when_ready(info: dict[str, str] | None) -> str | None:
+    """The id that the server gave itself at its start; None until it has loaded all of its data."""
+    return info.get("run_id") if info is not None and info.get("loading") == "0" else None
 
 
 def die_with_parent(parent_pid: int) -> Callable[[], None]:
@@ -160,7 +164,7 @@ class Supervisor:
                     report({"exit_code": child.returncode, "log": self._last_log_lines()})
                 # Exit code 0 was an orderly end: somebody stopped the server on purpose.
                 return ready and child.returncode != 0
-            if not ready and (run_id := read_run_id(self._plan.socket)) is not None:
+            if not ready and (run_id := run_id_when_ready(read_info(self._plan.socket))) is not None:
                 ready = True
                 self._publish_address(run_id)
                 report({"ready": True})
@@ -236,6 +240,8 @@ def main() -> None:
     if os.fork():
         os._exit(0)
     os.chdir("/")
+    # What the server writes is for this user alone, whatever directory it was given.
+    os.umask(0o077)
     with Path(plan.users_path).open("ab") as users:
         Supervisor(plan, users).run()
 

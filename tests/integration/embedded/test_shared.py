@@ -5,6 +5,7 @@ import json
 import os
 import random
 import signal
+import stat
 import subprocess
 import sys
 from contextlib import ExitStack, suppress
@@ -174,6 +175,28 @@ async def test_a_server_that_was_shut_down_on_purpose_stays_down_until_the_next_
         async with await start_embedded(str(directory)) as again:
             assert again.url == server.url
             assert server_pid(again.url) != pid
+
+
+async def test_attack_47_what_it_keeps_in_an_existing_folder_is_open_to_its_user_alone_also_what_an_older_version_left(
+    directory: Path,
+) -> None:
+    directory.mkdir(mode=0o755)
+    kept = directory / "appendonlydir"
+    old = [directory / "server.lock", directory / "users.lock", directory / "server.log", kept / "old.aof"]
+    kept.mkdir(mode=0o755)
+    for path in old:
+        path.touch(mode=0o644)
+    umask = os.umask(0o022)
+    try:
+        async with await start_embedded(str(directory)) as server, Redis.from_url(server.url) as client:
+            await client.set("secret", "word")
+            modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in directory.rglob("*")}
+    finally:
+        os.umask(umask)
+    assert {name: oct(mode) for name, mode in modes.items() if mode & 0o077} == {}
+    assert modes.keys() >= {*(path.name for path in old), "server.json", "appendonly.aof.1.incr.aof", "appendonlydir"}
+    # The folder itself is the user's own affair.
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o755
 
 
 async def test_an_address_that_a_crash_left_behind_does_not_lead_to_a_stranger(

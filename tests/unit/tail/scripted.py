@@ -15,6 +15,7 @@ _HANDSHAKE = {b"HELLO": b"%1\r\n$5\r\nproto\r\n:3\r\n", b"CLIENT": b"+OK\r\n"}
 class Scripted:
     def __init__(self, *, mute: bool) -> None:
         self._mute = mute
+        self._greeted = False
         self._commands: asyncio.Queue[list[bytes]] = asyncio.Queue()
         self._writer: asyncio.StreamWriter | None = None
         self.url = ""
@@ -34,6 +35,7 @@ class Scripted:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
+        self._greeted = False
         commands = hiredis.Reader()
         try:
             while data := await reader.read(65536):
@@ -49,6 +51,9 @@ class Scripted:
         answer = _HANDSHAKE.get(command[0].upper())
         if self._mute:
             return
+        if command[0] == b"PING" and not self._greeted:
+            # The last of the handshake: whether the server has loaded.
+            self._greeted, answer = True, b"+PONG\r\n"
         if answer is None:
             self._commands.put_nowait(command)
         else:
