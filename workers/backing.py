@@ -17,6 +17,10 @@ class Answer:
 class Backing(Protocol):
     """Raises StepOverError once the step's try is over: a thread that outlives its timeout is heard by nobody."""
 
+    @property
+    def max_event_bytes(self) -> int:
+        """How large the data of an event may be, as JSON."""
+
     async def emit(self, event_type: str, data: Any) -> None:
         """Raises InvalidEventError."""
 

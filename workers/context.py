@@ -12,6 +12,7 @@ from bus.checkpoints import pack
 from bus.errors import InvalidEventError
 from bus.event import LIFECYCLE_TYPES, TOKEN
 from workers.backing import Backing
+from workers.command.lines import EVENT_OVERHEAD_BYTES, MAX_LINE_BYTES
 from workers.question import Schema, ask, name_of
 
 P = ParamSpec("P")
@@ -78,6 +79,11 @@ class Context:
         if not math.isfinite(score):
             raise ValueError(f"score is {score}: that of the check {name!r} must be finite")
         await self.backing.emit("quality.check", {"name": name, "score": score, "passed": passed})
+
+    @property
+    def max_line_bytes(self) -> int:
+        """How long a line of ``log`` may be, as JSON."""
+        return min(MAX_LINE_BYTES, self.backing.max_event_bytes - EVENT_OVERHEAD_BYTES)
 
     async def emit(self, event_type: str, data: Any = None) -> None:
         """Emit an event of the step's own. Raises InvalidEventError; also for the life cycle, which is the worker's."""

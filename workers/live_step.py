@@ -36,6 +36,10 @@ class LiveStep:
         self._notes = notes
         self._is_over = False
 
+    @property
+    def max_event_bytes(self) -> int:
+        return self._run.max_event_bytes
+
     def end(self) -> None:
         self._is_over = True
 

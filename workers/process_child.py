@@ -24,7 +24,7 @@ from bus.errors import InvalidInputError
 from bus.event import encode_json
 from bus.execution import failure_of
 from workers.backing import Answer
-from workers.channel import Channel
+from workers.channel import Channel, MessageTooLargeError
 from workers.context import Context
 from workers.errors import OutputInvalidError, StepCancelledError, StepExitedError, StepInputInvalidError
 from workers.parameters import Parameters
@@ -49,18 +49,25 @@ class Worker:
         return asyncio.run_coroutine_threadsafe(call, self.loop).result()
 
     def order(self) -> StepOrder:
-        multiprocessing.spawn.prepare(pickle.loads(self.wait(self._taken())))  # noqa: S301 - from the worker that started us
-        order: StepOrder = pickle.loads(self.wait(self._taken()))  # noqa: S301 - from the worker that started us
+        preparation, order = self.wait(self._taken()), self.wait(self._taken())
+        # Before either is used: what goes wrong with them has to be told, and the answer heard.
         asyncio.run_coroutine_threadsafe(self._listen(), self.loop)
-        return order
+        multiprocessing.spawn.prepare(pickle.loads(preparation))  # noqa: S301 - from the worker that started us
+        ordered: StepOrder = pickle.loads(order)  # noqa: S301 - from the worker that started us
+        return ordered
 
     def done(self, packed: bytes) -> None:
-        self.wait(self._channel.send(["done", packed]))
+        # Answered, so that nothing of it is on its way any more when this process ends.
+        self.wait(self._asked("done", (packed,)))
 
     def failed(self, error: BaseException, retry_on: tuple[type[Exception], ...] = (Exception,)) -> None:
         for_good = isinstance(error, StepInputInvalidError | OutputInvalidError) or not isinstance(error, retry_on)
         failure = msgpack.unpackb(msgpack.packb(failure_of(error), default=str), strict_map_key=False)
-        self.wait(self._channel.send(["failed", {"failure": failure, "may_retry": not for_good}]))
+        self.wait(self._asked("failed", (failure, not for_good)))
+
+    @property
+    def max_event_bytes(self) -> int:
+        return MAX_EVENT_BYTES
 
     async def emit(self, event_type: str, data: Any) -> None:
         is_json = not isinstance(data, bytes)
@@ -94,14 +101,18 @@ class Worker:
         number = self._number
         reply = self._replies[number] = self.loop.create_future()
         try:
-            message = msgpack.packb([number, name, *arguments])
-        except (TypeError, ValueError) as error:
-            raise InvalidInputError(name, f"cannot be sent ({error}); give what JSON can hold") from None
-        await self._channel.send_bytes(message)
-        try:
+            await self._sent(number, name, arguments)
             return await reply
         finally:
             self._replies.pop(number, None)
+
+    async def _sent(self, number: int, name: str, arguments: tuple[Any, ...]) -> None:
+        try:
+            await self._channel.send([number, name, *arguments])
+        except MessageTooLargeError as error:
+            raise InvalidInputError(name, f"is {error}; store it elsewhere and give a reference") from None
+        except (TypeError, ValueError, OverflowError) as error:
+            raise InvalidInputError(name, f"cannot be sent ({error}); give what JSON can hold") from None
 
     async def _open(self, connected: socket.socket) -> Channel:
         return await Channel.over(connected)

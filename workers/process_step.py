@@ -17,7 +17,7 @@ import orjson
 
 from bus.errors import InvalidInputError
 from workers.backing import Answer, Backing
-from workers.channel import Channel
+from workers.channel import Channel, MessageTooLargeError
 from workers.command.process import Exit, Process, start
 from workers.context import Context
 from workers.errors import StepInputInvalidError, StepOverError, StepProcessError, StepProcessLostError
@@ -46,33 +46,33 @@ async def called_in_process(step: Step, context: Context, outputs: Outputs) -> A
         context.restored,
         step.retry_on,
     )
-    async with _process(order) as (process, channel):
-        telling = asyncio.create_task(_tell_lines(process, context), name=f"lines:{step.name}")
-        try:
-            ending = await _served(channel, context.backing)
-            if ending is None:
-                raise StepProcessLostError(step.name, await _how_it_ended(process))
-            # What it printed stands before its end, as far as it ends soon.
-            await asyncio.wait([telling], timeout=GRACE_SECONDS)
-        finally:
-            telling.cancel()
-            await asyncio.wait([telling])
-    how, told = ending
-    if how == "failed":
-        raise StepProcessError(told["failure"], may_retry=told["may_retry"])
-    return msgpack.unpackb(told, strict_map_key=False)
+    async with _process(order, context.max_line_bytes) as (process, channel):
+        match await _served(process, channel, context):
+            case ["done", bytes(packed)]:
+                return msgpack.unpackb(packed, strict_map_key=False)
+            case ["failed", dict(failure), bool(may_retry)]:
+                raise StepProcessError(failure, may_retry=may_retry)
+            case how:
+                raise StepProcessLostError(step.name, str(how))
 
 
 @contextlib.asynccontextmanager
-async def _process(order: StepOrder) -> AsyncIterator[tuple[Process, Channel]]:
+async def _process(order: StepOrder, max_line_bytes: int) -> AsyncIterator[tuple[Process, Channel]]:
     packed = _packed(order)
     ours, theirs = socket.socketpair()
     with theirs:
         channel = await Channel.over(ours)
         with contextlib.ExitStack() as undo:
             undo.callback(channel.close)
-            process = await start(_command(theirs), grace_seconds=GRACE_SECONDS, pass_fds=[theirs.fileno()])
+            process = await start(
+                _command(theirs),
+                max_line_bytes=max_line_bytes,
+                grace_seconds=GRACE_SECONDS,
+                pass_fds=[theirs.fileno()],
+            )
             theirs.close()
+            # What it started may hold its end of the channel open for ever.
+            process.on_end(channel.end)
             # The process goes first: one that sees the channel closed takes it for our death, and dies at once.
             async with process:
                 for part in packed:
@@ -103,11 +103,15 @@ def _packed(order: StepOrder) -> tuple[bytes, bytes]:
     return pickle.dumps(preparation), told
 
 
-async def _served(channel: Channel, backing: Backing) -> tuple[str, Any] | None:
-    """Do what the process asks for, until it says how it ended; None when it is gone."""
+async def _served(process: Process, channel: Channel, context: Context) -> Any:
+    """Do what the process asks for. Returns its last call, or how it ended without one."""
     try:
-        async with asyncio.TaskGroup() as waiting:
-            ending = await _until_ended(channel, backing, waiting)
+        async with asyncio.TaskGroup() as tasks:
+            # In the group: when lines cannot be told, the process would wait for ever to write more.
+            telling = tasks.create_task(_tell_lines(process, context))
+            ending = await _until_ended(channel, context.backing, tasks) or await _how_it_ended(process)
+            # What it printed stands before its end, as far as it ends soon.
+            await asyncio.wait([telling], timeout=GRACE_SECONDS)
             raise _EndedError(ending)
     except BaseExceptionGroup as errors:
         # Ending is an exception here, for it also ends those that still wait for people.
@@ -118,16 +122,22 @@ async def _served(channel: Channel, backing: Backing) -> tuple[str, Any] | None:
 
 
 class _EndedError(Exception):
-    def __init__(self, ending: tuple[str, Any] | None) -> None:
+    def __init__(self, ending: Any) -> None:
         super().__init__()
         self.ending = ending
 
 
-async def _until_ended(channel: Channel, backing: Backing, waiting: asyncio.TaskGroup) -> tuple[str, Any] | None:
+async def _until_ended(channel: Channel, backing: Backing, waiting: asyncio.TaskGroup) -> Any:
+    """The last call of the process; None when it is gone."""
     while True:
-        match await channel.receive():
-            case ["done" | "failed" as how, told]:
-                return how, told
+        try:
+            call = await channel.receive()
+        except MessageTooLargeError as error:
+            return f"sent {error},"
+        match call:
+            case [int(number), "done" | "failed" as how, *told]:
+                await _reply(channel, [number, True, None])
+                return [how, *told]
             case [int(number), "next_answer", str(ask)]:
                 # The only call that waits for people; all others are done in order.
                 waiting.create_task(_answer(channel, backing, number, "next_answer", [ask]))
@@ -144,6 +154,11 @@ async def _answer(channel: Channel, backing: Backing, number: int, name: str, ar
         reply = [number, False, [error.field, error.detail]]
     except StepOverError:
         return
+    await _reply(channel, reply)
+
+
+async def _reply(channel: Channel, reply: list[Any]) -> None:
+    # A process that is gone is found gone by whoever reads.
     with contextlib.suppress(OSError):
         await channel.send(reply)
 
@@ -172,7 +187,7 @@ async def _done(backing: Backing, name: str, arguments: list[Any]) -> Any:
 async def _tell_lines(process: Process, context: Context) -> None:
     with contextlib.suppress(StepOverError):
         async for line in process.lines():
-            await context.log(line.text, stream=line.stream)
+            await context.emit("log", line.event_data)
 
 
 async def _how_it_ended(process: Process) -> str:

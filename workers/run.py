@@ -32,6 +32,9 @@ class Run(Protocol):
     @property
     def attempt(self) -> int: ...
 
+    @property
+    def max_event_bytes(self) -> int: ...
+
     async def emit(self, event_type: str, data: Any = None, *, step: str | None = None) -> None: ...
 
     async def pause_point(self) -> None: ...
@@ -66,6 +69,10 @@ class BusRun:
     @property
     def attempt(self) -> int:
         return self._execution.attempt
+
+    @property
+    def max_event_bytes(self) -> int:
+        return self._bus.log.max_event_bytes
 
     async def emit(self, event_type: str, data: Any = None, *, step: str | None = None) -> None:
         if self._streaming.lets_pass(event_type):

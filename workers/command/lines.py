@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Final, Literal
 
 Stream = Literal["stdout", "stderr"]
 
-MIN_LINE_BYTES = 4
-"""The longest character of UTF-8: a line is not cut inside one."""
+MAX_LINE_BYTES: Final = 65_536
+EVENT_OVERHEAD_BYTES: Final = 64
+"""What a line's event has beside its text, as JSON; see ``Line.event_data``."""
+
+MIN_LINE_BYTES: Final = 12
+"""The longest character of UTF-8, four bytes, each replaced by U+FFFD: a line is not cut inside one."""
 
 _CONTINUATION_BYTE = 0b1000_0000
+# What JSON writes in two bytes (\"), in six (\u0000), and what may be no UTF-8: U+FFFD has three bytes.
+_IN_TWO_BYTES: Final = b'"\\\b\t\n\f\r'
+_IN_SIX_BYTES: Final = bytes(set(range(0x20)) - set(_IN_TWO_BYTES))
+_HIGH_BYTES: Final = bytes(range(0x80, 0x100))
+_MOST_BYTES_OF_HIGH: Final = 3
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
@@ -24,12 +34,18 @@ class Line:
     text: str
     truncated: bool = False
 
+    @property
+    def event_data(self) -> dict[str, Any]:
+        """The data of its ``log`` event."""
+        data: dict[str, Any] = {"text": self.text, "stream": self.stream}
+        return {**data, "truncated": True} if self.truncated else data
+
 
 class Splitter:
     r"""Splits one stream into lines at `\n`, `\r\n` and a lone `\r`, as progress bars write it.
 
-    Holds at most `max_line_bytes` (and the chunk it was given): a longer line is given out in parts. What is no
-    UTF-8 is replaced by U+FFFD.
+    Holds at most `max_line_bytes` (and the chunk it was given): a longer line is given out in parts. The limit is on
+    the text as JSON, which writes six bytes for a NUL. What is not UTF-8 is replaced by U+FFFD.
     """
 
     def __init__(self, stream: Stream, max_line_bytes: int) -> None:
@@ -38,6 +54,8 @@ class Splitter:
         self._stream: Stream = stream
         self._max_line_bytes = max_line_bytes
         self._held = bytearray()
+        # Never below what it has as JSON: to know that exactly costs more.
+        self._held_most_bytes = 0
         self._after_return = False
 
     def feed(self, chunk: bytes) -> Iterator[Line]:
@@ -48,11 +66,11 @@ class Splitter:
         start = 1 if self._after_return and chunk.startswith(b"\n") else 0
         self._after_return = chunk.endswith(b"\r")
         for end in _LINE_END.finditer(chunk, start):
-            self._held += chunk[start : end.start()]
+            self._hold(chunk[start : end.start()])
             start = end.end()
             yield from self._parts()
             yield self._line(len(self._held), truncated=False)
-        self._held += chunk[start:]
+        self._hold(chunk[start:])
         yield from self._parts()
 
     def close(self) -> Iterator[Line]:
@@ -60,18 +78,52 @@ class Splitter:
         if self._held:
             yield self._line(len(self._held), truncated=False)
 
+    def _hold(self, part: bytes) -> None:
+        self._held += part
+        self._held_most_bytes += _json_bytes(part, _MOST_BYTES_OF_HIGH)
+
     def _parts(self) -> Iterator[Line]:
-        while len(self._held) > self._max_line_bytes:
-            yield self._line(self._cut(), truncated=True)
+        while self._held_most_bytes > self._max_line_bytes and (size := self._cut()):
+            yield self._line(size, truncated=True)
 
     def _cut(self) -> int:
-        """Where to cut: before the character that the limit falls into."""
-        for at in range(self._max_line_bytes, self._max_line_bytes - MIN_LINE_BYTES, -1):
-            if self._held[at] & 0b1100_0000 != _CONTINUATION_BYTE:
-                return at
-        return self._max_line_bytes
+        """Where to cut: before the character that the limit falls into. 0 if the line is within the limit."""
+        of_high, broken_bytes = _utf8(self._held)
+        if _json_bytes(self._held, of_high) + broken_bytes <= self._max_line_bytes:
+            return 0
+        at, end, left_bytes = 0, min(len(self._held) - 1, self._max_line_bytes), self._max_line_bytes
+        while at < end:
+            middle = (at + end + 1) // 2
+            size = _json_bytes(self._held[at:middle], of_high)
+            if size <= left_bytes:
+                at, left_bytes = middle, left_bytes - size
+            else:
+                end = middle - 1
+        for before in range(at, at - 4, -1):
+            if self._held[before] & 0b1100_0000 != _CONTINUATION_BYTE:
+                return before
+        return at
 
     def _line(self, size: int, *, truncated: bool) -> Line:
         text = self._held[:size].decode("utf-8", "replace")
         del self._held[:size]
+        self._held_most_bytes = _json_bytes(self._held, _MOST_BYTES_OF_HIGH)
         return Line(self._stream, text, truncated)
+
+
+def _json_bytes(raw: bytes | bytearray, of_high: int) -> int:
+    """How many bytes JSON writes for it, if each byte above 0x7f comes to ``of_high``."""
+    size = len(raw)
+    in_two = size - len(raw.translate(None, _IN_TWO_BYTES))
+    in_six = size - len(raw.translate(None, _IN_SIX_BYTES))
+    high = size - len(raw.translate(None, _HIGH_BYTES)) if of_high > 1 else 0
+    return size + in_two + 5 * in_six + (of_high - 1) * high
+
+
+def _utf8(raw: bytearray) -> tuple[int, int]:
+    """(What a byte above 0x7f comes to, what the character that ends it may come to if the rest is missing)."""
+    try:
+        whole_bytes = codecs.utf_8_decode(raw, "strict", False)[1]  # noqa: FBT003 - the codec's own signature
+    except UnicodeDecodeError:
+        return _MOST_BYTES_OF_HIGH, 0
+    return 1, 0 if whole_bytes == len(raw) else _MOST_BYTES_OF_HIGH

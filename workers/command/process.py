@@ -14,7 +14,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, repeat
@@ -24,7 +24,7 @@ from typing import IO, Self
 from .errors import CommandNotEndedError, CommandNotStartedError
 from .group import ProcessGroup
 from .launch import launch
-from .lines import Line, Splitter, Stream
+from .lines import MAX_LINE_BYTES, Line, Splitter, Stream
 from .output import Output
 
 GRACE_SECONDS = 5.0
@@ -53,7 +53,7 @@ async def start(
     *,
     cwd: str | None = None,
     env: Mapping[str, str] | None = None,
-    max_line_bytes: int = 65_536,
+    max_line_bytes: int = MAX_LINE_BYTES,
     max_buffered_bytes: int = 262_144,
     grace_seconds: float = GRACE_SECONDS,
     pass_fds: Sequence[int] = (),
@@ -61,9 +61,9 @@ async def start(
     """Run `argv` in a process group (and session) of its own, with nothing on its standard input.
 
     `env` is its whole environment; None gives it the worker's own. PYTHONUNBUFFERED=1 is added unless it is set:
-    Python buffers what goes into a pipe, and its lines would come late. `max_line_bytes` is the longest `Line`,
-    `max_buffered_bytes` about what is held of lines that nobody has taken yet, `grace_seconds` what leaving the
-    `async with` block leaves the group to end by itself, `pass_fds` what it inherits beside its output.
+    Python buffers what goes into a pipe, and its lines would come late. `max_line_bytes` is the longest `Line`
+    as JSON, `max_buffered_bytes` about what is held of lines that nobody has taken yet, `grace_seconds` what leaving
+    the `async with` block leaves the group to end by itself, `pass_fds` what it inherits beside its output.
 
     Raises a `CommandError` if the program cannot be started.
     """
@@ -142,6 +142,10 @@ class Process:
     async def wait(self) -> Exit:
         """How the program ended, once it has. Take its `lines()` first, or it may halt before."""
         return await asyncio.shield(self._exit)
+
+    def on_end(self, call: Callable[[], None]) -> None:
+        """Have it called once the program itself has ended, whatever it started may still run."""
+        self._exit.add_done_callback(lambda _exit: call())
 
     async def stop(self, grace_seconds: float) -> Exit:
         """End the whole group: SIGTERM, and SIGKILL for what is left of it after `grace_seconds`.

@@ -91,10 +91,10 @@ async def run_command(
 async def _run(ctx: Context, on_line: Callable[[Line], None]) -> dict[str, Any]:
     given: CommandInput = ctx.input
     env = None if given.env is None else {**os.environ, **given.env}
-    async with await start(given.argv, cwd=given.cwd, env=env) as process:
+    async with await start(given.argv, cwd=given.cwd, env=env, max_line_bytes=ctx.max_line_bytes) as process:
         async for line in process.lines():
             on_line(line)
-            await ctx.emit("log", _event_data(line))
+            await ctx.emit("log", line.event_data)
         end = await process.wait()
     if end.code != 0:
         raise CommandFailedError(given.argv[0], end)
@@ -103,12 +103,6 @@ async def _run(ctx: Context, on_line: Callable[[Line], None]) -> dict[str, Any]:
 
 def _ignore(_line: Line) -> None:
     pass
-
-
-def _event_data(line: Line) -> dict[str, Any]:
-    data: dict[str, Any] = {"text": line.text, "stream": line.stream}
-    # Its end is missing: it goes on in the next event.
-    return {**data, "truncated": True} if line.truncated else data
 
 
 def _signal_name(number: int) -> str:

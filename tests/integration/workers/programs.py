@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -119,3 +121,51 @@ def block(ctx: PlainContext, given: Given) -> None:
     end = time.monotonic() + LONG_SECONDS
     while time.monotonic() < end:
         sum(range(1000))
+
+
+def die_before_ones_child(ctx: PlainContext) -> None:
+    """The child inherits all that this process has open, and lives on."""
+    child = os.fork()
+    if child == 0:
+        time.sleep(LONG_SECONDS)
+        os._exit(0)
+    ctx.log(str(child))
+    print("last words", flush=True)
+    os._exit(7)
+
+
+def give_all_before_ones_child(ctx: PlainContext) -> str:
+    child = os.fork()
+    if child == 0:
+        time.sleep(LONG_SECONDS)
+        os._exit(0)
+    ctx.log(str(child))
+    return "given"
+
+
+def say_too_much(ctx: PlainContext) -> str:
+    try:
+        ctx.emit("custom.x", b"x" * 5_000_000)
+    except ValueError as error:
+        return str(error)
+    return "taken"
+
+
+def send_too_much(_ctx: Context) -> None:
+    """What no function does by accident: writes to the worker past our own code."""
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            if str(descriptor.readlink()).startswith("socket:"):
+                os.write(int(descriptor.name), struct.pack("!I", 2**31))
+    time.sleep(LONG_SECONDS)
+
+
+def print_control_characters(_ctx: Context) -> str:
+    sys.stdout.write("\0" * 70_000)
+    return "printed"
+
+
+async def cancel_something_of_its_own(_ctx: Context) -> None:
+    task = asyncio.create_task(asyncio.sleep(LONG_SECONDS))
+    task.cancel()
+    await task

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bus import Bus, BusSettings, ExecutionClosedError
+from bus import Bus, BusSettings, ExecutionClosedError, open_bus
 from bus.errors import LeaseLostError
 from tests.integration.workers.watching import run, types_of, until, watch, working
 from workers import CommandFailedError, built_in, run_command
@@ -64,6 +64,22 @@ async def test_many_lines_are_all_there_in_order(bus: Bus) -> None:
         entries = await run(bus, "command", {"argv": ["seq", "20000"]})
     logged = [int(entry.data["text"]) for entry in entries if entry.type == "log"]
     assert logged == list(range(1, 20001))
+
+
+async def test_attack_73_output_of_nothing_but_control_characters_is_all_there(bus: Bus) -> None:
+    async with working(bus):
+        entries = await run(bus, "command", {"argv": ["head", "-c", "100000", "/dev/zero"]})
+    assert entries[-1].type == "execution.completed"
+    assert "".join(entry.data["text"] for entry in entries if entry.type == "log") == "\0" * 100_000
+
+
+async def test_attack_73_lines_fit_into_events_that_the_operator_made_small(server_url: str, prefix: str) -> None:
+    settings = BusSettings(prefix=prefix, max_event_bytes=256)
+    async with await open_bus(server_url, settings=settings) as bus, working(bus):
+        entries = await run(bus, "command", {"argv": ["printf", '%0500d\\"\\"\\001\\377', "7"]})
+    assert entries[-1].type == "execution.completed"
+    told = "".join(entry.data["text"] for entry in entries if entry.type == "log")
+    assert told == "0" * 499 + '7""\x01\ufffd'
 
 
 async def test_a_program_that_fails_ends_in_its_exit_code(bus: Bus) -> None:

@@ -119,7 +119,7 @@ async def test_a_process_is_tried_again_with_what_it_kept(bus: Bus) -> None:
 
 
 async def test_a_process_that_hears_nothing_is_killed_with_all_that_it_started_when_its_time_is_up(bus: Bus) -> None:
-    entries = await run(bus, process(programs.block, timeout_seconds=3))
+    entries = await run(bus, process(programs.block, timeout_seconds=8))
     assert entries[-1].data["reason"] == "timeout"
     pids = [int(pid) for data in data_of(entries, "log") for pid in data["text"].split()]
     assert len(pids) == 2
@@ -150,3 +150,45 @@ def test_what_stands_inside_a_function_can_be_no_process() -> None:
     for function in (local, lambda: None):
         with pytest.raises(ValueError, match="run: another process finds only what stands at the top of a module"):
             process(function)
+
+
+async def test_attack_72_a_process_that_dies_before_what_it_started_is_lost_and_that_is_killed(bus: Bus) -> None:
+    entries = await run(bus, process(programs.die_before_ones_child))
+    child, last_words = [data["text"] for data in data_of(entries, "log")]
+    assert last_words == "last words"
+    assert entries[-1].data["reason"] == "process_lost"
+    assert "exited with code 7 before it gave an output" in entries[-1].data["message"]
+    await until(lambda: not is_alive(int(child)))
+
+
+async def test_attack_72_an_output_counts_though_what_the_process_started_lives_on(bus: Bus) -> None:
+    entries = await run(bus, process(programs.give_all_before_ones_child))
+    assert entries[-1].data["result"] == "given"
+    child = int(data_of(entries, "log")[0]["text"])
+    await until(lambda: not is_alive(child))
+
+
+async def test_attack_72_a_message_over_the_limit_is_refused_with_its_size(bus: Bus) -> None:
+    entries = await run(bus, process(programs.say_too_much))
+    assert "emit: is a message of 5000" in entries[-1].data["result"]
+    assert "the limit is 4194304" in entries[-1].data["result"]
+
+
+async def test_attack_72_a_message_over_the_limit_that_was_sent_all_the_same_is_told_with_its_size(bus: Bus) -> None:
+    entries = await run(bus, process(programs.send_too_much))
+    assert entries[-1].data["reason"] == "process_lost"
+    assert "sent a message of 2147483648 bytes, the limit is 4194304, before" in entries[-1].data["message"]
+
+
+async def test_attack_73_control_characters_of_a_process_are_told_in_parts(bus: Bus) -> None:
+    entries = await run(bus, process(programs.print_control_characters))
+    parts = data_of(entries, "log")
+    assert "".join(part["text"] for part in parts) == "\0" * 70_000
+    assert [part.get("truncated", False) for part in parts] == [True] * (len(parts) - 1) + [False]
+    assert entries[-1].data["result"] == "printed"
+
+
+async def test_attack_76_a_cancelled_error_of_a_process_is_its_failure_and_is_tried_again(bus: Bus) -> None:
+    entries = await run(bus, process(programs.cancel_something_of_its_own, retries=1, retry_delay_seconds=0.01))
+    assert types_of(entries)[-3:] == ["step.retrying", "step.failed", "execution.failed"]
+    assert entries[-1].data["reason"] == "step_cancelled"

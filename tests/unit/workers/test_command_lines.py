@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,6 +27,11 @@ def texts(chunks: Iterable[bytes]) -> list[str]:
     return [line.text for line in split(chunks)]
 
 
+def json_bytes(text: str) -> int:
+    """Without the quotation marks."""
+    return len(orjson.dumps(text)) - 2
+
+
 def chunked(output: bytes, cuts: list[int]) -> list[bytes]:
     ends = sorted({min(cut, len(output)) for cut in cuts} | {len(output)})
     return [output[start:end] for start, end in zip([0, *ends], ends, strict=False)]
@@ -39,7 +45,7 @@ def test_lines_do_not_depend_on_how_the_bytes_were_chunked(output: bytes, cuts: 
     assert texts(chunked(output, cuts)) == expected
 
 
-@given(output=OUTPUT, cuts=st.lists(st.integers(0, 100)), limit=st.integers(4, 9))
+@given(output=OUTPUT, cuts=st.lists(st.integers(0, 100)), limit=st.integers(12, 20))
 def test_a_long_line_is_given_out_in_parts_that_make_up_the_whole(output: bytes, cuts: list[int], limit: int) -> None:
     lines = split(chunked(output, cuts), limit)
     whole = "".join(line.text + ("" if line.truncated else "\n") for line in lines)
@@ -47,19 +53,19 @@ def test_a_long_line_is_given_out_in_parts_that_make_up_the_whole(output: bytes,
     assert whole.replace("\ufffd", "") == expected.replace("\ufffd", "")
 
 
-@given(text=st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"])), limit=st.integers(4, 9))
+@given(text=st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"])), limit=st.integers(12, 20))
 def test_a_cut_never_falls_into_a_character(text: str, limit: int) -> None:
     lines = split([text.encode()], limit)
     assert "".join(line.text for line in lines) == text
-    assert all(len(line.text.encode()) <= limit for line in lines)
+    assert all(json_bytes(line.text) <= limit for line in lines)
     assert [line.truncated for line in lines] == [True] * (len(lines) - 1) + [False] * bool(lines)
 
 
 def test_a_line_of_exactly_the_limit_is_not_cut() -> None:
-    assert split([b"abcd\nabcde\n"], 4) == [
-        Line("stdout", "abcd"),
-        Line("stdout", "abcd", truncated=True),
-        Line("stdout", "e"),
+    assert split([b"abcdefghijkl\nabcdefghijklm\n"], 12) == [
+        Line("stdout", "abcdefghijkl"),
+        Line("stdout", "abcdefghijkl", truncated=True),
+        Line("stdout", "m"),
     ]
 
 
@@ -86,5 +92,28 @@ def test_memory_is_bounded_on_an_endless_line() -> None:
 
 
 def test_a_limit_below_one_character_is_refused() -> None:
-    with pytest.raises(ValueError, match="max_line_bytes is 3: it must be 4 or more"):
-        Splitter("stdout", 3)
+    with pytest.raises(ValueError, match="max_line_bytes is 11: it must be 12 or more"):
+        Splitter("stdout", 11)
+
+
+@given(
+    output=st.lists(
+        st.sampled_from([b"\0", b'"', b"\t", b"\x1b", b"\x7f", b"a" * 9, "é€😀".encode(), b"\xff", b"\xf0\x9f"])
+    ).map(b"".join),
+    cuts=st.lists(st.integers(0, 100)),
+    limit=st.integers(12, 60),
+)
+def test_attack_73_no_line_is_longer_as_json_than_allowed_and_nothing_is_lost(
+    output: bytes, cuts: list[int], limit: int
+) -> None:
+    lines = split(chunked(output, cuts), limit)
+    assert all(json_bytes(line.text) <= limit for line in lines)
+    whole = "".join(line.text for line in lines)
+    assert whole.replace("\ufffd", "") == output.decode("utf-8", "replace").replace("\ufffd", "")
+
+
+def test_attack_73_a_line_is_not_cut_before_its_json_reaches_the_limit() -> None:
+    whole = '"' * 500 + "é" * 400
+    assert split([whole.encode()], json_bytes(whole)) == [Line("stdout", whole)]
+    first, second = split([b"\0" * 1000], 3000)
+    assert (json_bytes(first.text), len(second.text)) == (3000, 500)
