@@ -1,21 +1,19 @@
 """The bus: events, log, publisher, tail, follow, executions. Knows nothing of HTTP."""
 
-from bus.bus import Bus, open_bus
-from bus.control import Control, Outcome
-from bus.cursor import START, Cursor
-from bus.entry import Entry, Gap
-from bus.errors import (
+from tailrace.bus.bus import Bus, open_bus
+from tailrace.bus.control import Control, Outcome
+from tailrace.bus.errors import (
     AppendRefusedError,
     BusClosedError,
     BusError,
     BusUnavailableError,
     ConcurrencyConflictError,
+    ConnectionLostError,
     ControlTimeoutError,
     DeadLetterUnknownError,
     EventTooLargeError,
     ExecutionClosedError,
     ExecutionExistsError,
-    ExecutionSoundError,
     ExecutionUnknownError,
     FenceStaleError,
     InvalidCursorError,
@@ -24,22 +22,24 @@ from bus.errors import (
     InvalidInputError,
     LeaseHeldError,
     LeaseLostError,
-    LinkLostError,
     LogExhaustedError,
+    NotOrphanedError,
     PublishFailedError,
     QueueFullError,
     ReplyError,
     TenantMismatchError,
     TransitionRefusedError,
 )
-from bus.event import Event
-from bus.execution import Execution
-from bus.inbox import Signal
-from bus.publisher import Publisher
-from bus.request import Request
-from bus.retention import Retention
-from bus.settings import BusSettings
-from bus.state import State
+from tailrace.bus.log.publisher import Publisher
+from tailrace.bus.model.control_request import ControlRequest
+from tailrace.bus.model.cursor import START, Cursor
+from tailrace.bus.model.entry import Entry, Gap
+from tailrace.bus.model.event import Event
+from tailrace.bus.model.retention import Retention
+from tailrace.bus.model.state import State
+from tailrace.bus.ownership.execution import Execution
+from tailrace.bus.ownership.signals import Signal
+from tailrace.bus.settings import BusSettings
 
 __all__ = [
     "START",
@@ -50,7 +50,9 @@ __all__ = [
     "BusSettings",
     "BusUnavailableError",
     "ConcurrencyConflictError",
+    "ConnectionLostError",
     "Control",
+    "ControlRequest",
     "ControlTimeoutError",
     "Cursor",
     "DeadLetterUnknownError",
@@ -60,7 +62,6 @@ __all__ = [
     "Execution",
     "ExecutionClosedError",
     "ExecutionExistsError",
-    "ExecutionSoundError",
     "ExecutionUnknownError",
     "FenceStaleError",
     "Gap",
@@ -70,14 +71,13 @@ __all__ = [
     "InvalidInputError",
     "LeaseHeldError",
     "LeaseLostError",
-    "LinkLostError",
     "LogExhaustedError",
+    "NotOrphanedError",
     "Outcome",
     "PublishFailedError",
     "Publisher",
     "QueueFullError",
     "ReplyError",
-    "Request",
     "Retention",
     "Signal",
     "State",

@@ -15,38 +15,38 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self
 
-from bus.activity import Activity
-from bus.address import parse_url, redacted
-from bus.checkpoints import Checkpoints
-from bus.codec import ts_of
-from bus.control import Control
-from bus.counters import Counters
-from bus.cursor import START, Cursor, parse
-from bus.dead_letters import DeadLetters
-from bus.deployment import Deployment, deployment_of
-from bus.embedded import EmbeddedServer, embedded_path, start_embedded
-from bus.entry import Entry, Gap
-from bus.errors import BusClosedError, BusUnavailableError, InvalidInputError, ReplyError, TenantMismatchError
-from bus.event import check_execution_id, check_name, new_execution_id
-from bus.eviction import eviction_risk
-from bus.execution import Execution
-from bus.follow import follow
-from bus.healer import Healer
-from bus.heartbeat import Heartbeat
-from bus.index import Index
-from bus.jobs import Jobs
-from bus.keys import Keys
-from bus.lease import Leases
-from bus.line import Commands
-from bus.loading import LoadingNotice
-from bus.log import Log
-from bus.publisher import Publisher
-from bus.settings import BusSettings
-from bus.state import State
-from bus.submission import Submission, check_delay_seconds, check_key, check_max_attempts, id_of_key
-from bus.tail.watch import Tail
-from bus.tenancy import claim
-from bus.trace import traceparent_of
+from tailrace.bus.activity import Activity
+from tailrace.bus.control import Control
+from tailrace.bus.deployment import Deployment, deployment_of
+from tailrace.bus.embedded import EmbeddedServer, embedded_path, start_embedded
+from tailrace.bus.errors import BusClosedError, BusUnavailableError, InvalidInputError, ReplyError, TenantMismatchError
+from tailrace.bus.healing.healer import Healer
+from tailrace.bus.jobs.dead_letters import DeadLetters
+from tailrace.bus.jobs.jobs import Jobs
+from tailrace.bus.loading import LoadingNotice
+from tailrace.bus.log.follow import follow
+from tailrace.bus.log.index import ExecutionIndex
+from tailrace.bus.log.log import Log
+from tailrace.bus.log.publisher import Publisher
+from tailrace.bus.model.codec import ts_of
+from tailrace.bus.model.counters import Counters
+from tailrace.bus.model.cursor import START, Cursor, parse
+from tailrace.bus.model.entry import Entry, Gap
+from tailrace.bus.model.event import check_execution_id, check_name, new_execution_id
+from tailrace.bus.model.keys import Keys
+from tailrace.bus.model.state import State
+from tailrace.bus.model.submission import Submission, check_delay_seconds, check_key, check_max_attempts, id_of_key
+from tailrace.bus.model.trace import traceparent_of
+from tailrace.bus.ops.eviction import eviction_risk
+from tailrace.bus.ownership.checkpoints import Checkpoints
+from tailrace.bus.ownership.execution import Execution
+from tailrace.bus.ownership.heartbeat import Heartbeat
+from tailrace.bus.ownership.lease import Leases
+from tailrace.bus.ownership.tenancy import claim
+from tailrace.bus.redis.address import parse_url, redacted
+from tailrace.bus.redis.supervised import Commands
+from tailrace.bus.settings import BusSettings
+from tailrace.bus.tail.watch import Tail
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ class Bus:
             retention=settings.retention,
             max_event_bytes=settings.max_event_bytes,
         )
-        self.index = Index(commands, self.keys)
+        self.index = ExecutionIndex(commands, self.keys)
         self.activity = Activity(commands, self.keys, counters=counters, tail=self.tail, on_ended=self.index.drop)
         self.log.on_lifecycle = self.activity.appended
         self.leases = Leases(commands, self.keys, settings.retention, lease_seconds=settings.lease_seconds)

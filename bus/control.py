@@ -12,9 +12,7 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
-from bus.cursor import Cursor, parse
-from bus.entry import Entry
-from bus.errors import (
+from tailrace.bus.errors import (
     AppendRefusedError,
     BusUnavailableError,
     ControlTimeoutError,
@@ -22,7 +20,14 @@ from bus.errors import (
     InvalidInputError,
     TransitionRefusedError,
 )
-from bus.event import (
+from tailrace.bus.log.appender import Appender
+from tailrace.bus.log.follow import follow
+from tailrace.bus.log.index import ExecutionIndex
+from tailrace.bus.log.log import Log
+from tailrace.bus.model.control_request import ANSWER_TYPES, GRACE_SECONDS, check_grace, check_text
+from tailrace.bus.model.cursor import Cursor, parse
+from tailrace.bus.model.entry import Entry
+from tailrace.bus.model.event import (
     CANCEL_REQUESTED,
     CANCELLED,
     PAUSE_REQUESTED,
@@ -34,14 +39,9 @@ from bus.event import (
     check_execution_id,
     encode_json,
 )
-from bus.follow import follow
-from bus.index import Index
-from bus.lifecycle import Status
-from bus.log import Log
-from bus.request import ANSWER_TYPES, GRACE_SECONDS, check_grace, check_text
-from bus.state import State
-from bus.tail.watch import Tail
-from bus.voices import Voices
+from tailrace.bus.model.lifecycle import Status
+from tailrace.bus.model.state import State
+from tailrace.bus.tail.watch import Tail
 
 # All signals that wait for one execution are held by whoever runs it.
 MAX_SIGNAL_BYTES: Final = 64 * 1024
@@ -74,11 +74,11 @@ class Control:
     says who asks, for all to see.
     """
 
-    def __init__(self, log: Log, index: Index, open_tail: Callable[[], Awaitable[Tail]]) -> None:
+    def __init__(self, log: Log, index: ExecutionIndex, open_tail: Callable[[], Awaitable[Tail]]) -> None:
         self._log = log
         self._index = index
         self._open_tail = open_tail
-        self._voices = Voices(log)
+        self._voices = Appender(log)
 
     async def cancel(
         self,

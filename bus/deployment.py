@@ -5,17 +5,17 @@ from __future__ import annotations
 import logging
 from typing import Literal, Protocol
 
-from bus.address import Target, dial_of, node_url
-from bus.cluster.line import ClusterLine
-from bus.cluster.slots import Address
-from bus.cluster.tail import ClusterTail
-from bus.counters import Counters
-from bus.errors import InvalidInputError, LinkLostError, ReplyError
-from bus.line import WRONG_SERVER_CODES, Commands, Line
-from bus.link import Dial
-from bus.tail.blocking import BlockingTail
-from bus.tail.tracking import TrackingTail
-from bus.tail.watch import Tail
+from tailrace.bus.errors import ConnectionLostError, InvalidInputError, ReplyError
+from tailrace.bus.model.counters import Counters
+from tailrace.bus.redis.address import Target, dial_of, node_url
+from tailrace.bus.redis.cluster import ClusterConnection
+from tailrace.bus.redis.connection import Dial
+from tailrace.bus.redis.slots import Address
+from tailrace.bus.redis.supervised import WRONG_SERVER_CODES, Commands, SupervisedConnection
+from tailrace.bus.tail.blocking import BlockingTail
+from tailrace.bus.tail.cluster import ClusterTail
+from tailrace.bus.tail.tracking import TrackingTail
+from tailrace.bus.tail.watch import Tail
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +36,8 @@ class Standalone:
         self._dial = dial
         self._counters = counters
 
-    async def open_line(self, name: str, *, wait_seconds: float = 5.0) -> Line:
-        line = Line(self._dial, counters=self._counters, name=name, wait_seconds=wait_seconds)
+    async def open_line(self, name: str, *, wait_seconds: float = 5.0) -> SupervisedConnection:
+        line = SupervisedConnection(self._dial, counters=self._counters, name=name, wait_seconds=wait_seconds)
         try:
             await line.connect()
         except BaseException:
@@ -51,7 +51,7 @@ class Standalone:
             tail = TrackingTail(self._dial, counters=self._counters)
             try:
                 await tail.start()
-            except (ReplyError, LinkLostError) as refusal:
+            except (ReplyError, ConnectionLostError) as refusal:
                 await tail.aclose()
                 not_ready = isinstance(refusal, ReplyError) and refusal.code in WRONG_SERVER_CODES
                 if mode == "tracking" or not_ready:
@@ -68,8 +68,8 @@ class Cluster:
         self._target = target
         self._counters = counters
 
-    async def open_line(self, name: str, *, wait_seconds: float = 5.0) -> ClusterLine:
-        line = ClusterLine(
+    async def open_line(self, name: str, *, wait_seconds: float = 5.0) -> ClusterConnection:
+        line = ClusterConnection(
             self._dial_node, self._target.addresses, counters=self._counters, name=name, wait_seconds=wait_seconds
         )
         try:
@@ -83,7 +83,7 @@ class Cluster:
         """Tracking only: a blocking read of several logs cannot cross slots."""
         if mode == "blocking":
             raise InvalidInputError("tail", "'blocking' does not work on a cluster; use 'tracking' or 'auto'")
-        if not isinstance(shared, ClusterLine):
+        if not isinstance(shared, ClusterConnection):
             raise TypeError("a cluster's tail needs the cluster's line")
         tail = ClusterTail(shared, self._dial_node, counters=self._counters)
         try:

@@ -16,7 +16,7 @@ BusError
 ├── TenantMismatchError                   there already, and not the tenant's; carries both
 ├── LeaseHeldError                        somebody else runs it; carries the owner
 ├── LeaseLostError                        somebody else runs it now
-├── ExecutionSoundError                   nothing is to be healed; carries the status
+├── NotOrphanedError                   nothing is to be healed; carries the status
 ├── ConcurrencyConflictError              another of its concurrency key is in flight; carries its id
 ├── DeadLetterUnknownError                dropped, requeued or trimmed, or never written
 ├── QueueFullError                        too many jobs wait in it; carries how many
@@ -24,7 +24,7 @@ BusError
 ├── PublishFailedError                    gave up after retries; carries the true reason
 ├── BusClosedError                        used after close
 └── BusUnavailableError                   Redis cannot be reached or does not answer
-    ├── LinkLostError                     the connection broke; whether a command ran is unknown
+    ├── ConnectionLostError                     the connection broke; whether a command ran is unknown
     └── ReplyError                        Redis answered with an error; carries its code
 """
 
@@ -142,7 +142,7 @@ class LeaseLostError(BusError):
         self.execution_id = execution_id
 
 
-class ExecutionSoundError(BusError):
+class NotOrphanedError(BusError):
     def __init__(self, execution_id: str, status: str) -> None:
         super().__init__(f"execution {execution_id} is {status}: nobody has lost it")
         self.execution_id = execution_id
@@ -204,7 +204,7 @@ class BusUnavailableError(BusError):
     """Redis cannot be reached, or does not answer."""
 
 
-class LinkLostError(BusUnavailableError):
+class ConnectionLostError(BusUnavailableError):
     """The connection broke: whether the commands under way ran is unknown."""
 
 

@@ -7,11 +7,11 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from bus.event import MAX_EVENT_BYTES
-from bus.jobs import MAX_QUEUE_JOBS
-from bus.lease import LEASE_SECONDS
-from bus.logs import LogFormat
-from bus.retention import Retention
+from tailrace.bus.jobs.jobs import MAX_QUEUE_JOBS
+from tailrace.bus.model.event import MAX_EVENT_BYTES
+from tailrace.bus.model.retention import Retention
+from tailrace.bus.ops.logging import LogFormat
+from tailrace.bus.ownership.lease import LEASE_SECONDS
 
 _DEFAULT = Retention()
 

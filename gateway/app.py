@@ -16,19 +16,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from bus import Bus, BusError
-from gateway.auth.openapi import with_security
-from gateway.context import Gateway
-from gateway.cors import cors_options
-from gateway.guard import CrashGuard, HostGuard
-from gateway.hub import Hub, HubLimits
-from gateway.problem_docs import with_problem_schema
-from gateway.problems import ProblemError, problem_of
-from gateway.put_off import is_put_off, put_off
-from gateway.request_id import RequestIds
-from gateway.routes import (
+from tailrace.bus import Bus, BusError
+from tailrace.gateway.access.guard import CrashGuard, HostGuard
+from tailrace.gateway.auth.openapi import with_security
+from tailrace.gateway.context import GatewayContext
+from tailrace.gateway.http.cors import cors_options
+from tailrace.gateway.http.problem_docs import with_problem_schema
+from tailrace.gateway.http.problems import ProblemError, problem_of
+from tailrace.gateway.http.request_id import RequestIds
+from tailrace.gateway.hub import Hub, HubLimits
+from tailrace.gateway.routes import (
     activity,
-    asked,
     clients,
     control,
     events,
@@ -38,6 +36,7 @@ from gateway.routes import (
     listing,
     metrics,
     publish,
+    requests,
     revocations,
     stats,
     stream,
@@ -45,7 +44,8 @@ from gateway.routes import (
     tickets,
     ws,
 )
-from gateway.settings import GatewaySettings
+from tailrace.gateway.settings import GatewaySettings
+from tailrace.gateway.streams.deferred import is_put_off, put_off
 
 # What servers look up in a scope while they write the body.
 _KEPT_OF_SCOPE = frozenset({"type", "method", "http_version"})
@@ -66,7 +66,7 @@ class GatewayApp(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
-            gateway: Gateway = self.state.gateway
+            gateway: GatewayContext = self.state.gateway
             document = with_security(super().openapi(), gateway.settings)
             self.openapi_schema = with_problem_schema(document)
         return self.openapi_schema
@@ -74,7 +74,7 @@ class GatewayApp(FastAPI):
 
 def create_app(bus: Bus, settings: GatewaySettings) -> GatewayApp:
     """Make a gateway on an open bus, which stays its caller's to close."""
-    gateway = Gateway(bus, settings)
+    gateway = GatewayContext(bus, settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
@@ -107,7 +107,7 @@ def create_app(bus: Bus, settings: GatewaySettings) -> GatewayApp:
     app.include_router(metrics.router)
     app.include_router(executions.router, prefix="/v1")
     app.include_router(listing.router, prefix="/v1")
-    app.include_router(asked.router, prefix="/v1")
+    app.include_router(requests.router, prefix="/v1")
     app.include_router(control.router, prefix="/v1")
     app.include_router(events.router, prefix="/v1")
     app.include_router(publish.router, prefix="/v1")

@@ -8,32 +8,32 @@ from typing import Annotated, cast
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
-from bus import Bus
-from bus.metrics import Metrics
-from gateway.auth.auth import Auth
-from gateway.hub import Hub
-from gateway.limits.connections import ConnectionLimits, Connections
-from gateway.limits.rates import Rate, Rates
-from gateway.metrics import metrics_of
-from gateway.presence import Presence
-from gateway.settings import GatewaySettings
-from gateway.stats import Censuses
+from tailrace.bus import Bus
+from tailrace.bus.ops.metrics import BusMetrics
+from tailrace.gateway.auth.auth import Authenticator
+from tailrace.gateway.hub import Hub
+from tailrace.gateway.limits.connections import ConnectionLimits, Connections
+from tailrace.gateway.limits.rates import Rate, Rates
+from tailrace.gateway.metrics import metrics_of
+from tailrace.gateway.presence import Presence
+from tailrace.gateway.settings import GatewaySettings
+from tailrace.gateway.views.stats import Censuses
 
 
 @dataclass(slots=True)
-class Gateway:
+class GatewayContext:
     """``hub`` and ``activity`` are there from the application's start on; ``draining`` once it was told to stop."""
 
     bus: Bus
     settings: GatewaySettings
-    auth: Auth = field(init=False)
+    auth: Authenticator = field(init=False)
     rates: Rates = field(init=False)
     connections: Connections = field(init=False)
     hub: Hub = field(init=False)
     presence: Presence = field(init=False)
     activity: Hub = field(init=False)
     censuses: Censuses = field(init=False)
-    metrics: Metrics = field(init=False)
+    metrics: BusMetrics = field(init=False)
     draining: bool = False
 
     def __post_init__(self) -> None:
@@ -42,7 +42,7 @@ class Gateway:
         self.presence = Presence(bus, lambda: self.hub.viewers_by_execution())  # noqa: PLW0108 - as said
         self.censuses = Censuses(bus)
         self.metrics = metrics_of(self)
-        self.auth = Auth(bus, settings)
+        self.auth = Authenticator(bus, settings)
         self.rates = Rates(
             bus.commands,
             bus.keys,
@@ -60,8 +60,8 @@ class Gateway:
         )
 
 
-async def gateway_of(connection: HTTPConnection) -> Gateway:
-    return cast("Gateway", connection.app.state.gateway)
+async def gateway_of(connection: HTTPConnection) -> GatewayContext:
+    return cast("GatewayContext", connection.app.state.gateway)
 
 
-CurrentGateway = Annotated[Gateway, Depends(gateway_of)]
+CurrentGateway = Annotated[GatewayContext, Depends(gateway_of)]

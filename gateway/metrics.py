@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Final
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from bus.metrics import Metrics
+from tailrace.bus.ops.metrics import BusMetrics
 
 if TYPE_CHECKING:
-    from gateway.context import Gateway
+    from tailrace.gateway.context import GatewayContext
 
 ALWAYS: Final = (
     "activity_lost",
@@ -32,12 +32,12 @@ ALWAYS: Final = (
 )
 
 
-def metrics_of(gateway: Gateway) -> Metrics:
-    return Metrics(gateway.bus.counters, always=ALWAYS, more=_OfGateway(gateway))
+def metrics_of(gateway: GatewayContext) -> BusMetrics:
+    return BusMetrics(gateway.bus.counters, always=ALWAYS, more=_OfGateway(gateway))
 
 
 class _OfGateway(Collector):
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: GatewayContext) -> None:
         self._gateway = gateway
 
     def collect(self) -> Iterator[Metric]:

@@ -16,13 +16,22 @@ from typing import Final, Self
 import uvicorn
 import uvloop
 
-from bus import Bus, BusError, BusSettings, logs, open_bus
-from gateway.app import GatewayApp, create_app
-from gateway.arrivals import Arrivals, bound_to
-from gateway.context import Gateway
-from gateway.listener import BACKLOG, ListenError, bind, listen, raise_file_limit, room_for_streams, url_of
-from gateway.settings import GatewaySettings
-from gateway.ws.limits import MAX_FRAME_BYTES, PING_SECONDS, PONG_SECONDS
+from tailrace.bus import Bus, BusError, BusSettings, open_bus
+from tailrace.bus.ops import logging as logs
+from tailrace.gateway.app import GatewayApp, create_app
+from tailrace.gateway.asgi.arrivals import Arrivals, bound_to
+from tailrace.gateway.asgi.listener import (
+    BACKLOG,
+    ListenError,
+    bind,
+    listen,
+    raise_file_limit,
+    room_for_streams,
+    url_of,
+)
+from tailrace.gateway.context import GatewayContext
+from tailrace.gateway.settings import GatewaySettings
+from tailrace.gateway.streams.socket_limits import MAX_FRAME_BYTES, PING_SECONDS, PONG_SECONDS
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +87,7 @@ class GatewayServer(uvicorn.Server):
 
     def __init__(self, app: GatewayApp, *, on_ready: Callable[[], None] = lambda: None) -> None:
         super().__init__(uvicorn_config(app))
-        self._gateway: Gateway = app.state.gateway
+        self._gateway: GatewayContext = app.state.gateway
         self._on_ready = on_ready
         self._forced = asyncio.Event()
 
@@ -139,7 +148,7 @@ def tune_collector() -> None:
 
 
 def uvicorn_config(app: GatewayApp) -> uvicorn.Config:
-    gateway: Gateway = app.state.gateway
+    gateway: GatewayContext = app.state.gateway
     return uvicorn.Config(
         app,
         http=bound_to(Arrivals(head_seconds=gateway.settings.head_seconds, count=gateway.bus.counters.add)),

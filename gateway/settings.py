@@ -7,9 +7,9 @@ from typing import Annotated, Any, Final
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
-from bus import InvalidInputError
-from gateway.auth.settings import AuthSettings, check_host
-from gateway.limits.settings import LimitSettings
+from tailrace.bus import InvalidInputError
+from tailrace.gateway.auth.settings import AuthSettings, check_host
+from tailrace.gateway.limits.settings import LimitSettings
 
 MIB: Final = 1024 * 1024
 

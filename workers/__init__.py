@@ -1,16 +1,22 @@
 """Workers: pipelines, and the process that runs them. Stands on the bus; knows nothing of HTTP."""
 
-from workers.blueprint import pipeline_from, pipeline_from_file
-from workers.condition import Condition
-from workers.context import Context
-from workers.errors import (
+from tailrace.workers.builtin.command import CommandFailedError, run_command
+from tailrace.workers.definition.blueprint import pipeline_from, pipeline_from_file
+from tailrace.workers.definition.condition import Condition
+from tailrace.workers.definition.context import Context
+from tailrace.workers.definition.outputs import Outputs
+from tailrace.workers.definition.pipeline import Parallel, Pipeline, Sequential, Step
+from tailrace.workers.definition.plain_context import PlainContext
+from tailrace.workers.definition.step_registry import StepRegistry
+from tailrace.workers.definition.streaming import Streaming
+from tailrace.workers.errors import (
     AnswerInvalidError,
     InputInvalidError,
     OutputInvalidError,
     PipelineInvalidError,
+    PipelineNotAllowedError,
     PipelineTimeoutError,
     PipelineUnknownError,
-    PipelineWithheldError,
     RegistryInvalidError,
     StepExitedError,
     StepInputInvalidError,
@@ -21,16 +27,10 @@ from workers.errors import (
     WorkerError,
     WorkerLostError,
 )
-from workers.outputs import Outputs
-from workers.pipeline import Parallel, Pipeline, Sequence, Step
-from workers.pipelines.command import CommandFailedError, run_command
-from workers.plain_context import PlainContext
-from workers.registry import Registry, built_in, load_registry, registry_for
-from workers.runner import run_pipeline
-from workers.settings import WorkerSettings
-from workers.step_registry import StepRegistry
-from workers.streaming import Streaming
-from workers.worker import Worker
+from tailrace.workers.running.runner import run_pipeline
+from tailrace.workers.settings import WorkerSettings
+from tailrace.workers.worker.registry import Registry, built_in, load_registry, registry_for
+from tailrace.workers.worker.worker import Worker
 
 __all__ = [
     "AnswerInvalidError",
@@ -43,13 +43,13 @@ __all__ = [
     "Parallel",
     "Pipeline",
     "PipelineInvalidError",
+    "PipelineNotAllowedError",
     "PipelineTimeoutError",
     "PipelineUnknownError",
-    "PipelineWithheldError",
     "PlainContext",
     "Registry",
     "RegistryInvalidError",
-    "Sequence",
+    "Sequential",
     "Step",
     "StepExitedError",
     "StepInputInvalidError",

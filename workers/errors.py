@@ -2,7 +2,7 @@
 
 WorkerError
 ├── PipelineUnknownError     no pipeline of that name on this worker
-├── PipelineWithheldError    there is one, but the operator has not allowed it
+├── PipelineNotAllowedError    there is one, but the operator has not allowed it
 ├── PipelineInvalidError     (also ValueError) a pipeline from JSON that cannot be run; names the field
 ├── PipelineTimeoutError     not done within its time
 ├── RegistryInvalidError     (also ValueError) what the operator named holds no pipelines
@@ -39,7 +39,7 @@ class PipelineUnknownError(WorkerError):
         super().__init__(f"There is no pipeline {name[:128]!r} on this worker; it knows: {names}.")
 
 
-class PipelineWithheldError(WorkerError):
+class PipelineNotAllowedError(WorkerError):
     code = "pipeline_not_allowed"
 
     def __init__(self, name: str, how_to_allow: str) -> None:

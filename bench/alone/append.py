@@ -14,11 +14,11 @@ from typing import Any, Final
 
 from bench.accounting import cpu_seconds
 from bench.load import event
-from bus.address import dial_of
-from bus.keys import Keys
-from bus.link import Link
-from bus.log import append_script
-from bus.retention import Retention
+from tailrace.bus.log.log import append_script
+from tailrace.bus.model.keys import Keys
+from tailrace.bus.model.retention import Retention
+from tailrace.bus.redis.address import dial_of
+from tailrace.bus.redis.connection import Connection
 
 CONTENDERS: Final = ("append.lua", "xadd")
 _AHEAD_EVENTS: Final = 1000
@@ -28,7 +28,7 @@ _PRODUCER: Final = "bench"
 class Appending:
     """append.lua as a publisher calls it, a producer a run."""
 
-    def __init__(self, link: Link, runs: int) -> None:
+    def __init__(self, link: Connection, runs: int) -> None:
         self._link = link
         self._script = append_script()
         self._keys = [Keys().of_execution(f"run-{run}") for run in range(runs)]
@@ -55,7 +55,7 @@ class Appending:
 class Adding:
     """A plain XADD an event."""
 
-    def __init__(self, link: Link, runs: int) -> None:
+    def __init__(self, link: Connection, runs: int) -> None:
         self._link = link
         self._keys = [Keys().log(f"run-{run}") for run in range(runs)]
 
@@ -68,7 +68,7 @@ class Adding:
 
 async def main(order: dict[str, Any]) -> dict[str, float]:
     batch, runs, events = order["batch"], order["runs"], order["events"]
-    link = await Link.open(dial_of(f"redis://127.0.0.1:{order['redis_port']}/0"))
+    link = await Connection.open(dial_of(f"redis://127.0.0.1:{order['redis_port']}/0"))
     way = (Appending if order["contender"] == "append.lua" else Adding)(link, runs)
     await way.prepare()
     ts = event.timestamp(time.time())

@@ -18,7 +18,7 @@ import orjson
 import redis.asyncio
 
 from bench.accounting import cpu_seconds
-from bus import open_bus
+from tailrace.bus import open_bus
 
 CONTENDERS: Final = ("tailrace", "xadd-awaited", "xadd-pipeline100")
 _TYPE: Final = "step.progress"

@@ -13,9 +13,9 @@ import time
 from typing import Any, Final
 
 from bench.accounting import cpu_seconds
-from bus import BusSettings, open_bus
-from bus.bus import Bus
-from workers import Context, Pipeline, Registry, Step, Worker, WorkerSettings
+from tailrace.bus import BusSettings, open_bus
+from tailrace.bus.bus import Bus
+from tailrace.workers import Context, Pipeline, Registry, Step, Worker, WorkerSettings
 
 CONTENDERS: Final = ("tailrace",)
 _WARM_JOBS: Final = 100

@@ -13,11 +13,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import uvloop
-from redis.asyncio import Connection
+from redis.asyncio import Connection as RedisConnection
 
 from bench.load import event
-from bus.address import dial_of
-from bus.link import Link
+from tailrace.bus.redis.address import dial_of
+from tailrace.bus.redis.connection import Connection
 
 CONTENDERS: Final = ("bus-link", "redis-py")
 
@@ -25,12 +25,12 @@ Turn = Callable[[], Awaitable[Any]]
 
 
 async def over_link(port: int, command: list[bytes]) -> Turn:
-    link = await Link.open(dial_of(f"redis://127.0.0.1:{port}/0"))
+    link = await Connection.open(dial_of(f"redis://127.0.0.1:{port}/0"))
     return lambda: link.send(*command)
 
 
 async def over_redis_py(port: int, command: list[bytes]) -> Turn:
-    connection = Connection(host="127.0.0.1", port=port, protocol=3)
+    connection = RedisConnection(host="127.0.0.1", port=port, protocol=3)
     await connection.connect()  # type: ignore[no-untyped-call]
 
     async def turn() -> Any:
@@ -46,7 +46,7 @@ _WAYS: Final = dict(zip(CONTENDERS, (over_link, over_redis_py), strict=True))
 async def main(order: dict[str, Any]) -> dict[str, float]:
     streams, entries = order["streams"], order["entries"]
     keys = [b"tr:{link-%d}:log" % number for number in range(streams)]
-    setting_up = await Link.open(dial_of(f"redis://127.0.0.1:{order['redis_port']}/0"))
+    setting_up = await Connection.open(dial_of(f"redis://127.0.0.1:{order['redis_port']}/0"))
     for key in keys:
         body = event.data(1, 1, 1)
         await setting_up.send(b"XADD", key, b"1-1", b"t", b"bench.word", b"ts", event.timestamp(0), b"d", body)

@@ -31,13 +31,13 @@ from typing import Any, Final, NamedTuple
 import orjson
 import redis.asyncio
 
-from bus import open_bus
-from bus.bus import Bus
-from bus.execution import Execution
-from workers.context import Context
-from workers.pipeline import Pipeline, Step
-from workers.run import BusRun
-from workers.runner import run_steps
+from tailrace.bus import open_bus
+from tailrace.bus.bus import Bus
+from tailrace.bus.ownership.execution import Execution
+from tailrace.workers.definition.context import Context
+from tailrace.workers.definition.pipeline import Pipeline, Step
+from tailrace.workers.running.run import BusPipelineExecution
+from tailrace.workers.running.runner import run_steps
 
 CONTENDERS: Final = ("tailrace", "xadd-awaited")
 TOKENS: Final = 20
@@ -114,12 +114,12 @@ async def answer(context: Context) -> str:
     return "done"
 
 
-class Discarding(BusRun):
+class Discarding(BusPipelineExecution):
     async def emit(self, event_type: str, data: Any = None, *, step: str | None = None) -> None:
         pass
 
 
-class AwaitingEach(BusRun):
+class AwaitingEach(BusPipelineExecution):
     """As it is written by hand: an awaited XADD for every event."""
 
     def __init__(self, bus: Bus, execution: Execution, client: redis.asyncio.Redis) -> None:
@@ -144,9 +144,9 @@ async def run_leg(bus: Bus, pipeline: Pipeline, client: redis.asyncio.Redis, con
     begun_at.clear()
     clock, cpu = time.perf_counter(), time.process_time()
     async with bus.execution() as execution:
-        run: BusRun = Discarding(bus, execution)
+        run: BusPipelineExecution = Discarding(bus, execution)
         if contender == "tailrace":
-            run = BusRun(bus, execution)
+            run = BusPipelineExecution(bus, execution)
         elif contender == "xadd-awaited":
             run = AwaitingEach(bus, execution, client)
         await run_steps(pipeline, run, {})

@@ -22,22 +22,22 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from bench.alone.emit import data
 from bench.load import event
-from bus.codec import encode
-from bus.continuity import Numbering
-from bus.counters import Counters
-from bus.cursor import Cursor
-from bus.entry import Entry
-from bus.event import Event
-from bus.keys import Keys
-from bus.log import Log
-from bus.outbox import Outbox
-from bus.publisher import Publisher
-from bus.reading import read_plain
-from bus.retention import Retention
-from gateway.asgi_sink import AsgiSink
-from gateway.hub.topic import Topic
-from gateway.hub.viewer import Viewer
-from gateway.render import SSE, Message, SseFormat
+from tailrace.bus.log.log import Log
+from tailrace.bus.log.outbox import Outbox
+from tailrace.bus.log.publisher import Publisher
+from tailrace.bus.model.codec import encode
+from tailrace.bus.model.continuity import Numbering
+from tailrace.bus.model.counters import Counters
+from tailrace.bus.model.cursor import Cursor
+from tailrace.bus.model.entry import Entry
+from tailrace.bus.model.event import Event
+from tailrace.bus.model.keys import Keys
+from tailrace.bus.model.reading import read_plain
+from tailrace.bus.model.retention import Retention
+from tailrace.gateway.asgi.http_sink import AsgiSink
+from tailrace.gateway.hub.topic import Topic
+from tailrace.gateway.hub.viewer import Viewer
+from tailrace.gateway.wire.formats import SSE, Message, SseFormat
 
 # The way of most events; then what stands in the place of `lone` where a run has several viewers.
 DELIVERING: Final = ("parse", "lone", "write", "send", "decode", "topic", "render")

@@ -10,23 +10,23 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
 from typing import Any, Final, NamedTuple
 
-from bus.activity.change import Change, line_of
-from bus.activity.group import ActivityGroup
-from bus.activity.stream import NAME, ActivityLog
-from bus.codec import ts_of
-from bus.counters import Counters
-from bus.cursor import Cursor, parse
-from bus.entry import Gap
-from bus.errors import BusError, BusUnavailableError, ReplyError
-from bus.event import TERMINAL_TYPES, Event, check_execution_id, check_type, encode_json
-from bus.follow import follow
-from bus.keys import Keys
-from bus.line import Commands
-from bus.log import Appended
-from bus.retry import Backoff
-from bus.script import Script
-from bus.state import State
-from bus.tail.watch import Tail
+from tailrace.bus.activity.change import Change, line_of
+from tailrace.bus.activity.group import ActivityGroup
+from tailrace.bus.activity.stream import NAME, ActivityLog
+from tailrace.bus.errors import BusError, BusUnavailableError, ReplyError
+from tailrace.bus.log.follow import follow
+from tailrace.bus.log.log import Appended
+from tailrace.bus.model.codec import ts_of
+from tailrace.bus.model.counters import Counters
+from tailrace.bus.model.cursor import Cursor, parse
+from tailrace.bus.model.entry import Gap
+from tailrace.bus.model.event import TERMINAL_TYPES, Event, check_execution_id, check_type, encode_json
+from tailrace.bus.model.keys import Keys
+from tailrace.bus.model.retry import Backoff
+from tailrace.bus.model.state import State
+from tailrace.bus.redis.script import Script
+from tailrace.bus.redis.supervised import Commands
+from tailrace.bus.tail.watch import Tail
 
 logger = logging.getLogger(__name__)
 

@@ -12,11 +12,11 @@ from typing import Any, Final
 
 import orjson
 
-from bus.codec import ts_of
-from bus.cursor import START, Cursor, parse
-from bus.entry import Entry
-from bus.errors import InvalidInputError
-from bus.event import check_execution_id, check_type
+from tailrace.bus.errors import InvalidInputError
+from tailrace.bus.model.codec import ts_of
+from tailrace.bus.model.cursor import START, Cursor, parse
+from tailrace.bus.model.entry import Entry
+from tailrace.bus.model.event import check_execution_id, check_type
 
 ENTRY_TYPE: Final = "activity"
 # The whole of it stands in the execution's own log; here it is for lists.

@@ -8,17 +8,17 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from bus.activity.change import MAX_CHANGE_BYTES, Change
-from bus.codec import decode
-from bus.counters import Counters
-from bus.cursor import START, Cursor, from_id
-from bus.errors import ReplyError
-from bus.event import check_name
-from bus.keys import Keys
-from bus.line import Commands
-from bus.reading import RawEntry
-from bus.script import Script
-from bus.tail.watch import Tail
+from tailrace.bus.activity.change import MAX_CHANGE_BYTES, Change
+from tailrace.bus.errors import ReplyError
+from tailrace.bus.model.codec import decode
+from tailrace.bus.model.counters import Counters
+from tailrace.bus.model.cursor import START, Cursor, from_id
+from tailrace.bus.model.event import check_name
+from tailrace.bus.model.keys import Keys
+from tailrace.bus.model.reading import RawEntry
+from tailrace.bus.redis.script import Script
+from tailrace.bus.redis.supervised import Commands
+from tailrace.bus.tail.watch import Tail
 
 logger = logging.getLogger(__name__)
 
@@ -110,14 +110,14 @@ class ActivityGroup:
         if not await self._commands.command("XPENDING", self._key, self.name, "-", "+", 1, consumer):
             await self._commands.command("XGROUP", "DELCONSUMER", self._key, self.name, consumer)
 
-    async def watch(self) -> Readiness:
+    async def watch(self) -> GroupReadiness:
         """Learn when there may be something to take. Raises BusUnavailableError, BusClosedError."""
         tail = await self._open_tail()
         raw = await self._commands.command("XREVRANGE", self._key, "+", "-", "COUNT", 1)
-        return Readiness(tail, self._key, from_id(raw[0][0]) if raw else START)
+        return GroupReadiness(tail, self._key, from_id(raw[0][0]) if raw else START)
 
 
-class Readiness:
+class GroupReadiness:
     """Set when the stream has changed; wait for ``ready``, clear it, then take until there is nothing."""
 
     def __init__(self, tail: Tail, key: str, head: Cursor) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from bus.activity.change import MAX_CHANGE_BYTES
-from bus.counters import Counters
-from bus.keys import Keys
-from bus.line import Commands
-from bus.log import Log
-from bus.retention import Retention
-from bus.state import State
+from tailrace.bus.activity.change import MAX_CHANGE_BYTES
+from tailrace.bus.log.log import Log
+from tailrace.bus.model.counters import Counters
+from tailrace.bus.model.keys import Keys
+from tailrace.bus.model.retention import Retention
+from tailrace.bus.model.state import State
+from tailrace.bus.redis.supervised import Commands
 
 # What readers that serve any log call this one; no execution is looked up by it.
 NAME = "activity"

@@ -9,12 +9,12 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final
 
-from bus.bus import Bus
-from bus.cursor import START
-from bus.doctor import judgement
-from bus.doctor.finding import Finding
-from bus.errors import BusError
-from bus.reading import RawEntry
+from tailrace.bus.bus import Bus
+from tailrace.bus.doctor import judgement
+from tailrace.bus.doctor.finding import Finding
+from tailrace.bus.errors import BusError
+from tailrace.bus.model.cursor import START
+from tailrace.bus.model.reading import RawEntry
 
 PINGS: Final = 20
 NOTICE_SECONDS: Final = 5.0

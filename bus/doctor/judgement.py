@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Final
 
-from bus.doctor.finding import Finding
+from tailrace.bus.doctor.finding import Finding
 
 OLDEST: Final = (7, 0)
 SLOW_MS: Final = 5.0

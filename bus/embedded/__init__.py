@@ -10,8 +10,8 @@ protocol, because the kernel takes a lock back when its holder dies, however it 
 
 from __future__ import annotations
 
-from bus.embedded.errors import EmbeddedServerError
-from bus.embedded.server import EmbeddedServer, start_embedded
-from bus.embedded.url import embedded_path
+from tailrace.bus.embedded.errors import EmbeddedServerError
+from tailrace.bus.embedded.server import EmbeddedServer, start_embedded
+from tailrace.bus.embedded.url import embedded_path
 
 __all__ = ["EmbeddedServer", "EmbeddedServerError", "embedded_path", "start_embedded"]

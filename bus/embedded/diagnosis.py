@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 from typing import Final
 
-from bus.embedded.layout import Layout
+from tailrace.bus.embedded.layout import Layout
 
 # Below this the server cannot even begin its first file.
 FULL_DISK_BYTES: Final = 256 * 1024

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from bus.errors import BusError
+from tailrace.bus.errors import BusError
 
 
 class EmbeddedServerError(BusError):

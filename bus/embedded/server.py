@@ -8,14 +8,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from bus.embedded.diagnosis import explain_os_error, explain_timeout
-from bus.embedded.errors import EmbeddedServerError
-from bus.embedded.layout import Layout, socket_url
-from bus.embedded.lease import POLL_SECONDS, Lease, is_taken
-from bus.embedded.private import PrivateDirectory
-from bus.embedded.starter import Launch, read_log, start_unless_running
-from bus.embedded.supervisor import read_info, run_id_when_ready
-from bus.loading import LoadingNotice, progress
+from tailrace.bus.embedded.diagnosis import explain_os_error, explain_timeout
+from tailrace.bus.embedded.errors import EmbeddedServerError
+from tailrace.bus.embedded.file_lock import POLL_SECONDS, FileLock, is_taken
+from tailrace.bus.embedded.layout import Layout, socket_url
+from tailrace.bus.embedded.private import PrivateDirectory
+from tailrace.bus.embedded.starter import Launch, read_log, start_unless_running
+from tailrace.bus.embedded.supervisor import read_info, run_id_when_ready
+from tailrace.bus.loading import LoadingNotice, progress
 
 START_TIMEOUT_SECONDS: Final = 15.0
 # How often one who waits looks whether the server is loading.
@@ -32,7 +32,7 @@ class EmbeddedServer:
     `url` is for redis-py's `from_url`; `directory` is absolute and free of symbolic links.
     """
 
-    def __init__(self, url: str, directory: Path, lease: Lease, *, throwaway: bool) -> None:
+    def __init__(self, url: str, directory: Path, lease: FileLock, *, throwaway: bool) -> None:
         self.url: Final = url
         self.directory: Final = directory
         self._lease: Final = lease
@@ -84,7 +84,7 @@ async def _open(directory: Path, *, throwaway: bool, timeout_seconds: float) -> 
         async with asyncio.timeout(timeout_seconds) as limit:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             # Before the first look at the server: while we hold it, a running server cannot decide to stop.
-            lease = await Lease.acquire(layout.users)
+            lease = await FileLock.acquire(layout.users)
             try:
                 url = await _attach_or_start(layout, throwaway=throwaway, timeout_seconds=timeout_seconds, limit=limit)
             except BaseException:

@@ -11,12 +11,12 @@ import sys
 from pathlib import Path
 from typing import IO, Any, Final, cast
 
-from bus.embedded import supervisor
-from bus.embedded.diagnosis import explain_exit
-from bus.embedded.errors import EmbeddedServerError
-from bus.embedded.layout import Layout
-from bus.embedded.lease import try_exclusive
-from bus.embedded.supervisor import Plan
+from tailrace.bus.embedded import supervisor
+from tailrace.bus.embedded.diagnosis import explain_exit
+from tailrace.bus.embedded.errors import EmbeddedServerError
+from tailrace.bus.embedded.file_lock import try_exclusive
+from tailrace.bus.embedded.layout import Layout
+from tailrace.bus.embedded.supervisor import LaunchPlan
 
 # Commands come one after the other on a command line; each would start the server anew.
 LINGER_SECONDS: Final = 1.0
@@ -87,7 +87,7 @@ async def start_unless_running(layout: Layout, *, throwaway: bool) -> Launch | N
     with lock:
         layout.close_to_others()
         socket = layout.choose_socket()
-        plan = Plan(
+        plan = LaunchPlan(
             command=layout.command(binary, socket, persistent=not throwaway),
             directory=str(layout.directory),
             socket=str(socket),
@@ -101,7 +101,7 @@ async def start_unless_running(layout: Layout, *, throwaway: bool) -> Launch | N
         return Launch(_launch(plan), layout, binary)
 
 
-def _launch(plan: Plan) -> subprocess.Popen[bytes]:
+def _launch(plan: LaunchPlan) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(  # noqa: S603 - our own interpreter and script
             [sys.executable, "-I", "-S", supervisor.__file__, plan.to_json()],

@@ -40,7 +40,7 @@ PR_SET_PDEATHSIG: Final = 1
 
 
 @dataclass(frozen=True)
-class Plan:
+class LaunchPlan:
     """What to run, and where. Handed over as JSON on the command line."""
 
     command: tuple[str, ...]
@@ -103,7 +103,7 @@ def die_with_parent(parent_pid: int) -> Callable[[], None]:
 
 
 class Supervisor:
-    def __init__(self, plan: Plan, users: BinaryIO) -> None:
+    def __init__(self, plan: LaunchPlan, users: BinaryIO) -> None:
         self._plan = plan
         self._users = users
         self._told_to_stop = False
@@ -235,7 +235,7 @@ def report(outcome: dict[str, object]) -> None:
 
 
 def main() -> None:
-    plan = Plan.from_json(sys.argv[1])
+    plan = LaunchPlan.from_json(sys.argv[1])
     # The starter waits for its child and reaps it at once; we live on as nobody's child and leave no zombie.
     if os.fork():
         os._exit(0)

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Final
 from urllib.parse import unquote
 
-from bus.errors import InvalidInputError
+from tailrace.bus.errors import InvalidInputError
 
 SCHEME: Final = "embedded://"
 

@@ -11,13 +11,13 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from bus.counters import Counters
-from bus.cursor import Cursor
-from bus.errors import BusClosedError, BusUnavailableError, LinkLostError, ReplyError
-from bus.line import Commands
-from bus.reading import RawEntry
-from bus.tail.replies import age_seconds, streams_of
-from bus.tail.watch import Listener
+from tailrace.bus.errors import BusClosedError, BusUnavailableError, ConnectionLostError, ReplyError
+from tailrace.bus.model.counters import Counters
+from tailrace.bus.model.cursor import Cursor
+from tailrace.bus.model.reading import RawEntry
+from tailrace.bus.redis.supervised import Commands
+from tailrace.bus.tail.replies import age_seconds, streams_of
+from tailrace.bus.tail.watch import Listener
 
 logger = logging.getLogger(__name__)
 
@@ -126,7 +126,7 @@ class _Group:
             self._blocked = True
             try:
                 reply = await commands.command("XREAD", "COUNT", COUNT, "BLOCK", block_ms, "STREAMS", *turn, *cursors)
-            except LinkLostError:
+            except ConnectionLostError:
                 raise
             except ReplyError as error:
                 if not error.is_of_the_key:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from bus.reading import RawEntry
+from tailrace.bus.model.reading import RawEntry
 
 _OLDEST_SECONDS: Final = 3600.0
 

@@ -16,15 +16,15 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any, Final
 
-from bus.counters import Counters
-from bus.cursor import Cursor
-from bus.errors import BusClosedError, LinkLostError, ReplyError
-from bus.line import Line
-from bus.link import Dial, Link
-from bus.reading import RawEntry
-from bus.tail.pace import Pace
-from bus.tail.replies import age_seconds, streams_of
-from bus.tail.watch import Listener
+from tailrace.bus.errors import BusClosedError, ConnectionLostError, ReplyError
+from tailrace.bus.model.counters import Counters
+from tailrace.bus.model.cursor import Cursor
+from tailrace.bus.model.reading import RawEntry
+from tailrace.bus.redis.connection import Connection, Dial
+from tailrace.bus.redis.supervised import SupervisedConnection
+from tailrace.bus.tail.pace import Pace
+from tailrace.bus.tail.replies import age_seconds, streams_of
+from tailrace.bus.tail.watch import Listener
 
 logger = logging.getLogger(__name__)
 
@@ -88,10 +88,12 @@ class TrackingTail:
         self._ready: dict[TrackingWatch, None] = {}
         self._in_flight = 0
         self._scheduled = False
-        self._link: Link | None = None
+        self._link: Connection | None = None
         self._entries_a_turn = TURN_ENTRIES
         self._count_most = MAX_COUNT
-        self._line = Line(dial, counters=counters, name="tail", on_connect=self._connected, on_push=self._pushed)
+        self._line = SupervisedConnection(
+            dial, counters=counters, name="tail", on_connect=self._connected, on_push=self._pushed
+        )
         self._started = False
         self._closed = False
         self._loop = asyncio.get_running_loop()
@@ -155,7 +157,7 @@ class TrackingTail:
         else:
             self._loop.call_soon(self._read_turn)
 
-    def _connected(self, link: Link) -> None:
+    def _connected(self, link: Connection) -> None:
         self._link = link
         self._in_flight = 0
         if self._started:
@@ -243,13 +245,15 @@ class TrackingTail:
     def _count(self, keys: int) -> int:
         return max(MIN_COUNT, min(self._count_most, self._entries_a_turn // keys))
 
-    def _answered(self, link: Link, turn: dict[bytes, TrackingWatch], count: int, received: int, reply: Any) -> None:
+    def _answered(
+        self, link: Connection, turn: dict[bytes, TrackingWatch], count: int, received: int, reply: Any
+    ) -> None:
         if link is not self._link:
             return
         self._in_flight -= 1
         if isinstance(reply, ReplyError):
             self._refused(link, turn, reply)
-        elif not isinstance(reply, LinkLostError):
+        elif not isinstance(reply, ConnectionLostError):
             self._dispatch(turn, streams_of(reply), count)
             self._bound_bytes(link.received_bytes - received)
         if self._ready:
@@ -287,7 +291,7 @@ class TrackingTail:
         elif self._entries_a_turn < TURN_ENTRIES:
             self._entries_a_turn = min(TURN_ENTRIES, self._entries_a_turn * 2)
 
-    def _refused(self, link: Link, turn: dict[bytes, TrackingWatch], error: ReplyError) -> None:
+    def _refused(self, link: Connection, turn: dict[bytes, TrackingWatch], error: ReplyError) -> None:
         if error.code in _OF_THE_KEY:
             for watch in turn.values():
                 self._disturb(watch, str(error))

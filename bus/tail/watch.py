@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from bus.cursor import Cursor
-from bus.reading import RawEntry
+from tailrace.bus.model.cursor import Cursor
+from tailrace.bus.model.reading import RawEntry
 
 
 class Listener(Protocol):

@@ -15,10 +15,10 @@ from typing import Annotated, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
-from gateway.auth.claims import runs_of, tenant_of
-from gateway.auth.principal import Principal
-from gateway.auth.refusals import UnauthenticatedError, invalid_token
-from gateway.auth.scopes import Scope
+from tailrace.gateway.auth.claims import runs_of, tenant_of
+from tailrace.gateway.auth.principal import Principal
+from tailrace.gateway.auth.refusals import UnauthenticatedError, invalid_token
+from tailrace.gateway.auth.scopes import Scope
 
 LEAD: Final = "trk_"
 _SECRET_BYTES: Final = 32

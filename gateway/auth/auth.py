@@ -10,20 +10,20 @@ from typing import Final
 
 from starlette.requests import HTTPConnection
 
-from bus import Bus, BusUnavailableError
-from gateway.auth.api_keys import LEAD, ApiKey, ApiKeys, UnusableApiKeysError, parse_api_keys
-from gateway.auth.credentials import shown_by
-from gateway.auth.keyring import Keyring
-from gateway.auth.principal import ANONYMOUS, Principal
-from gateway.auth.refusals import UnauthenticatedError
-from gateway.auth.revocations import Revocations
-from gateway.auth.revoked import Revocation
-from gateway.auth.sessions import Sessions
-from gateway.auth.settings import AuthSettings
-from gateway.auth.tickets import TicketOffice
-from gateway.auth.tokens import TokenRules, Tokens
-from gateway.auth.watched_file import WatchedFile
-from gateway.problems import ProblemError
+from tailrace.bus import Bus, BusUnavailableError
+from tailrace.gateway.auth.api_keys import LEAD, ApiKey, ApiKeys, UnusableApiKeysError, parse_api_keys
+from tailrace.gateway.auth.credentials import shown_by
+from tailrace.gateway.auth.keyring import Keyring
+from tailrace.gateway.auth.principal import ANONYMOUS, Principal
+from tailrace.gateway.auth.refusals import UnauthenticatedError
+from tailrace.gateway.auth.revocations import Revocations
+from tailrace.gateway.auth.revoked import Revocation
+from tailrace.gateway.auth.sessions import Sessions
+from tailrace.gateway.auth.settings import AuthSettings
+from tailrace.gateway.auth.tickets import TicketOffice
+from tailrace.gateway.auth.tokens import TokenRules, Tokens
+from tailrace.gateway.auth.watched_file import WatchedFile
+from tailrace.gateway.http.problems import ProblemError
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ EXPIRY_SECONDS: Final = 0.5
 SOURCES_SECONDS: Final = 1.0
 
 
-class Auth:
+class Authenticator:
     """``start`` before the first request, ``aclose`` at the end."""
 
     def __init__(self, bus: Bus, settings: AuthSettings) -> None:

@@ -8,8 +8,8 @@ from typing import Literal
 
 from starlette.requests import HTTPConnection
 
-from gateway.auth.origins import may_use_cookie
-from gateway.auth.refusals import ForbiddenError, UnauthenticatedError, invalid_token
+from tailrace.gateway.auth.origins import may_use_cookie
+from tailrace.gateway.auth.refusals import ForbiddenError, UnauthenticatedError, invalid_token
 
 _HOW = "send 'Authorization: Bearer …', or a ticket of POST /v1/tickets as ?ticket="
 

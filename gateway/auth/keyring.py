@@ -9,8 +9,8 @@ from typing import Final
 
 import httpx
 
-from gateway.auth.jwks import UnusableKeysError, VerifyingKey, parse_jwks
-from gateway.auth.watched_file import WatchedFile
+from tailrace.gateway.auth.jwks import UnusableKeysError, VerifyingKey, parse_jwks
+from tailrace.gateway.auth.watched_file import WatchedFile
 
 logger = logging.getLogger(__name__)
 

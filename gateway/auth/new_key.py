@@ -1,4 +1,4 @@
-"""``python -m gateway.auth.new_key ci --tenant acme --scopes read,publish``: make an API key.
+"""``python -m tailrace.gateway.auth.new_key ci --tenant acme --scopes read,publish``: make an API key.
 
 Prints the key, which is told this once, and the entry for the file of ``TAILRACE_API_KEYS_FILE``.
 """
@@ -11,11 +11,11 @@ import sys
 import time
 from collections.abc import Sequence
 
-from gateway.auth.api_keys import UnusableApiKeysError, new_api_key, parse_api_keys
+from tailrace.gateway.auth.api_keys import UnusableApiKeysError, new_api_key, parse_api_keys
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m gateway.auth.new_key", description="Make an API key.")
+    parser = argparse.ArgumentParser(prog="python -m tailrace.gateway.auth.new_key", description="Make an API key.")
     parser.add_argument("id", help="a name for the key: lower-case letters, digits and '-'")
     parser.add_argument("--subject", help="who uses it; the id, if left out")
     parser.add_argument("--tenant", help="whose executions it covers; '*' for all")

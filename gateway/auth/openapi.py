@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.auth.settings import AuthSettings
+from tailrace.gateway.auth.settings import AuthSettings
 
 
 def with_security(document: dict[str, Any], settings: AuthSettings) -> dict[str, Any]:

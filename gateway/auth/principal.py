@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final, Literal
 
-from gateway.auth.scopes import SCOPES, Scope
-from gateway.auth.tenant import ANY_TENANT
+from tailrace.gateway.auth.scopes import SCOPES, Scope
+from tailrace.gateway.auth.tenant import ANY_TENANT
 
 Credential = Literal["none", "token", "api_key", "ticket"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from gateway.auth.scopes import Scope
-from gateway.problems import Problem, ProblemError
+from tailrace.gateway.auth.scopes import Scope
+from tailrace.gateway.http.problems import Problem, ProblemError
 
 # RFC 6750, section 3.
 _CHALLENGE: Final = 'Bearer realm="tailrace"'

@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from bus.keys import Keys
-from bus.line import Commands
-from gateway.auth.revoked import Revocation, Revoked, parse_revocation
-from gateway.problems import ProblemError, unavailable
+from tailrace.bus.model.keys import Keys
+from tailrace.bus.redis.supervised import Commands
+from tailrace.gateway.auth.revoked import Revocation, Revoked, parse_revocation
+from tailrace.gateway.http.problems import ProblemError, unavailable
 
 MAX_REVOCATIONS: Final = 100_000
 _PAGE: Final = 1000

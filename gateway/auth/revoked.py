@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal, cast
 
-from gateway.auth.principal import Principal
-from gateway.auth.tenant import ANY_TENANT
+from tailrace.gateway.auth.principal import Principal
+from tailrace.gateway.auth.tenant import ANY_TENANT
 
 # The id of a token, the id of an API key, or all that a subject was given until then.
 RevocationKind = Literal["token", "api_key", "subject"]

@@ -11,19 +11,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.auth.principal import Principal
+from tailrace.gateway.auth.principal import Principal
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class SessionEnding:
     """Why a connection ends before its stream does."""
 
     code: str
     detail: str
 
 
-EXPIRED: Final = Ending("token_expired", "the token has expired; come back with a new one and the same cursor")
-REVOKED: Final = Ending("token_revoked", "the token was taken back; come back with another one and the same cursor")
+EXPIRED: Final = SessionEnding("token_expired", "the token has expired; come back with a new one and the same cursor")
+REVOKED: Final = SessionEnding(
+    "token_revoked", "the token was taken back; come back with another one and the same cursor"
+)
 
 
 class Session:
@@ -31,7 +33,7 @@ class Session:
 
     __slots__ = ("end", "principal")
 
-    def __init__(self, principal: Principal, end: Callable[[Ending], None]) -> None:
+    def __init__(self, principal: Principal, end: Callable[[SessionEnding], None]) -> None:
         self.principal = principal
         self.end = end
 
@@ -83,7 +85,7 @@ class Sessions:
         self._end(over, REVOKED)
         return len(over)
 
-    def _end(self, sessions: list[Session], ending: Ending) -> None:
+    def _end(self, sessions: list[Session], ending: SessionEnding) -> None:
         for session in sessions:
             self.leave(session)
             session.end(ending)

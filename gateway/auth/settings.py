@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode
 
-from gateway.auth.api_keys import ApiKey, UnusableApiKeysError, parse_api_keys
-from gateway.auth.jwks import MIN_SECRET_BYTES
-from gateway.auth.origins import is_origin
-from gateway.loopback import is_loopback
+from tailrace.gateway.auth.api_keys import ApiKey, UnusableApiKeysError, parse_api_keys
+from tailrace.gateway.auth.jwks import MIN_SECRET_BYTES
+from tailrace.gateway.auth.origins import is_origin
+from tailrace.gateway.http.loopback import is_loopback
 
 _DAY_SECONDS: Final = 86400.0
 _SOURCES: Final = ("jwt_hs256_keys", "jwks_url", "jwks_file", "api_keys", "api_keys_file")

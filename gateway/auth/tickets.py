@@ -14,13 +14,13 @@ from typing import Any, Final
 
 import jwt
 
-from bus.keys import Keys
-from bus.line import Commands
-from gateway.auth.claims import scopes_of, subject_of, tenant_of
-from gateway.auth.principal import Principal
-from gateway.auth.refusals import UnauthenticatedError
-from gateway.auth.scopes import Scope
-from gateway.auth.tokens import LEEWAY_SECONDS, MAX_TOKEN_CHARS, TICKET_TYPE
+from tailrace.bus.model.keys import Keys
+from tailrace.bus.redis.supervised import Commands
+from tailrace.gateway.auth.claims import scopes_of, subject_of, tenant_of
+from tailrace.gateway.auth.principal import Principal
+from tailrace.gateway.auth.refusals import UnauthenticatedError
+from tailrace.gateway.auth.scopes import Scope
+from tailrace.gateway.auth.tokens import LEEWAY_SECONDS, MAX_TOKEN_CHARS, TICKET_TYPE
 
 _ALGORITHM: Final = "HS256"
 _AUDIENCE: Final = "tailrace:ticket"

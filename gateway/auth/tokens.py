@@ -8,12 +8,12 @@ from typing import Any, Final
 
 import jwt
 
-from gateway.auth.claims import principal_of
-from gateway.auth.jwks import KEY_TYPES
-from gateway.auth.keyring import Keyring
-from gateway.auth.principal import Principal
-from gateway.auth.refusals import UnauthenticatedError, invalid_token
-from gateway.problems import ProblemError, unavailable
+from tailrace.gateway.auth.claims import principal_of
+from tailrace.gateway.auth.jwks import KEY_TYPES
+from tailrace.gateway.auth.keyring import Keyring
+from tailrace.gateway.auth.principal import Principal
+from tailrace.gateway.auth.refusals import UnauthenticatedError, invalid_token
+from tailrace.gateway.http.problems import ProblemError, unavailable
 
 MAX_TOKEN_CHARS: Final = 8192
 LEEWAY_SECONDS: Final = 5.0

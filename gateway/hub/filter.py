@@ -9,8 +9,8 @@ from typing import Final
 
 import orjson
 
-from bus.entry import Entry
-from bus.errors import InvalidInputError
+from tailrace.bus.errors import InvalidInputError
+from tailrace.bus.model.entry import Entry
 
 MAX_PATTERNS: Final = 32
 # What a graph of agents streams: its state, or what its nodes write as they work, or both.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from bus.cursor import Cursor
-from gateway.hub.filter import Filter
-from gateway.hub.viewer import Viewer
-from gateway.render import Format, RenderBare
+from tailrace.bus.model.cursor import Cursor
+from tailrace.gateway.hub.filter import Filter
+from tailrace.gateway.hub.viewer import Viewer
+from tailrace.gateway.wire.formats import Format, RenderBare
 
 
-class Group:
+class ViewerGroup:
     """Live viewers that want the same bytes at the same times."""
 
     __slots__ = ("bare", "coalesce_ms", "cursor", "due", "members", "rendering", "silent", "silent_since", "wanted")

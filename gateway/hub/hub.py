@@ -10,17 +10,17 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Final
 
-from bus.bus import Bus
-from bus.continuity import Numbering
-from bus.errors import BusClosedError, BusUnavailableError, ReplyError
-from bus.healer import Healer
-from bus.log import Log
-from bus.retry import Backoff
-from bus.subscription import Subscription
-from bus.tail.watch import Tail
-from gateway.hub.pages import Pages
-from gateway.hub.topic import Topic
-from gateway.hub.viewer import Viewer
+from tailrace.bus.bus import Bus
+from tailrace.bus.errors import BusClosedError, BusUnavailableError, ReplyError
+from tailrace.bus.healing.healer import Healer
+from tailrace.bus.log.log import Log
+from tailrace.bus.log.subscription import Subscription
+from tailrace.bus.model.continuity import Numbering
+from tailrace.bus.model.retry import Backoff
+from tailrace.bus.tail.watch import Tail
+from tailrace.gateway.hub.pages import Pages
+from tailrace.gateway.hub.topic import Topic
+from tailrace.gateway.hub.viewer import Viewer
 
 logger = logging.getLogger(__name__)
 

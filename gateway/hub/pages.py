@@ -6,14 +6,14 @@ import asyncio
 from collections import OrderedDict
 from typing import Final
 
-from bus.continuity import Numbering
-from bus.cursor import START, Cursor
-from bus.entry import Entry, Gap
-from bus.line import Commands
-from bus.log import Log
-from bus.reading import BarePage, Page, bare_page
-from gateway.hub.filter import Filter
-from gateway.render import Format, RenderBare, gap_payload
+from tailrace.bus.log.log import Log
+from tailrace.bus.model.continuity import Numbering
+from tailrace.bus.model.cursor import START, Cursor
+from tailrace.bus.model.entry import Entry, Gap
+from tailrace.bus.model.reading import BarePage, Page, bare_page
+from tailrace.bus.redis.supervised import Commands
+from tailrace.gateway.hub.filter import Filter
+from tailrace.gateway.wire.formats import Format, RenderBare, gap_payload
 
 PAGE_ENTRIES: Final = 512
 # What one write carries at most, if it is not a single event: a socket that is full holds no more than that.

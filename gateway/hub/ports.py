@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from bus.continuity import Numbering
-from gateway.hub.filter import Filter
-from gateway.hub.viewer import Viewer
-from gateway.render import Format
+from tailrace.bus.model.continuity import Numbering
+from tailrace.gateway.hub.filter import Filter
+from tailrace.gateway.hub.viewer import Viewer
+from tailrace.gateway.wire.formats import Format
 
 if TYPE_CHECKING:
-    from gateway.hub.topic import Topic
+    from tailrace.gateway.hub.topic import Topic
 
 
 class Ports(Protocol):

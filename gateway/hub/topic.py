@@ -11,16 +11,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, cast
 
-from bus.continuity import Numbering, resume_point
-from bus.cursor import START, Cursor, just_before
-from bus.entry import Entry, Gap
-from bus.reading import RawEntry, read_bare
-from gateway.hub.filter import Filter
-from gateway.hub.group import Group
-from gateway.hub.ports import PageFrames, Ports
-from gateway.hub.viewer import Stage, Viewer
-from gateway.hub.window import CHUNK_BYTES, Window
-from gateway.render import Format, RenderBare, gap_payload
+from tailrace.bus.model.continuity import Numbering, resume_point
+from tailrace.bus.model.cursor import START, Cursor, just_before
+from tailrace.bus.model.entry import Entry, Gap
+from tailrace.bus.model.reading import RawEntry, read_bare
+from tailrace.gateway.hub.filter import Filter
+from tailrace.gateway.hub.group import ViewerGroup
+from tailrace.gateway.hub.ports import PageFrames, Ports
+from tailrace.gateway.hub.viewer import Stage, Viewer
+from tailrace.gateway.hub.window import CHUNK_BYTES, Window
+from tailrace.gateway.wire.formats import Format, RenderBare, gap_payload
 
 # So few entries are written as they come, past the window; it renders them only for those who read it later.
 FEW: Final = 16
@@ -65,7 +65,7 @@ class Topic:
         self.window = Window(execution_id, head)
         self.viewers: dict[Viewer, None] = {}
         self._ports = ports
-        self._groups: dict[tuple[Format, Filter | None, int], Group] = {}
+        self._groups: dict[tuple[Format, Filter | None, int], ViewerGroup] = {}
         self._waiting: dict[Viewer, None] = {}
         self._failure: dict[str, Any] | None = None
         # The one viewer there is, when it is live and wants everything at once.
@@ -315,7 +315,7 @@ class Topic:
         key = (viewer.rendering, viewer.wanted, viewer.coalesce_ms)
         group = self._groups.get(key)
         if group is None:
-            group = self._groups[key] = Group(*key, self.head)
+            group = self._groups[key] = ViewerGroup(*key, self.head)
         if group.cursor != self.head:
             # The group is coalescing; brought to the head now, all its members stand at one place.
             self._flush(group)
@@ -353,12 +353,12 @@ class Topic:
                     del self._waiting[viewer]
                     self._advance(viewer)
 
-    def _coalesced(self, group: Group) -> None:
+    def _coalesced(self, group: ViewerGroup) -> None:
         group.due = False
         if group.members:
             self._flush(group)
 
-    def _flush(self, group: Group) -> None:
+    def _flush(self, group: ViewerGroup) -> None:
         """Bring a group to the head."""
         window = self.window
         while group.cursor != window.head:
@@ -376,7 +376,7 @@ class Topic:
             self._write(group, frames, cursor)
             group.cursor = cursor
 
-    def _write(self, group: Group, frames: bytes, cursor: Cursor) -> None:
+    def _write(self, group: ViewerGroup, frames: bytes, cursor: Cursor) -> None:
         message = group.rendering.message(frames)
         group.silent = False
         lagging: list[Viewer] | None = None

@@ -6,9 +6,9 @@ from contextlib import AbstractAsyncContextManager
 from enum import Enum
 from typing import Protocol
 
-from bus.continuity import Numbering
-from gateway.hub.filter import Filter
-from gateway.render import Format, Message
+from tailrace.bus.model.continuity import Numbering
+from tailrace.gateway.hub.filter import Filter
+from tailrace.gateway.wire.formats import Format, Message
 
 
 class Sink(Protocol):

@@ -6,10 +6,10 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from operator import attrgetter
 
-from bus.cursor import Cursor
-from bus.entry import Entry
-from gateway.hub.filter import Filter
-from gateway.render import Format
+from tailrace.bus.model.cursor import Cursor
+from tailrace.bus.model.entry import Entry
+from tailrace.gateway.hub.filter import Filter
+from tailrace.gateway.wire.formats import Format
 
 # What one write carries at most while catching up: socket buffers are of this order.
 CHUNK_BYTES = 64 * 1024

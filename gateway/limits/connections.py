@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
-from bus.counters import Counters
-from gateway.problems import Problem, ProblemError
+from tailrace.bus.model.counters import Counters
+from tailrace.gateway.http.problems import Problem, ProblemError
 
 RETRY_AFTER_SECONDS: Final = 5
 

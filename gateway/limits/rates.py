@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Literal
 
-from bus import ReplyError
-from bus.counters import Counters
-from bus.keys import Keys
-from bus.line import Commands
-from bus.script import Script
-from gateway.problems import Problem, ProblemError
+from tailrace.bus import ReplyError
+from tailrace.bus.model.counters import Counters
+from tailrace.bus.model.keys import Keys
+from tailrace.bus.redis.script import Script
+from tailrace.bus.redis.supervised import Commands
+from tailrace.gateway.http.problems import Problem, ProblemError
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class Rates:
         self._keys = keys
         self._counters = counters
         self._rates = rates
-        source = files("gateway.limits").joinpath("bucket.lua").read_text(encoding="utf-8")
+        source = files("tailrace.gateway.limits").joinpath("bucket.lua").read_text(encoding="utf-8")
         self._script = Script(source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
     async def spend(self, kind: Kind, account: str, amount: int = 1) -> None:

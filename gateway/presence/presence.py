@@ -13,12 +13,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from bus import Bus, BusError, BusUnavailableError
-from bus.cursor import START
-from bus.reading import RawEntry
-from bus.tail.watch import Watch
-from gateway.presence.record import Record, parse_record, record_of
-from gateway.presence.stays import Stays
+from tailrace.bus import Bus, BusError, BusUnavailableError
+from tailrace.bus.model.cursor import START
+from tailrace.bus.model.reading import RawEntry
+from tailrace.bus.tail.watch import Watch
+from tailrace.gateway.presence.record import Record, parse_record, record_of
+from tailrace.gateway.presence.stays import Stays
 
 logger = logging.getLogger(__name__)
 

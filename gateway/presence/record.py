@@ -7,8 +7,8 @@ from typing import Any
 import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from bus.codec import ts_of
-from gateway.presence.stays import Standing
+from tailrace.bus.model.codec import ts_of
+from tailrace.gateway.presence.stays import Standing
 
 MAX_SHOWN_EXECUTIONS = 64
 

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from gateway.auth.principal import Principal
-from gateway.auth.sessions import Ending
+from tailrace.gateway.auth.principal import Principal
+from tailrace.gateway.auth.sessions import SessionEnding
 
 Kind = Literal["sse", "ndjson", "multiplex", "websocket", "activity", "long-poll"]
 
-DISCONNECTED = Ending(
+DISCONNECTED = SessionEnding(
     "disconnected", "an operator has ended this connection; come back with the same cursor if you may"
 )
 
@@ -32,7 +32,7 @@ class Standing:
     principal: Principal
     address: str | None
     since_ms: int
-    end: Callable[[Ending], None]
+    end: Callable[[SessionEnding], None]
     number: int = 0
     # What it was watching when the other gateways were told last.
     told: Sequence[str] | None = None

@@ -7,18 +7,18 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request, Response
 
-from bus.activity.stream import NAME
-from bus.continuity import Numbering
-from bus.errors import BusUnavailableError, ReplyError
-from bus.event import check_name
-from gateway.activity import ACTIVITY_SSE, ACTIVITY_SSE_UNNAMED, ActivityFilter
-from gateway.activity.filter import viewer_of
-from gateway.auth.access import Access, ReadAccess
-from gateway.context import CurrentGateway
-from gateway.events_route import SSE_TYPE, come_again, filter_of, sse_of, start_cursor
-from gateway.problem_docs import problems
-from gateway.render import SSE
-from gateway.sse import HubResponse
+from tailrace.bus.activity.stream import NAME
+from tailrace.bus.errors import BusUnavailableError, ReplyError
+from tailrace.bus.model.continuity import Numbering
+from tailrace.bus.model.event import check_name
+from tailrace.gateway.access.access import Access, ReadAccess
+from tailrace.gateway.access.activity_filter import ActivityFilter, viewer_of
+from tailrace.gateway.context import CurrentGateway
+from tailrace.gateway.http.problem_docs import problems
+from tailrace.gateway.streams.opening import SSE_TYPE, come_again, filter_of, sse_of, start_cursor
+from tailrace.gateway.streams.response import HubResponse
+from tailrace.gateway.wire.activity import ACTIVITY_SSE, ACTIVITY_SSE_UNNAMED
+from tailrace.gateway.wire.formats import SSE
 
 logger = logging.getLogger(__name__)
 

@@ -7,15 +7,15 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, Field
 
-from bus import InvalidInputError
-from gateway.auth.access import Access, AdminAccess, ReadAccess
-from gateway.auth.tenant import ANY_TENANT
-from gateway.context import CurrentGateway
-from gateway.parsing import ExecutionId
-from gateway.presence import PresentClient
-from gateway.presence.record import Record
-from gateway.problem_docs import problems
-from gateway.problems import Problem, ProblemError
+from tailrace.bus import InvalidInputError
+from tailrace.gateway.access.access import Access, AdminAccess, ReadAccess
+from tailrace.gateway.auth.tenant import ANY_TENANT
+from tailrace.gateway.context import CurrentGateway
+from tailrace.gateway.http.parsing import ExecutionId
+from tailrace.gateway.http.problem_docs import problems
+from tailrace.gateway.http.problems import Problem, ProblemError
+from tailrace.gateway.presence import PresentClient
+from tailrace.gateway.presence.record import Record
 
 router = APIRouter(tags=["viewers"])
 

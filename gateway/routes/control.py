@@ -6,14 +6,14 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from gateway.auth.access import ControlAccess
-from gateway.auth.refusals import ForbiddenError
-from gateway.context import CurrentGateway, Gateway
-from gateway.control import ask, await_outcome
-from gateway.control_schemas import Ask, Cancel, Controlled, Pause, Resume, Signal
-from gateway.parsing import ExecutionId, json_body
-from gateway.problem_docs import problems
-from gateway.ws.origin import is_allowed
+from tailrace.gateway.access.access import ControlAccess
+from tailrace.gateway.access.origin import is_allowed
+from tailrace.gateway.auth.refusals import ForbiddenError
+from tailrace.gateway.context import CurrentGateway, GatewayContext
+from tailrace.gateway.http.parsing import ExecutionId, json_body
+from tailrace.gateway.http.problem_docs import problems
+from tailrace.gateway.views.control import ask, await_outcome
+from tailrace.gateway.views.control_schemas import Ask, CancelBody, Controlled, PauseBody, ResumeBody, SignalBody
 
 router = APIRouter(prefix="/executions", tags=["control"])
 
@@ -60,7 +60,7 @@ class Asking:
         return await json_body(request, model, max_bytes=settings.max_body_bytes, within_seconds=settings.body_seconds)
 
 
-def _check_page(request: Request, gateway: Gateway) -> None:
+def _check_page(request: Request, gateway: GatewayContext) -> None:
     """A request without a body is one that any page of any stranger may send, without asking (CORS).
 
     Raises ForbiddenError.
@@ -96,32 +96,32 @@ def _documented(model: type[Ask], *, required: bool = False) -> dict[str, Any]:
     summary="Cancel an execution",
     description="It ends in `execution.cancelled`, unless it has its ending before it hears of that. Who runs it has "
     "`grace_seconds` to stop; then it is ended by force. One that waits for a worker ends at once.",
-    **_documented(Cancel),
+    **_documented(CancelBody),
 )
 async def cancel(asking: CurrentAsking, execution_id: ExecutionId) -> Controlled:
-    return await asking.answer(execution_id, Cancel)
+    return await asking.answer(execution_id, CancelBody)
 
 
 @router.post(
     "/{execution_id}/pause",
     summary="Pause an execution",
     description="It stands still where it next says something, or between two steps, until it is resumed.",
-    **_documented(Pause),
+    **_documented(PauseBody),
 )
 async def pause(asking: CurrentAsking, execution_id: ExecutionId) -> Controlled:
-    return await asking.answer(execution_id, Pause)
+    return await asking.answer(execution_id, PauseBody)
 
 
-@router.post("/{execution_id}/resume", summary="Resume a paused execution", **_documented(Resume))
+@router.post("/{execution_id}/resume", summary="Resume a paused execution", **_documented(ResumeBody))
 async def resume(asking: CurrentAsking, execution_id: ExecutionId) -> Controlled:
-    return await asking.answer(execution_id, Resume)
+    return await asking.answer(execution_id, ResumeBody)
 
 
 @router.post(
     "/{execution_id}/signals",
     summary="Send an execution a signal",
     description="Its body is given it when it asks for a signal of that name. The outcome says that it has arrived.",
-    **_documented(Signal, required=True),
+    **_documented(SignalBody, required=True),
 )
 async def signal(asking: CurrentAsking, execution_id: ExecutionId) -> Controlled:
-    return await asking.answer(execution_id, Signal)
+    return await asking.answer(execution_id, SignalBody)

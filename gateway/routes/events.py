@@ -6,17 +6,17 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from bus import START, InvalidInputError
-from bus.cursor import parse
-from gateway.accept import choose
-from gateway.auth.access import ReadAccess
-from gateway.context import CurrentGateway, Gateway
-from gateway.events_route import NDJSON_TYPE, SSE_TYPE, stream
-from gateway.page import PageQuery, read_page
-from gateway.parsing import ExecutionId, check_limit
-from gateway.problem_docs import problems
-from gateway.problems import Problem, ProblemError
-from gateway.schemas import EventPage
+from tailrace.bus import START, InvalidInputError
+from tailrace.bus.model.cursor import parse
+from tailrace.gateway.access.access import ReadAccess
+from tailrace.gateway.context import CurrentGateway, GatewayContext
+from tailrace.gateway.http.accept import choose
+from tailrace.gateway.http.parsing import ExecutionId, check_limit
+from tailrace.gateway.http.problem_docs import problems
+from tailrace.gateway.http.problems import Problem, ProblemError
+from tailrace.gateway.http.schemas import EventPage
+from tailrace.gateway.streams.opening import NDJSON_TYPE, SSE_TYPE, stream
+from tailrace.gateway.views.page import PageQuery, read_page
 
 router = APIRouter(tags=["events"])
 
@@ -83,7 +83,7 @@ async def read_events(
 
 
 def _page_query(
-    gateway: Gateway, after: str | None, limit: int | None, last: int | None, wait: float | None
+    gateway: GatewayContext, after: str | None, limit: int | None, last: int | None, wait: float | None
 ) -> PageQuery:
     if after is not None and last is not None:
         raise InvalidInputError("last", "'after' and 'last' are two places to begin: give one of them")

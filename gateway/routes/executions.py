@@ -6,16 +6,16 @@ from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 
-from bus import ConcurrencyConflictError, EventTooLargeError, InvalidInputError
-from bus.event import check_execution_id
-from bus.submission import MAX_KEY_CHARS, check_key, id_of_key
-from gateway.auth.access import Access, ReadAccess, SubmitAccess
-from gateway.context import CurrentGateway, Gateway
-from gateway.parsing import ExecutionId, json_body
-from gateway.problem_docs import problems
-from gateway.problems import Problem, ProblemError
-from gateway.schemas import ExecutionState, Links, Submit, Submitted
-from gateway.state_view import state_of
+from tailrace.bus import ConcurrencyConflictError, EventTooLargeError, InvalidInputError
+from tailrace.bus.model.event import check_execution_id
+from tailrace.bus.model.submission import MAX_KEY_CHARS, check_key, id_of_key
+from tailrace.gateway.access.access import Access, ReadAccess, SubmitAccess
+from tailrace.gateway.context import CurrentGateway, GatewayContext
+from tailrace.gateway.http.parsing import ExecutionId, json_body
+from tailrace.gateway.http.problem_docs import problems
+from tailrace.gateway.http.problems import Problem, ProblemError
+from tailrace.gateway.http.schemas import ExecutionState, Links, Submit, Submitted
+from tailrace.gateway.views.state_view import state_of
 
 router = APIRouter(prefix="/executions", tags=["executions"])
 
@@ -62,7 +62,7 @@ async def submit(access: SubmitAccess, request: Request, response: Response, gat
     return Submitted(execution_id=execution_id, status=state.status if state else "queued", links=links)
 
 
-async def take_submission(request: Request, gateway: Gateway, access: Access) -> str:
+async def take_submission(request: Request, gateway: GatewayContext, access: Access) -> str:
     """Queue what the body asks for and return the execution's id. Raises ProblemError, ValidationError, BusError."""
     settings = gateway.settings
     given = await json_body(request, Submit, max_bytes=settings.max_body_bytes, within_seconds=settings.body_seconds)
@@ -91,7 +91,7 @@ async def take_submission(request: Request, gateway: Gateway, access: Access) ->
         raise ProblemError(Problem(413, "input_too_large", detail, "input", sizes)) from None
 
 
-def _id_of(request: Request, gateway: Gateway, access: Access, chosen: str | None) -> str:
+def _id_of(request: Request, gateway: GatewayContext, access: Access, chosen: str | None) -> str:
     key = request.headers.get(IDEMPOTENCY_KEY)
     if chosen is not None and key is not None:
         raise InvalidInputError(IDEMPOTENCY_KEY, "stands for an execution_id: give one of the two")

@@ -6,10 +6,10 @@ import asyncio
 
 from fastapi import APIRouter, Response
 
-from bus import BusError
-from gateway.auth.access import Everybody
-from gateway.context import CurrentGateway, Gateway
-from gateway.schemas import Alive, Readiness
+from tailrace.bus import BusError
+from tailrace.gateway.access.access import Everybody
+from tailrace.gateway.context import CurrentGateway, GatewayContext
+from tailrace.gateway.http.schemas import Alive, Readiness
 
 router = APIRouter(tags=["health"])
 
@@ -39,7 +39,7 @@ async def readyz(gateway: CurrentGateway, response: Response) -> Readiness:
     )
 
 
-async def _redis_complaints(gateway: Gateway) -> list[str]:
+async def _redis_complaints(gateway: GatewayContext) -> list[str]:
     try:
         async with asyncio.timeout(DEADLINE_SECONDS):
             await gateway.bus.commands.command("PING")

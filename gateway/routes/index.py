@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request
 
-from gateway.auth.access import Everybody
-from gateway.schemas import Index
+from tailrace.gateway.access.access import Everybody
+from tailrace.gateway.http.schemas import ApiIndex
 
 router = APIRouter(include_in_schema=False)
 
 
 @router.get("/", dependencies=[Everybody])
-async def index(request: Request) -> Index:
-    return Index(
+async def index(request: Request) -> ApiIndex:
+    return ApiIndex(
         name="tailrace",
         version=request.app.version,
         links={"executions": "/v1/executions", "openapi": "/openapi.json", "live": "/healthz", "ready": "/readyz"},

@@ -6,12 +6,12 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Response
 
-from bus.event import check_name
-from bus.lifecycle import Status
-from gateway.auth.access import ReadAccess
-from gateway.context import CurrentGateway
-from gateway.listing import ExecutionList, ListLinks, ListQuery, list_executions, parse_place, parse_time
-from gateway.problem_docs import problems
+from tailrace.bus.model.event import check_name
+from tailrace.bus.model.lifecycle import Status
+from tailrace.gateway.access.access import ReadAccess
+from tailrace.gateway.context import CurrentGateway
+from tailrace.gateway.http.problem_docs import problems
+from tailrace.gateway.views.listing import ExecutionList, ListLinks, ListQuery, list_executions, parse_place, parse_time
 
 router = APIRouter(prefix="/executions", tags=["executions"])
 

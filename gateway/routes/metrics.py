@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
-from bus.metrics import CONTENT_TYPE
-from gateway.auth.access import AdminAccess
-from gateway.context import CurrentGateway
-from gateway.problem_docs import problems
+from tailrace.bus.ops.metrics import CONTENT_TYPE
+from tailrace.gateway.access.access import AdminAccess
+from tailrace.gateway.context import CurrentGateway
+from tailrace.gateway.http.problem_docs import problems
 
 router = APIRouter(tags=["health"])
 

@@ -7,17 +7,17 @@ from typing import Annotated, Final, TypeVar
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
-from bus import InvalidInputError
-from bus.codec import ts_of
-from bus.trace import traceparent_of
-from gateway.auth.access import PublishAccess
-from gateway.context import CurrentGateway
-from gateway.parsing import ExecutionId, read_body
-from gateway.problem_docs import problems
-from gateway.problems import Problem, ProblemError
-from gateway.publish_schemas import MAX_SEQ, PRODUCER_PATTERN, EventIn, Published, PublishedLine
-from gateway.publishing import MAX_LINES, Origin, Outcome, append_lines, read_event, read_lines
-from gateway.schemas import Links, ProblemDetails
+from tailrace.bus import InvalidInputError
+from tailrace.bus.model.codec import ts_of
+from tailrace.bus.model.trace import traceparent_of
+from tailrace.gateway.access.access import PublishAccess
+from tailrace.gateway.context import CurrentGateway
+from tailrace.gateway.http.parsing import ExecutionId, read_body
+from tailrace.gateway.http.problem_docs import problems
+from tailrace.gateway.http.problems import Problem, ProblemError
+from tailrace.gateway.http.schemas import Links, ProblemDetails
+from tailrace.gateway.views.publish_schemas import MAX_SEQ, PRODUCER_PATTERN, EventIn, Published, PublishedLine
+from tailrace.gateway.views.publishing import MAX_LINES, Origin, PublishOutcome, append_lines, read_event, read_lines
 
 router = APIRouter(prefix="/executions", tags=["events"])
 
@@ -121,7 +121,7 @@ def _is_single(request: Request) -> bool:
     raise ProblemError(Problem(415, "unsupported_media_type", detail, "Content-Type", {"available": [JSON, NDJSON]}))
 
 
-def _published(execution_id: str, outcomes: list[Outcome]) -> Published:
+def _published(execution_id: str, outcomes: list[PublishOutcome]) -> Published:
     written = sum(outcome.status == "written" for outcome in outcomes)
     duplicates = sum(outcome.status == "duplicate" for outcome in outcomes)
     return Published(
@@ -134,7 +134,7 @@ def _published(execution_id: str, outcomes: list[Outcome]) -> Published:
     )
 
 
-def _item(outcome: Outcome) -> PublishedLine:
+def _item(outcome: PublishOutcome) -> PublishedLine:
     problem = outcome.problem
     return PublishedLine(
         line=outcome.line,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from gateway.auth.access import AdminAccess
-from gateway.auth.revoked import Revocation, RevocationKind
-from gateway.context import CurrentGateway
-from gateway.parsing import json_body
-from gateway.problem_docs import problems
+from tailrace.gateway.access.access import AdminAccess
+from tailrace.gateway.auth.revoked import Revocation, RevocationKind
+from tailrace.gateway.context import CurrentGateway
+from tailrace.gateway.http.parsing import json_body
+from tailrace.gateway.http.problem_docs import problems
 
 router = APIRouter(tags=["security"])
 

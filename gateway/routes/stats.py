@@ -5,9 +5,9 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
-from gateway.auth.access import ReadAccess
-from gateway.context import CurrentGateway, Gateway
-from gateway.problem_docs import problems
+from tailrace.gateway.access.access import ReadAccess
+from tailrace.gateway.context import CurrentGateway, GatewayContext
+from tailrace.gateway.http.problem_docs import problems
 
 router = APIRouter(tags=["activity"])
 
@@ -55,7 +55,7 @@ async def read_stats(access: ReadAccess, gateway: CurrentGateway, response: Resp
     )
 
 
-def _own(gateway: Gateway) -> GatewayStats:
+def _own(gateway: GatewayContext) -> GatewayStats:
     return GatewayStats(
         viewers=gateway.hub.viewers + gateway.activity.viewers,
         activity_viewers=gateway.activity.viewers,

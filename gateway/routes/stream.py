@@ -8,15 +8,15 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request, Response
 
-from bus.cursor import Cursor
-from bus.errors import BusUnavailableError, ExecutionUnknownError, InvalidInputError, ReplyError
-from bus.event import check_execution_id
-from gateway.auth.access import Access, ReadAccess
-from gateway.context import CurrentGateway, Gateway
-from gateway.events_route import SSE_TYPE, coalesce_ms_of, come_again, filter_of, sse_of
-from gateway.multiplex.cursors import parse_cursors
-from gateway.multiplex.response import Member, MultiplexResponse, Wishes
-from gateway.problem_docs import problems
+from tailrace.bus.errors import BusUnavailableError, ExecutionUnknownError, InvalidInputError, ReplyError
+from tailrace.bus.model.cursor import Cursor
+from tailrace.bus.model.event import check_execution_id
+from tailrace.gateway.access.access import Access, ReadAccess
+from tailrace.gateway.context import CurrentGateway, GatewayContext
+from tailrace.gateway.http.problem_docs import problems
+from tailrace.gateway.streams.multiplex_response import Member, MultiplexRequest, MultiplexResponse
+from tailrace.gateway.streams.opening import SSE_TYPE, coalesce_ms_of, come_again, filter_of, sse_of
+from tailrace.gateway.wire.cursors import parse_cursors
 
 router = APIRouter(tags=["events"])
 
@@ -48,7 +48,7 @@ async def watch_several(
     tail = header is None and given == "tail"
     field = "Last-Event-ID" if header is not None else "from"
     before = None if tail else parse_cursors("0" if given is None else given.strip(), executions, field=field)
-    wishes = Wishes(
+    wishes = MultiplexRequest(
         sse_of(request), filter_of(request), coalesce_ms_of(request), gateway.settings.retry_ms, tell_cursors=tail
     )
     cursors: Sequence[Cursor | None] = before or [None] * len(executions)
@@ -76,7 +76,7 @@ def _checked(given: Sequence[str]) -> list[str]:
     return executions
 
 
-async def _member(gateway: Gateway, access: Access, execution_id: str, cursor: Cursor | None) -> Member:
+async def _member(gateway: GatewayContext, access: Access, execution_id: str, cursor: Cursor | None) -> Member:
     await access.run(execution_id)
     log = gateway.bus.log
     state = await log.state(execution_id)

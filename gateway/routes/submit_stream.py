@@ -6,14 +6,22 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Request, Response
 
-from gateway.accept import choose
-from gateway.auth.access import Access, requires
-from gateway.context import CurrentGateway
-from gateway.events_route import NDJSON_TYPE, SSE_TYPE, coalesce_ms_of, filter_of, sse_of, start_cursor, stream
-from gateway.problem_docs import problems
-from gateway.problems import Problem, ProblemError
-from gateway.routes.executions import TAKES_SUBMISSION, take_submission
-from gateway.schemas import Links
+from tailrace.gateway.access.access import Access, requires
+from tailrace.gateway.context import CurrentGateway
+from tailrace.gateway.http.accept import choose
+from tailrace.gateway.http.problem_docs import problems
+from tailrace.gateway.http.problems import Problem, ProblemError
+from tailrace.gateway.http.schemas import Links
+from tailrace.gateway.routes.executions import TAKES_SUBMISSION, take_submission
+from tailrace.gateway.streams.opening import (
+    NDJSON_TYPE,
+    SSE_TYPE,
+    coalesce_ms_of,
+    filter_of,
+    sse_of,
+    start_cursor,
+    stream,
+)
 
 router = APIRouter(prefix="/executions", tags=["executions"])
 

@@ -7,14 +7,14 @@ from typing import Annotated
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from bus import ExecutionUnknownError
-from bus.codec import ts_of
-from gateway.auth.access import Access, requires
-from gateway.auth.refusals import ForbiddenError
-from gateway.auth.scopes import Scope
-from gateway.context import CurrentGateway
-from gateway.parsing import json_body
-from gateway.problem_docs import problems
+from tailrace.bus import ExecutionUnknownError
+from tailrace.bus.model.codec import ts_of
+from tailrace.gateway.access.access import Access, requires
+from tailrace.gateway.auth.refusals import ForbiddenError
+from tailrace.gateway.auth.scopes import Scope
+from tailrace.gateway.context import CurrentGateway
+from tailrace.gateway.http.parsing import json_body
+from tailrace.gateway.http.problem_docs import problems
 
 router = APIRouter(tags=["security"])
 

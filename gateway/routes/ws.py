@@ -10,18 +10,18 @@ from starlette.requests import HTTPConnection
 from starlette.routing import WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
-from bus import BusError, InvalidInputError
-from bus.event import check_execution_id
-from gateway.auth.access import Requires
-from gateway.context import Gateway
-from gateway.events_route import coalesce_ms_of, filter_of, start_cursor
-from gateway.problems import Problem, ProblemError, problem_of, unavailable
-from gateway.render_ws import SUBPROTOCOLS, WS_JSON
-from gateway.ws.connection import Connection
-from gateway.ws.framed_send import FramedSend
-from gateway.ws.handshake import forget_handshake
-from gateway.ws.origin import is_allowed
-from gateway.ws.socket import Socket, Wanted
+from tailrace.bus import BusError, InvalidInputError
+from tailrace.bus.model.event import check_execution_id
+from tailrace.gateway.access.access import Requires
+from tailrace.gateway.access.origin import is_allowed
+from tailrace.gateway.asgi.handshake import forget_handshake
+from tailrace.gateway.asgi.socket_sink import FramedSend
+from tailrace.gateway.context import GatewayContext
+from tailrace.gateway.http.problems import Problem, ProblemError, problem_of, unavailable
+from tailrace.gateway.streams.opening import coalesce_ms_of, filter_of, start_cursor
+from tailrace.gateway.streams.socket import Socket, Wanted
+from tailrace.gateway.streams.socket_connection import Connection
+from tailrace.gateway.wire.socket_formats import SUBPROTOCOLS, WS_JSON
 
 router = APIRouter()
 
@@ -36,7 +36,7 @@ class SocketEndpoint:
         self.requirement = requirement
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        gateway = cast("Gateway", scope["app"].state.gateway)
+        gateway = cast("GatewayContext", scope["app"].state.gateway)
         request = HTTPConnection(scope)
         subprotocol = next((name for name in scope["subprotocols"] if name in SUBPROTOCOLS), None)
         problem = _refusal(gateway, request, subprotocol)
@@ -68,7 +68,7 @@ class SocketEndpoint:
             await serving(receive)
 
 
-def _refusal(gateway: Gateway, request: HTTPConnection, subprotocol: str | None) -> Problem | None:
+def _refusal(gateway: GatewayContext, request: HTTPConnection, subprotocol: str | None) -> Problem | None:
     if gateway.draining:
         return unavailable("shutting_down", "this gateway is shutting down; another one can answer")
     origin = request.headers.get("origin")

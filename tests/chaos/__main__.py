@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from bus import Bus, BusError, BusSettings, open_bus
+from tailrace.bus import Bus, BusError, BusSettings, open_bus
 from tests.chaos.parts import LEASE_SECONDS, GatewayPart, Part, RedisPart, WorkerPart
 from tests.e2e.followers import Follower
 from tests.faults.workers.verdict import check_frames, check_run

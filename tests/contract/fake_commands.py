@@ -10,7 +10,7 @@ from fakeredis.aioredis import FakeRedis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError
 
-from bus.errors import LinkLostError, ReplyError
+from tailrace.bus.errors import ConnectionLostError, ReplyError
 
 
 class FakeCommands:
@@ -35,7 +35,7 @@ class FakeCommands:
             # redis-py takes the first word off.
             raise ReplyError(f"NOSCRIPT {error}") from None
         except RedisConnectionError as error:
-            raise LinkLostError(str(error)) from None
+            raise ConnectionLostError(str(error)) from None
         except RedisError as error:
             raise ReplyError(str(error)) from None
 

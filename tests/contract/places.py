@@ -7,16 +7,16 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from bus.address import dial_of
-from bus.counters import Counters
-from bus.cursor import START, Cursor, from_id
-from bus.deployment import Standalone
-from bus.keys import Keys
-from bus.line import Commands
-from bus.log import Log
-from bus.retention import Retention
-from bus.tail.blocking import BlockingTail
-from bus.tail.watch import Tail, Watch
+from tailrace.bus.deployment import Standalone
+from tailrace.bus.log.log import Log
+from tailrace.bus.model.counters import Counters
+from tailrace.bus.model.cursor import START, Cursor, from_id
+from tailrace.bus.model.keys import Keys
+from tailrace.bus.model.retention import Retention
+from tailrace.bus.redis.address import dial_of
+from tailrace.bus.redis.supervised import Commands
+from tailrace.bus.tail.blocking import BlockingTail
+from tailrace.bus.tail.watch import Tail, Watch
 from tests.contract.fake_commands import FakeCommands
 from tests.contract.recorder import Recorder
 

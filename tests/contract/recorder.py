@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from bus.cursor import Cursor, from_id
-from bus.reading import RawEntry
+from tailrace.bus.model.cursor import Cursor, from_id
+from tailrace.bus.model.reading import RawEntry
 
 
 class Recorder:

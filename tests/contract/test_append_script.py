@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from bus.errors import ReplyError
-from bus.keys import Keys
-from bus.line import Line
-from bus.log import append_script
+from tailrace.bus.errors import ReplyError
+from tailrace.bus.log.log import append_script
+from tailrace.bus.model.keys import Keys
+from tailrace.bus.redis.supervised import SupervisedConnection
 
 pytestmark = pytest.mark.anyio
 
@@ -29,7 +29,7 @@ class Reply(NamedTuple):
 class Target:
     """One execution's log, written by the script alone."""
 
-    def __init__(self, line: Line, keys: Keys) -> None:
+    def __init__(self, line: SupervisedConnection, keys: Keys) -> None:
         self.line = line
         self.keys = keys.of_execution("run")
         self.log, self.meta, self.control, self.checkpoints = self.keys
@@ -73,7 +73,7 @@ class Target:
 
 
 @pytest.fixture
-def target(line: Line, keys: Keys) -> Target:
+def target(line: SupervisedConnection, keys: Keys) -> Target:
     return Target(line, keys)
 
 
@@ -456,7 +456,7 @@ async def test_a_key_of_another_type_is_refused_and_nothing_is_written(target: T
     assert await target.line.command("EXISTS", other) == 0
 
 
-async def test_a_script_that_the_server_forgot_is_loaded_again(fresh_server_line: Line) -> None:
+async def test_a_script_that_the_server_forgot_is_loaded_again(fresh_server_line: SupervisedConnection) -> None:
     target = Target(fresh_server_line, Keys("t"))
     for seq in (1, 2):
         assert (await target.append("a", producer="p", seq=seq)).written == 1
@@ -465,7 +465,7 @@ async def test_a_script_that_the_server_forgot_is_loaded_again(fresh_server_line
 
 
 async def test_no_id_is_given_out_again_in_the_millisecond_in_which_the_log_was_flushed(
-    target: Target, line: Line
+    target: Target, line: SupervisedConnection
 ) -> None:
     """A reader at the old 7 must not take a new 7 for it. In one transaction, so that all share a millisecond."""
     await target.append("custom.a")

@@ -6,47 +6,47 @@ import asyncio
 
 import pytest
 
-import bus.index
-from bus.index import Index
-from bus.keys import Keys
-from bus.line import Line
+from tailrace.bus.log import index as index_module
+from tailrace.bus.log.index import ExecutionIndex
+from tailrace.bus.model.keys import Keys
+from tailrace.bus.redis.supervised import SupervisedConnection
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def index(line: Line, keys: Keys) -> Index:
-    return Index(line, keys)
+def index(line: SupervisedConnection, keys: Keys) -> ExecutionIndex:
+    return ExecutionIndex(line, keys)
 
 
-async def now_ms(line: Line) -> int:
+async def now_ms(line: SupervisedConnection) -> int:
     return int((await line.command("TIME"))[0]) * 1000
 
 
-async def due_at(line: Line, keys: Keys, execution_id: str) -> int | None:
+async def due_at(line: SupervisedConnection, keys: Keys, execution_id: str) -> int | None:
     score = await line.command("ZSCORE", keys.due(), execution_id)
     return None if score is None else int(score)
 
 
-async def test_what_is_due_is_claimed_the_longest_due_first(index: Index, line: Line) -> None:
+async def test_what_is_due_is_claimed_the_longest_due_first(index: ExecutionIndex, line: SupervisedConnection) -> None:
     now = await now_ms(line)
     await index.look_at_all({"later": now + 60_000, "second": now - 10, "first": now - 20})
     assert await index.claim_due(10, 60_000) == ["first", "second"]
 
 
-async def test_no_more_are_claimed_than_asked_for(index: Index) -> None:
+async def test_no_more_are_claimed_than_asked_for(index: ExecutionIndex) -> None:
     await index.look_at_all({f"r{i}": i for i in range(10)})
     assert await index.claim_due(3, 60_000) == ["r0", "r1", "r2"]
     assert await index.claim_due(3, 60_000) == ["r3", "r4", "r5"]
 
 
-async def test_of_many_claimers_each_gets_others(index: Index) -> None:
+async def test_of_many_claimers_each_gets_others(index: ExecutionIndex) -> None:
     await index.look_at_all({f"r{i}": 1 for i in range(100)})
     claims = await asyncio.gather(*(index.claim_due(10, 60_000) for _ in range(10)))
     assert sorted(each for claim in claims for each in claim) == sorted(f"r{i}" for i in range(100))
 
 
-async def test_what_a_claimer_did_nothing_about_is_due_again(index: Index) -> None:
+async def test_what_a_claimer_did_nothing_about_is_due_again(index: ExecutionIndex) -> None:
     await index.look_at_all({"run": 1})
     assert await index.claim_due(1, 1) == ["run"]
     async with asyncio.timeout(5):
@@ -55,7 +55,7 @@ async def test_what_a_claimer_did_nothing_about_is_due_again(index: Index) -> No
 
 
 async def test_a_look_may_be_brought_forward_by_anybody_and_put_off_by_who_knows(
-    index: Index, line: Line, keys: Keys
+    index: ExecutionIndex, line: SupervisedConnection, keys: Keys
 ) -> None:
     await index.look_at("run", 500)
     await index.look_at("run", 900)
@@ -66,31 +66,35 @@ async def test_a_look_may_be_brought_forward_by_anybody_and_put_off_by_who_knows
     assert await due_at(line, keys, "run") == 900
 
 
-async def test_only_what_was_lost_is_restored(index: Index, line: Line, keys: Keys) -> None:
+async def test_only_what_was_lost_is_restored(index: ExecutionIndex, line: SupervisedConnection, keys: Keys) -> None:
     await index.look_at("known", 500)
     await index.restore({"known": 1, "lost": 2})
     assert (await due_at(line, keys, "known"), await due_at(line, keys, "lost")) == (500, 2)
 
 
-async def test_what_was_dropped_is_not_due_any_more(index: Index) -> None:
+async def test_what_was_dropped_is_not_due_any_more(index: ExecutionIndex) -> None:
     await index.look_at_all({"run": 1})
     await index.drop("run")
     assert await index.claim_due(10, 1) == []
 
 
-async def test_nothing_at_all_to_look_at_is_no_error(index: Index) -> None:
+async def test_nothing_at_all_to_look_at_is_no_error(index: ExecutionIndex) -> None:
     await index.look_at_all({})
     await index.restore({})
     assert await index.claim_due(10, 1) == []
 
 
-async def test_what_strangers_write_into_it_is_thrown_out(index: Index, line: Line, keys: Keys) -> None:
+async def test_what_strangers_write_into_it_is_thrown_out(
+    index: ExecutionIndex, line: SupervisedConnection, keys: Keys
+) -> None:
     await line.command("ZADD", keys.due(), 1, b"\xff\xfe", 1, "a b", 1, "good")
     assert await index.claim_due(10, 60_000) == ["good"]
     assert int(await line.command("ZCARD", keys.due())) == 1
 
 
-async def test_case_19_no_index_is_without_a_time_to_live(index: Index, line: Line, keys: Keys) -> None:
+async def test_case_19_no_index_is_without_a_time_to_live(
+    index: ExecutionIndex, line: SupervisedConnection, keys: Keys
+) -> None:
     await index.note("run", "acme", 1)
     await index.look_at("run", 1)
     for key in (keys.due(), keys.executions(None), keys.executions("acme")):
@@ -100,7 +104,7 @@ async def test_case_19_no_index_is_without_a_time_to_live(index: Index, line: Li
 # The newest executions.
 
 
-async def test_the_newest_come_first_and_pages_join_without_a_seam(index: Index) -> None:
+async def test_the_newest_come_first_and_pages_join_without_a_seam(index: ExecutionIndex) -> None:
     # Many in one millisecond: a page may end among them.
     expected = sorted(((ms, f"r{ms}-{i}") for ms in (5, 6, 7) for i in range(40)), reverse=True)
     for ms, execution_id in expected:
@@ -113,7 +117,7 @@ async def test_the_newest_come_first_and_pages_join_without_a_seam(index: Index)
         assert seen == expected
 
 
-async def test_a_tenant_sees_its_own_and_nobody_elses(index: Index) -> None:
+async def test_a_tenant_sees_its_own_and_nobody_elses(index: ExecutionIndex) -> None:
     await index.note("a", "acme", 1)
     await index.note("b", "other", 2)
     await index.note("c", None, 3)
@@ -122,16 +126,18 @@ async def test_a_tenant_sees_its_own_and_nobody_elses(index: Index) -> None:
     assert await index.newest("nobody", count=10) == []
 
 
-async def test_it_keeps_the_newest_only(index: Index, line: Line, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bus.index, "MAX_EXECUTIONS", 50)
+async def test_it_keeps_the_newest_only(
+    index: ExecutionIndex, line: SupervisedConnection, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_module, "MAX_EXECUTIONS", 50)
     for ms in range(1, 402):
         await index.note(f"r{ms}", None, ms)
     size = int(await line.command("ZCARD", keys.executions(None)))
-    assert 50 <= size < 50 + bus.index.TRIM_EVERY
+    assert 50 <= size < 50 + index_module.TRIM_EVERY
     assert (await index.newest(None, count=1)) == [(401, "r401")]
 
 
-async def test_it_tells_whether_somebody_should_have_been_looked_at_by_a_time(index: Index) -> None:
+async def test_it_tells_whether_somebody_should_have_been_looked_at_by_a_time(index: ExecutionIndex) -> None:
     await index.look_at_all({"now": 0, "run": 500})
     assert not await index.was_due(499)
     assert await index.was_due(500)

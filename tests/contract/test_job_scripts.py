@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from bus.keys import Keys
-from bus.line import Line
-from bus.script import Script
+from tailrace.bus.model.keys import Keys
+from tailrace.bus.redis.script import Script
+from tailrace.bus.redis.supervised import SupervisedConnection
 
 pytestmark = pytest.mark.anyio
 
@@ -27,13 +27,17 @@ def meta(keys: Keys) -> tuple[str]:
     return (keys.meta("run"),)
 
 
-async def test_a_job_without_a_delay_is_in_its_queue_at_once(line: Line, queue: tuple[str, str]) -> None:
+async def test_a_job_without_a_delay_is_in_its_queue_at_once(
+    line: SupervisedConnection, queue: tuple[str, str]
+) -> None:
     entry_id = await ENQUEUE.run(line, queue, "run", 0)
     assert await line.command("XRANGE", queue[0], "-", "+") == [[entry_id, [b"id", b"run"]]]
     assert await line.command("EXISTS", queue[1]) == 0
 
 
-async def test_a_delayed_job_stands_with_its_time_by_the_servers_clock(line: Line, queue: tuple[str, str]) -> None:
+async def test_a_delayed_job_stands_with_its_time_by_the_servers_clock(
+    line: SupervisedConnection, queue: tuple[str, str]
+) -> None:
     before = await line.command("TIME")
     assert await ENQUEUE.run(line, queue, "run", 5000) == b""
     due_ms = float(await line.command("ZSCORE", queue[1], "run"))
@@ -44,7 +48,7 @@ async def test_a_delayed_job_stands_with_its_time_by_the_servers_clock(line: Lin
 
 
 async def test_a_job_that_is_delayed_again_is_due_at_the_later_wish_and_stands_there_once(
-    line: Line, queue: tuple[str, str]
+    line: SupervisedConnection, queue: tuple[str, str]
 ) -> None:
     await ENQUEUE.run(line, queue, "run", 1)
     await ENQUEUE.run(line, queue, "run", 60_000)
@@ -54,7 +58,7 @@ async def test_a_job_that_is_delayed_again_is_due_at_the_later_wish_and_stands_t
 
 
 async def test_jobs_that_are_due_are_moved_the_longest_due_first_and_no_more_than_asked(
-    line: Line, queue: tuple[str, str]
+    line: SupervisedConnection, queue: tuple[str, str]
 ) -> None:
     await line.command("ZADD", queue[1], 3, "c", 1, "a", 2, "b", 9e15, "never")
     moved = await DELAYED.run(line, queue, 2)
@@ -67,7 +71,7 @@ async def test_jobs_that_are_due_are_moved_the_longest_due_first_and_no_more_tha
     assert await line.command("ZRANGE", queue[1], 0, -1) == [b"never"]
 
 
-async def test_of_many_who_saw_the_same_one_sets_it(line: Line, keys: Keys) -> None:
+async def test_of_many_who_saw_the_same_one_sets_it(line: SupervisedConnection, keys: Keys) -> None:
     slot = (keys.concurrency(None, "k"),)
     held = await asyncio.gather(*(SWAP.run(line, slot, "", f"run-{n}", 100) for n in range(20)))
     assert len(set(held)) == 1
@@ -77,7 +81,9 @@ async def test_of_many_who_saw_the_same_one_sets_it(line: Line, keys: Keys) -> N
     assert 0 < int(await line.command("TTL", slot[0])) <= 100
 
 
-async def test_a_note_is_made_in_a_state_that_is_there_and_makes_none(line: Line, meta: tuple[str]) -> None:
+async def test_a_note_is_made_in_a_state_that_is_there_and_makes_none(
+    line: SupervisedConnection, meta: tuple[str]
+) -> None:
     assert await NOTE.run(line, meta, "job", "q 1-1") == 0
     assert await line.command("EXISTS", *meta) == 0
     await line.command("HSET", *meta, "status", "queued")
@@ -85,7 +91,9 @@ async def test_a_note_is_made_in_a_state_that_is_there_and_makes_none(line: Line
     assert await line.command("HGET", *meta, "job") == b"q 1-1"
 
 
-async def test_only_who_runs_it_counts_and_nobody_once_it_has_ended(line: Line, meta: tuple[str]) -> None:
+async def test_only_who_runs_it_counts_and_nobody_once_it_has_ended(
+    line: SupervisedConnection, meta: tuple[str]
+) -> None:
     await line.command("HSET", *meta, "fence", 3, "attempt", 2)
     assert await COUNT.run(line, meta, 3, "attempt", -1) == 1
     assert await COUNT.run(line, meta, 2, "attempt", -1) == 0
@@ -96,7 +104,7 @@ async def test_only_who_runs_it_counts_and_nobody_once_it_has_ended(line: Line, 
 
 
 async def test_a_submission_that_was_refused_is_forgotten_unless_it_was_queued_after_all(
-    line: Line, meta: tuple[str]
+    line: SupervisedConnection, meta: tuple[str]
 ) -> None:
     await line.command("HSET", *meta, "submitted", "f")
     assert await WITHDRAW.run(line, meta, 60) == 1

@@ -6,11 +6,11 @@ import asyncio
 
 import pytest
 
-from bus.errors import ExecutionClosedError, ExecutionSoundError, LeaseHeldError, LeaseLostError, ReplyError
-from bus.keys import Keys
-from bus.lease import HEAL_SECONDS, Lease, Leases, Orphan
-from bus.line import Line
-from bus.retention import Retention
+from tailrace.bus.errors import ExecutionClosedError, LeaseHeldError, LeaseLostError, NotOrphanedError, ReplyError
+from tailrace.bus.model.keys import Keys
+from tailrace.bus.model.retention import Retention
+from tailrace.bus.ownership.lease import HEAL_SECONDS, Lease, Leases, Orphan
+from tailrace.bus.redis.supervised import SupervisedConnection
 
 pytestmark = pytest.mark.anyio
 
@@ -18,7 +18,7 @@ LIVE_SECONDS = 1000
 
 
 @pytest.fixture
-def leases(line: Line, keys: Keys) -> Leases:
+def leases(line: SupervisedConnection, keys: Keys) -> Leases:
     return Leases(line, keys, Retention(live_seconds=LIVE_SECONDS), lease_seconds=30)
 
 
@@ -27,7 +27,7 @@ def meta(keys: Keys) -> str:
     return keys.meta("run")
 
 
-async def expire(line: Line, meta: str) -> None:
+async def expire(line: SupervisedConnection, meta: str) -> None:
     """As if the lease's time had passed."""
     await line.command("HSET", meta, "lease_until", 1)
 
@@ -51,7 +51,9 @@ async def test_its_owner_may_take_it_again_because_the_first_reply_may_have_been
     assert (again.fence, again.attempt) == (2, 2)
 
 
-async def test_an_expired_lease_goes_to_the_next_with_a_higher_fence(leases: Leases, line: Line, meta: str) -> None:
+async def test_an_expired_lease_goes_to_the_next_with_a_higher_fence(
+    leases: Leases, line: SupervisedConnection, meta: str
+) -> None:
     first = await leases.take("run", "one")
     await expire(line, meta)
     second = await leases.take("run", "two")
@@ -62,7 +64,9 @@ async def test_an_expired_lease_goes_to_the_next_with_a_higher_fence(leases: Lea
     await leases.renew(second)
 
 
-async def test_an_expired_lease_that_nobody_took_can_be_renewed(leases: Leases, line: Line, meta: str) -> None:
+async def test_an_expired_lease_that_nobody_took_can_be_renewed(
+    leases: Leases, line: SupervisedConnection, meta: str
+) -> None:
     lease = await leases.take("run", "one")
     await expire(line, meta)
     await leases.renew(lease)
@@ -85,7 +89,7 @@ async def test_whoever_is_refused_learns_until_when(leases: Leases) -> None:
 
 
 async def test_an_execution_that_has_ended_can_neither_be_taken_nor_renewed(
-    leases: Leases, line: Line, meta: str
+    leases: Leases, line: SupervisedConnection, meta: str
 ) -> None:
     lease = await leases.take("run", "one")
     await line.command("HSET", meta, "terminal", "5-5")
@@ -96,7 +100,9 @@ async def test_an_execution_that_has_ended_can_neither_be_taken_nor_renewed(
     await leases.release(lease)
 
 
-async def test_a_lease_survives_a_flush_when_its_owner_renews_it(leases: Leases, line: Line, meta: str) -> None:
+async def test_a_lease_survives_a_flush_when_its_owner_renews_it(
+    leases: Leases, line: SupervisedConnection, meta: str
+) -> None:
     """Otherwise a run that nobody else has would be cancelled, and would never end."""
     lease = Lease("run", "one", fence=3, attempt=3)
     await leases.renew(lease)
@@ -106,7 +112,9 @@ async def test_a_lease_survives_a_flush_when_its_owner_renews_it(leases: Leases,
         await leases.take("run", "two")
 
 
-async def test_after_a_flush_whoever_took_it_first_keeps_it(leases: Leases, line: Line, meta: str) -> None:
+async def test_after_a_flush_whoever_took_it_first_keeps_it(
+    leases: Leases, line: SupervisedConnection, meta: str
+) -> None:
     lost = Lease("run", "one", fence=3, attempt=3)
     await leases.take("run", "two")
     with pytest.raises(LeaseLostError):
@@ -121,7 +129,7 @@ async def test_a_state_rewound_to_an_older_owner_is_not_renewed_for_the_new_one(
 
 
 async def test_case_09_a_renewal_keeps_every_key_of_a_quiet_execution_alive(
-    leases: Leases, line: Line, keys: Keys
+    leases: Leases, line: SupervisedConnection, keys: Keys
 ) -> None:
     lease = await leases.take("run", "one")
     log, meta, control, checkpoints = keys.of_execution("run")
@@ -135,7 +143,9 @@ async def test_case_09_a_renewal_keeps_every_key_of_a_quiet_execution_alive(
         assert int(await line.command("TTL", key)) > LIVE_SECONDS - 10
 
 
-async def test_case_09_a_renewal_touches_no_log_that_has_time_left(leases: Leases, line: Line, keys: Keys) -> None:
+async def test_case_09_a_renewal_touches_no_log_that_has_time_left(
+    leases: Leases, line: SupervisedConnection, keys: Keys
+) -> None:
     """Touching a watched key wakes everybody who reads it."""
     lease = await leases.take("run", "one")
     await line.command("XADD", keys.log("run"), "*", "t", "a")
@@ -145,7 +155,7 @@ async def test_case_09_a_renewal_touches_no_log_that_has_time_left(leases: Lease
 
 
 async def test_case_19_taking_a_lease_leaves_no_key_without_a_time_to_live(
-    leases: Leases, line: Line, keys: Keys
+    leases: Leases, line: SupervisedConnection, keys: Keys
 ) -> None:
     await line.command("XADD", keys.log("run"), "*", "t", "a")
     lease = await leases.take("run", "one")
@@ -156,14 +166,14 @@ async def test_case_19_taking_a_lease_leaves_no_key_without_a_time_to_live(
     assert int(await line.command("EXISTS", keys.control("run"), keys.checkpoints("run"))) == 0
 
 
-async def test_a_state_of_another_type_is_refused(leases: Leases, line: Line, meta: str) -> None:
+async def test_a_state_of_another_type_is_refused(leases: Leases, line: SupervisedConnection, meta: str) -> None:
     await line.command("SET", meta, "a string", "EX", 10)
     with pytest.raises(ReplyError, match="WRONGTYPE"):
         await leases.take("run", "one")
 
 
 async def test_the_first_taking_notes_the_pipeline_and_a_later_one_does_not_change_it(
-    leases: Leases, line: Line, meta: str
+    leases: Leases, line: SupervisedConnection, meta: str
 ) -> None:
     lease = await leases.take("run", "one", "ingest")
     await leases.release(lease)
@@ -174,7 +184,7 @@ async def test_the_first_taking_notes_the_pipeline_and_a_later_one_does_not_chan
 # Healing.
 
 
-async def begin(leases: Leases, line: Line, meta: str, status: str = "running") -> Lease:
+async def begin(leases: Leases, line: SupervisedConnection, meta: str, status: str = "running") -> Lease:
     lease = await leases.take("run", "one", max_attempts=3)
     await line.command("HSET", meta, "status", status)
     return lease
@@ -182,7 +192,7 @@ async def begin(leases: Leases, line: Line, meta: str, status: str = "running") 
 
 @pytest.mark.parametrize("status", ["running", "paused", "cancelling"])
 async def test_a_healer_takes_the_place_of_a_lost_owner_and_counts_no_attempt(
-    leases: Leases, line: Line, meta: str, status: str
+    leases: Leases, line: SupervisedConnection, meta: str, status: str
 ) -> None:
     lease = await begin(leases, line, meta, status)
     await line.command("HSET", meta, "submitted", "abc")
@@ -195,25 +205,29 @@ async def test_a_healer_takes_the_place_of_a_lost_owner_and_counts_no_attempt(
         await leases.renew(lease)
 
 
-async def test_one_that_was_taken_and_not_begun_is_lost_too(leases: Leases, line: Line, meta: str) -> None:
+async def test_one_that_was_taken_and_not_begun_is_lost_too(
+    leases: Leases, line: SupervisedConnection, meta: str
+) -> None:
     """Its worker died between taking it and saying so."""
     await leases.take("run", "one")
     await expire(line, meta)
     assert (await leases.heal("run", "healer")).lost_owner == "one"
 
 
-async def test_one_whose_owner_let_go_without_an_ending_is_lost_at_once(leases: Leases, line: Line, meta: str) -> None:
+async def test_one_whose_owner_let_go_without_an_ending_is_lost_at_once(
+    leases: Leases, line: SupervisedConnection, meta: str
+) -> None:
     await leases.release(await begin(leases, line, meta))
     assert (await leases.heal("run", "healer")).lost_owner == "one"
 
 
 async def test_one_that_was_let_go_before_anything_was_said_of_it_has_never_begun(leases: Leases) -> None:
     await leases.release(await leases.take("run", "one"))
-    with pytest.raises(ExecutionSoundError):
+    with pytest.raises(NotOrphanedError):
         await leases.heal("run", "healer")
 
 
-async def test_of_ten_healers_exactly_one_gets_it(leases: Leases, line: Line, meta: str) -> None:
+async def test_of_ten_healers_exactly_one_gets_it(leases: Leases, line: SupervisedConnection, meta: str) -> None:
     await begin(leases, line, meta)
     await expire(line, meta)
     results = await asyncio.gather(*(leases.heal("run", f"h{i}") for i in range(10)), return_exceptions=True)
@@ -222,7 +236,7 @@ async def test_of_ten_healers_exactly_one_gets_it(leases: Leases, line: Line, me
 
 
 async def test_a_healer_holds_it_for_a_decision_only_and_its_successor_knows_who_was_lost(
-    leases: Leases, line: Line, meta: str
+    leases: Leases, line: SupervisedConnection, meta: str
 ) -> None:
     await begin(leases, line, meta)
     await expire(line, meta)
@@ -234,7 +248,9 @@ async def test_a_healer_holds_it_for_a_decision_only_and_its_successor_knows_who
     assert (second.lost_owner, second.lease.fence, second.lease.attempt) == ("one", first.lease.fence + 1, 1)
 
 
-async def test_a_taking_forgets_whom_an_earlier_healer_stood_in_for(leases: Leases, line: Line, meta: str) -> None:
+async def test_a_taking_forgets_whom_an_earlier_healer_stood_in_for(
+    leases: Leases, line: SupervisedConnection, meta: str
+) -> None:
     await begin(leases, line, meta)
     await expire(line, meta)
     await leases.release((await leases.heal("run", "h1")).lease)
@@ -255,15 +271,15 @@ async def test_a_taking_forgets_whom_an_earlier_healer_stood_in_for(leases: Leas
     ids=["none", "queued", "paused, and waits for a worker", "never had an owner", "never begun"],
 )
 async def test_what_nobody_has_lost_is_not_healed(
-    leases: Leases, line: Line, meta: str, state: dict[str, str | int]
+    leases: Leases, line: SupervisedConnection, meta: str, state: dict[str, str | int]
 ) -> None:
     if state:
         await line.command("HSET", meta, *(part for pair in state.items() for part in pair))
-    with pytest.raises(ExecutionSoundError, match=str(state.get("status", "none"))):
+    with pytest.raises(NotOrphanedError, match=str(state.get("status", "none"))):
         await leases.heal("run", "healer")
 
 
-async def test_what_has_ended_is_not_healed(leases: Leases, line: Line, meta: str) -> None:
+async def test_what_has_ended_is_not_healed(leases: Leases, line: SupervisedConnection, meta: str) -> None:
     await begin(leases, line, meta)
     await line.command("HSET", meta, "terminal", "5-5", "lease_until", 1)
     with pytest.raises(ExecutionClosedError):
@@ -271,7 +287,7 @@ async def test_what_has_ended_is_not_healed(leases: Leases, line: Line, meta: st
 
 
 async def test_a_living_owner_is_replaced_only_when_it_was_to_cancel_and_its_time_is_over(
-    leases: Leases, line: Line, meta: str
+    leases: Leases, line: SupervisedConnection, meta: str
 ) -> None:
     lease = await begin(leases, line, meta)
     now_ms = int((await line.command("TIME"))[0]) * 1000
@@ -287,13 +303,17 @@ async def test_a_living_owner_is_replaced_only_when_it_was_to_cancel_and_its_tim
         await leases.renew(lease)
 
 
-async def test_a_dead_owner_that_was_to_cancel_needs_no_force(leases: Leases, line: Line, meta: str) -> None:
+async def test_a_dead_owner_that_was_to_cancel_needs_no_force(
+    leases: Leases, line: SupervisedConnection, meta: str
+) -> None:
     await begin(leases, line, meta, "cancelling")
     await expire(line, meta)
     assert not (await leases.heal("run", "healer", cancel_after_ms=0)).forced
 
 
-async def test_whoever_takes_one_learns_whether_it_waited_or_was_lost(leases: Leases, line: Line, meta: str) -> None:
+async def test_whoever_takes_one_learns_whether_it_waited_or_was_lost(
+    leases: Leases, line: SupervisedConnection, meta: str
+) -> None:
     first = await begin(leases, line, meta, "paused")
     assert not first.waited
     await leases.release(first)

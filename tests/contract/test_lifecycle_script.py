@@ -12,16 +12,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bus.address import dial_of
-from bus.codec import encode
-from bus.counters import Counters
-from bus.errors import ExecutionClosedError, TransitionRefusedError
-from bus.event import LIFECYCLE_TYPES, TERMINAL_TYPES, Event
-from bus.keys import Keys
-from bus.lifecycle import ENDED, Live, follow_up
-from bus.line import Line
-from bus.log import Log
-from bus.retention import Retention
+from tailrace.bus.errors import ExecutionClosedError, TransitionRefusedError
+from tailrace.bus.log.log import Log
+from tailrace.bus.model.codec import encode
+from tailrace.bus.model.counters import Counters
+from tailrace.bus.model.event import LIFECYCLE_TYPES, TERMINAL_TYPES, Event
+from tailrace.bus.model.keys import Keys
+from tailrace.bus.model.lifecycle import ENDED, Live, follow_up
+from tailrace.bus.model.retention import Retention
+from tailrace.bus.redis.address import dial_of
+from tailrace.bus.redis.supervised import SupervisedConnection
 from tests.conftest import ServerOfKind
 from tests.servers import ServerKind
 
@@ -74,7 +74,7 @@ async def append(log: Log, run: str, types: Sequence[str], *, owner: bool) -> st
     return None
 
 
-async def check(log: Log, line: Line, appends: Sequence[Append]) -> None:
+async def check(log: Log, line: SupervisedConnection, appends: Sequence[Append]) -> None:
     run, model = f"r{uuid4().hex}", Model()
     for each in appends:
         expected = model.append(each)
@@ -103,7 +103,7 @@ def test_any_story_gives_the_status_and_the_refusals_of_the_pure_machine(
     server_of_kind: ServerOfKind, prefix: str, kind: ServerKind, appends: list[Append]
 ) -> None:
     async def tell() -> None:
-        line = Line(dial_of(server_of_kind(kind).url), counters=Counters(), name="test")
+        line = SupervisedConnection(dial_of(server_of_kind(kind).url), counters=Counters(), name="test")
         await line.connect()
         try:
             await check(Log(line, Keys(prefix), counters=Counters(), retention=Retention()), line, appends)
@@ -115,7 +115,7 @@ def test_any_story_gives_the_status_and_the_refusals_of_the_pure_machine(
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("owner", [True, False], ids=["owner", "anybody"])
-async def test_every_cell_of_the_table_is_obeyed(line: Line, keys: Keys, owner: bool) -> None:
+async def test_every_cell_of_the_table_is_obeyed(line: SupervisedConnection, keys: Keys, owner: bool) -> None:
     log = Log(line, keys, counters=Counters(), retention=Retention())
     for index, (state, event_type) in enumerate(itertools.product(STATES, sorted(LIFECYCLE_TYPES))):
         run = f"run{index}"
@@ -130,7 +130,7 @@ async def test_every_cell_of_the_table_is_obeyed(line: Line, keys: Keys, owner: 
 
 
 @pytest.mark.anyio
-async def test_of_a_refused_batch_nothing_is_written(line: Line, keys: Keys) -> None:
+async def test_of_a_refused_batch_nothing_is_written(line: SupervisedConnection, keys: Keys) -> None:
     log = Log(line, keys, counters=Counters(), retention=Retention())
     assert await append(log, "run", ["execution.started", "token"], owner=True) is None
     assert await append(log, "run", ["token", "execution.paused", "execution.queued"], owner=True) is not None
@@ -141,7 +141,9 @@ async def test_of_a_refused_batch_nothing_is_written(line: Line, keys: Keys) -> 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("broken", ["finished", "", "queued*", "none", "running|execution.paused", "completed"])
-async def test_a_status_that_a_stranger_wrote_counts_as_none(line: Line, keys: Keys, broken: str) -> None:
+async def test_a_status_that_a_stranger_wrote_counts_as_none(
+    line: SupervisedConnection, keys: Keys, broken: str
+) -> None:
     """An ending too: only the entry that closed the log is one, and no owner is refused for a word."""
     log = Log(line, keys, counters=Counters(), retention=Retention())
     await line.command("HSET", keys.meta("run"), "status", broken)

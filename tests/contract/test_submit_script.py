@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
-from bus.errors import ReplyError
-from bus.keys import Keys
-from bus.line import Line
-from bus.script import Script
+from tailrace.bus.errors import ReplyError
+from tailrace.bus.model.keys import Keys
+from tailrace.bus.redis.script import Script
+from tailrace.bus.redis.supervised import SupervisedConnection
 
 pytestmark = pytest.mark.anyio
 
@@ -17,7 +17,7 @@ SUBMIT = Script.load("submit")
 
 
 class Submitter:
-    def __init__(self, line: Line, keys: Keys) -> None:
+    def __init__(self, line: SupervisedConnection, keys: Keys) -> None:
         self.line = line
         self.keys = (keys.log("run"), keys.meta("run"))
 
@@ -26,7 +26,7 @@ class Submitter:
 
 
 @pytest.fixture
-def submit(line: Line, keys: Keys) -> Submitter:
+def submit(line: SupervisedConnection, keys: Keys) -> Submitter:
     return Submitter(line, keys)
 
 

@@ -9,10 +9,10 @@ from typing import cast
 
 import pytest
 
-from bus.cursor import START, Cursor
-from bus.errors import BusClosedError
-from bus.reading import RawEntry
-from bus.tail.watch import Watch
+from tailrace.bus.errors import BusClosedError
+from tailrace.bus.model.cursor import START, Cursor
+from tailrace.bus.model.reading import RawEntry
+from tailrace.bus.tail.watch import Watch
 from tests.conftest import ServerOfKind
 from tests.contract.places import EVERYWHERE, ON_SERVERS, Backend, Mode, Place, open_place
 from tests.contract.recorder import Recorder

@@ -11,15 +11,15 @@ from typing import cast
 
 import pytest
 
-from bus.address import dial_of
-from bus.counters import Counters
-from bus.cursor import START
-from bus.deployment import Standalone
-from bus.errors import ReplyError
-from bus.keys import Keys
-from bus.log import Log
-from bus.retention import Retention
-from bus.tail.watch import Watch
+from tailrace.bus.deployment import Standalone
+from tailrace.bus.errors import ReplyError
+from tailrace.bus.log.log import Log
+from tailrace.bus.model.counters import Counters
+from tailrace.bus.model.cursor import START
+from tailrace.bus.model.keys import Keys
+from tailrace.bus.model.retention import Retention
+from tailrace.bus.redis.address import dial_of
+from tailrace.bus.tail.watch import Watch
 from tests.contract.places import ON_SERVERS, Mode, Place, open_place
 from tests.contract.recorder import Recorder
 from tests.servers import RunningServer, ServerKind, spawn_server

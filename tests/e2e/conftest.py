@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from bus import Bus, BusSettings, open_bus
+from tailrace.bus import Bus, BusSettings, open_bus
 from tests.integration.gateway.live import GatewayProcess
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tailrace.local import announced_url
+from tailrace.cli.processes.local import announced_url
 from tests.e2e.docs_support_page import Block
 from tests.integration.cli.processes import family
 from tests.servers import spawn_server

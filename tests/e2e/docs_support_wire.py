@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import httpx
 
-from bus import Bus
-from gateway.settings import read_settings
+from tailrace.bus import Bus
+from tailrace.gateway.settings import read_settings
 from tests.integration.gateway.live import live_gateway
 
 SECONDS: Final = 30.0

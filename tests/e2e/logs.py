@@ -7,8 +7,8 @@ from typing import Any
 
 import orjson
 
-from bus import Bus
-from bus.publisher import Publisher
+from tailrace.bus import Bus
+from tailrace.bus.log.publisher import Publisher
 from tests.e2e.sse_frames import Frame
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 from pydantic import BaseModel
 
-from bus import BusSettings, open_bus
+from tailrace.bus import BusSettings, open_bus
 from tests.program import Program
 
 TYPES = ("custom.even", "custom.odd", "step.progress", "log")

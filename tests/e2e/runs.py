@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bus import Bus
+from tailrace.bus import Bus
 from tests.e2e.sse_client import open_stream
 from tests.e2e.sse_frames import Frame
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from bus import BusError, BusSettings, Execution, open_bus
+from tailrace.bus import BusError, BusSettings, Execution, open_bus
 from tests.program import Program
 
 EVERY_SECONDS = 0.01

@@ -204,7 +204,7 @@ def test_it_can_stay_to_be_played_with(tmp_path: Path) -> None:
 
 
 def test_without_a_file_it_takes_the_readme_that_is_there_or_its_own_text(tmp_path: Path) -> None:
-    from tailrace.demo.document import SAMPLE, choose
+    from tailrace.cli.demo.document import SAMPLE, choose
 
     assert choose(None, tmp_path) == SAMPLE
     assert SAMPLE.is_file()

@@ -16,16 +16,16 @@ import httpx
 import pytest
 from pydantic_settings import BaseSettings
 
-from bus import Bus, BusSettings, open_bus
-from gateway.settings import GatewaySettings
-from tailrace.app import app
-from tailrace.exit_codes import MEANINGS, ExitCode
-from tailrace.gateway_url import DEFAULT_GATEWAY
+from tailrace.bus import Bus, BusSettings, open_bus
+from tailrace.cli.app import app
+from tailrace.cli.client.gateway_url import DEFAULT_GATEWAY
+from tailrace.cli.exit_codes import MEANINGS, ExitCode
+from tailrace.gateway.settings import GatewaySettings
+from tailrace.workers import WorkerSettings
 from tests.e2e.docs_support_page import Page
 from tests.e2e.docs_support_site import RUN, ToolMissingError, open_site
 from tests.e2e.docs_support_wire import every_frame, line_shapes, members, shapes
 from tests.integration.gateway.live import live_gateway
-from workers import WorkerSettings
 
 ROOT: Final = Path(__file__).parents[2]
 README: Final = ROOT / "README.md"

@@ -15,8 +15,8 @@ import pytest
 import redis
 import redis.asyncio
 
-from bus.cursor import from_id
-from bus.keys import Keys
+from tailrace.bus.model.cursor import from_id
+from tailrace.bus.model.keys import Keys
 from tests.e2e.followers import Follower
 from tests.e2e.publishing import Order, PublisherProcess, event_of
 from tests.e2e.sse_client import open_stream

@@ -16,7 +16,7 @@ from typing import Final
 
 import pytest
 
-from bus import Bus, BusSettings, Entry, open_bus
+from tailrace.bus import Bus, BusSettings, Entry, open_bus
 from tests.servers import RunningServer
 
 pytestmark = pytest.mark.anyio

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from bus import Bus, BusSettings, EventTooLargeError, open_bus
+from tailrace.bus import Bus, BusSettings, EventTooLargeError, open_bus
 from tests.e2e.logs import (
     append_events,
     ids_of,

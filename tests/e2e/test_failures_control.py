@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from bus import Bus
+from tailrace.bus import Bus
 from tests.e2e.logs import log_ids
 from tests.e2e.steered import Order, SteeredProcess
 from tests.e2e.waiting import eventually

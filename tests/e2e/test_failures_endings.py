@@ -9,7 +9,7 @@ import time
 import pytest
 from redis.asyncio import Redis
 
-from bus import Bus, BusSettings, open_bus
+from tailrace.bus import Bus, BusSettings, open_bus
 from tests.e2e.logs import (
     append_events,
     controls_of,

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from bus import Bus, BusSettings, open_bus
+from tailrace.bus import Bus, BusSettings, open_bus
 from tests.e2e.logs import append_events, controls_of
 from tests.e2e.proxied.nginx import Nginx
 from tests.e2e.sse_client import open_stream

@@ -13,8 +13,8 @@ import httpx
 import jwt
 import pytest
 
-from bus import Bus, BusSettings, open_bus
-from gateway.auth.api_keys import new_api_key
+from tailrace.bus import Bus, BusSettings, open_bus
+from tailrace.gateway.auth.api_keys import new_api_key
 from tests.e2e.logs import append_events, ids_of, log_ids
 from tests.e2e.sse_client import open_stream
 from tests.e2e.sse_frames import Frame

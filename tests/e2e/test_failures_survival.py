@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from bus import Bus, BusSettings, Execution, open_bus
+from tailrace.bus import Bus, BusSettings, Execution, open_bus
 from tests.e2e.logs import append_events, controls_of, ids_of, log_ids, names_of
 from tests.e2e.sse_client import open_stream
 from tests.e2e.sse_frames import Frame

@@ -15,8 +15,8 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from bus import Bus, LogExhaustedError, open_bus
-from bus.codec import ts_of
+from tailrace.bus import Bus, LogExhaustedError, open_bus
+from tailrace.bus.model.codec import ts_of
 from tests.e2e.followers import Follower
 from tests.e2e.logs import append_events, controls_of, emit_events, ids_of, log_ids, names_of
 from tests.e2e.sse_client import open_stream

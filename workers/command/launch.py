@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .errors import (
+from tailrace.workers.command.errors import (
     CommandCwdError,
     CommandInvalidError,
     CommandNotExecutableError,

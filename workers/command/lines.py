@@ -12,7 +12,7 @@ Stream = Literal["stdout", "stderr"]
 
 MAX_LINE_BYTES: Final = 65_536
 EVENT_OVERHEAD_BYTES: Final = 64
-"""What a line's event has beside its text, as JSON; see ``Line.event_data``."""
+"""What a line's event has beside its text, as JSON; see ``OutputLine.event_data``."""
 
 MIN_LINE_BYTES: Final = 12
 """The longest character of UTF-8, four bytes, each replaced by U+FFFD: a line is not cut inside one."""
@@ -27,7 +27,7 @@ _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class OutputLine:
     """One line of output, without its end. With `truncated`, it goes on in the next line of the same stream."""
 
     stream: Stream
@@ -58,7 +58,7 @@ class Splitter:
         self._held_most_bytes = 0
         self._after_return = False
 
-    def feed(self, chunk: bytes) -> Iterator[Line]:
+    def feed(self, chunk: bytes) -> Iterator[OutputLine]:
         """The lines that end in `chunk`. Take all of them before the next call."""
         if not chunk:
             return
@@ -73,7 +73,7 @@ class Splitter:
         self._hold(chunk[start:])
         yield from self._parts()
 
-    def close(self) -> Iterator[Line]:
+    def close(self) -> Iterator[OutputLine]:
         """The last line, if it lacks its end."""
         if self._held:
             yield self._line(len(self._held), truncated=False)
@@ -82,7 +82,7 @@ class Splitter:
         self._held += part
         self._held_most_bytes += _json_bytes(part, _MOST_BYTES_OF_HIGH)
 
-    def _parts(self) -> Iterator[Line]:
+    def _parts(self) -> Iterator[OutputLine]:
         while self._held_most_bytes > self._max_line_bytes and (size := self._cut()):
             yield self._line(size, truncated=True)
 
@@ -104,11 +104,11 @@ class Splitter:
                 return before
         return at
 
-    def _line(self, size: int, *, truncated: bool) -> Line:
+    def _line(self, size: int, *, truncated: bool) -> OutputLine:
         text = self._held[:size].decode("utf-8", "replace")
         del self._held[:size]
         self._held_most_bytes = _json_bytes(self._held, _MOST_BYTES_OF_HIGH)
-        return Line(self._stream, text, truncated)
+        return OutputLine(self._stream, text, truncated)
 
 
 def _json_bytes(raw: bytes | bytearray, of_high: int) -> int:

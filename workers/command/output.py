@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import IO
 
-from .lines import Stream
+from tailrace.workers.command.lines import Stream
 
 _READ_BYTES = 65_536
 

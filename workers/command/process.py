@@ -21,11 +21,11 @@ from itertools import chain, repeat
 from types import TracebackType
 from typing import IO, Self
 
-from .errors import CommandNotEndedError, CommandNotStartedError
-from .group import ProcessGroup
-from .launch import launch
-from .lines import MAX_LINE_BYTES, Line, Splitter, Stream
-from .output import Output
+from tailrace.workers.command.errors import CommandNotEndedError, CommandNotStartedError
+from tailrace.workers.command.group import ProcessGroup
+from tailrace.workers.command.launch import launch
+from tailrace.workers.command.lines import MAX_LINE_BYTES, OutputLine, Splitter, Stream
+from tailrace.workers.command.output import Output
 
 GRACE_SECONDS = 5.0
 """Between SIGTERM and SIGKILL, unless the caller says otherwise."""
@@ -105,7 +105,7 @@ class Process:
         self._started_at = time.monotonic()
         self._loop = asyncio.get_running_loop()
         self._exit: asyncio.Future[Exit] = self._loop.create_future()
-        self._split: Iterator[Line] = iter(())
+        self._split: Iterator[OutputLine] = iter(())
         self._group = ProcessGroup(popen.pid)
         self._is_released = False
         # A daemon: a program that nobody ended must not keep the worker from exiting.
@@ -129,7 +129,7 @@ class Process:
         finally:
             self._output.close()
 
-    async def lines(self) -> AsyncIterator[Line]:
+    async def lines(self) -> AsyncIterator[OutputLine]:
         """The lines of both streams as they come; a stream's own lines are in order. For one consumer.
 
         Whoever does not take them halts the program when its pipes are full. Ends when both streams have ended, or
@@ -165,7 +165,7 @@ class Process:
             raise CommandNotEndedError(str(self._popen.args), self.pid)
         return self._exit.result()
 
-    async def _next(self) -> Line | None:
+    async def _next(self) -> OutputLine | None:
         while True:
             if (line := next(self._split, None)) is not None:
                 return line

@@ -1,6 +1,8 @@
 """Code that runs when something happens: in one execution, or in all of them, durably."""
 
-from workers.handlers.delivery import Delivery
-from workers.handlers.handlers import Handler, Handlers
+from tailrace.workers.handlers.delivery import Delivery
+from tailrace.workers.handlers.execution_metrics import Metrics
+from tailrace.workers.handlers.handlers import Handler, Handlers
+from tailrace.workers.handlers.jsonl import JsonlFile
 
-__all__ = ["Delivery", "Handler", "Handlers"]
+__all__ = ["Delivery", "Handler", "Handlers", "JsonlFile", "Metrics"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from bus.cursor import Cursor
-from bus.entry import Entry, Gap
+from tailrace.bus.model.cursor import Cursor
+from tailrace.bus.model.entry import Entry, Gap
 
 GAP: Final = "stream.gap"
 

@@ -10,11 +10,11 @@ from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, Final, Literal, TypeVar
 
-from bus.bus import Bus
-from bus.cursor import START, Cursor
-from workers.handlers.delivery import GAP, Delivery
-from workers.handlers.pattern import check_pattern, matches
-from workers.handlers.reader import MAX_EXECUTIONS, GroupReader
+from tailrace.bus.bus import Bus
+from tailrace.bus.model.cursor import START, Cursor
+from tailrace.workers.handlers.delivery import GAP, Delivery
+from tailrace.workers.handlers.pattern import check_pattern, matches
+from tailrace.workers.handlers.reader import MAX_EXECUTIONS, GroupReader
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class Handlers:
     async def follow(self, bus: Bus, execution_id: str, after: Cursor | str = START) -> None:
         """Handle one execution's events, from a cursor to its end. Nothing is kept of how far it has come.
 
-        Raises what ``bus.follow`` raises.
+        Raises what ``tailrace.bus.log.follow`` raises.
         """
         async with aclosing(bus.follow(execution_id, after)) as items:
             async for item in items:

@@ -6,7 +6,7 @@ import re
 from fnmatch import fnmatchcase
 from typing import Final
 
-from bus.errors import InvalidInputError
+from tailrace.bus.errors import InvalidInputError
 
 _PATTERN: Final = re.compile(r"[a-z0-9_.*?]{1,128}", re.ASCII)
 

@@ -15,14 +15,14 @@ import uuid
 from collections.abc import Awaitable, Callable
 from typing import Final, Literal
 
-from bus.activity import Held
-from bus.bookmark import BookmarkHeldError, BookmarkLostError, BookmarkReadError, Bookmarks
-from bus.bus import Bus
-from bus.errors import BusClosedError, BusError, BusUnavailableError, ReplyError
-from bus.event import TERMINAL_TYPES
-from bus.retry import Backoff
-from workers.handlers.delivery import Delivery
-from workers.handlers.reading import Reading
+from tailrace.bus.activity import Held
+from tailrace.bus.activity.bookmark import BookmarkHeldError, BookmarkLostError, BookmarkReadError, Bookmarks
+from tailrace.bus.bus import Bus
+from tailrace.bus.errors import BusClosedError, BusError, BusUnavailableError, ReplyError
+from tailrace.bus.model.event import TERMINAL_TYPES
+from tailrace.bus.model.retry import Backoff
+from tailrace.workers.handlers.delivery import Delivery
+from tailrace.workers.handlers.reading import Reading
 
 logger = logging.getLogger(__name__)
 

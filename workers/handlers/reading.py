@@ -8,13 +8,13 @@ import random
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
-from bus.bookmark import Opened
-from bus.bus import Bus
-from bus.cursor import Cursor
-from bus.entry import Entry, Gap
-from bus.errors import BusClosedError, BusUnavailableError, ReplyError
-from bus.retry import Backoff
-from workers.handlers.delivery import Delivery
+from tailrace.bus.activity.bookmark import Opened
+from tailrace.bus.bus import Bus
+from tailrace.bus.errors import BusClosedError, BusUnavailableError, ReplyError
+from tailrace.bus.model.cursor import Cursor
+from tailrace.bus.model.entry import Entry, Gap
+from tailrace.bus.model.retry import Backoff
+from tailrace.workers.handlers.delivery import Delivery
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import orjson
 import pytest
 
-from bus import Bus
+from tailrace.bus import Bus
 from tests.e2e.proxied.clients import CLIENTS, Got, install_node_clients
 from tests.e2e.proxied.haproxy import Haproxy
 from tests.integration.gateway.live import GatewayProcess

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bus import Bus, open_bus
+from tailrace.bus import Bus, open_bus
 from tests.faults.bus.lossy_proxy import LossyProxy
 from tests.servers import RunningServer, spawn_server
 

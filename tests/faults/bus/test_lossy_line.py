@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bus import Bus, Entry, Gap, PublishFailedError, open_bus
+from tailrace.bus import Bus, Entry, Gap, PublishFailedError, open_bus
 from tests.faults.bus.lossy_proxy import Fate, LossyProxy
 from tests.integration.bus.follower import Follower
 from tests.servers import RunningServer

@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from bus import Bus, BusSettings, BusUnavailableError, Entry, ExecutionClosedError, Gap, LeaseLostError, open_bus
+from tailrace.bus import (
+    Bus,
+    BusSettings,
+    BusUnavailableError,
+    Entry,
+    ExecutionClosedError,
+    Gap,
+    LeaseLostError,
+    open_bus,
+)
 from tests.integration.bus.follower import Follower
 from tests.servers import RunningServer, spawn_server
 

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from bus import Bus, BusSettings, open_bus
-from gateway.listener import SPARE_FILES
+from tailrace.bus import Bus, BusSettings, open_bus
+from tailrace.gateway.asgi.listener import SPARE_FILES
 from tests.e2e.sse_client import open_stream
 from tests.e2e.waiting import eventually
 from tests.integration.gateway.live import GatewayProcess

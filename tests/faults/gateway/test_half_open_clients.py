@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from bus import Bus, BusSettings, open_bus
+from tailrace.bus import Bus, BusSettings, open_bus
 from tests.integration.gateway.live import GatewayProcess
 
 pytestmark = pytest.mark.anyio

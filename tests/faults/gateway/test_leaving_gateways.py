@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from bus import BusSettings, open_bus
+from tailrace.bus import BusSettings, open_bus
 from tests.e2e.logs import append_events, controls_of, names_of
 from tests.e2e.sse_client import SseStream, open_stream
 from tests.e2e.sse_frames import Frame

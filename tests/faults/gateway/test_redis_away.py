@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
-from bus import Bus, open_bus
+from tailrace.bus import Bus, open_bus
 from tests.e2e.followers import Follower
 from tests.e2e.logs import ids_of, log_ids
 from tests.e2e.sse_client import open_stream

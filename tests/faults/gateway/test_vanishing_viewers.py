@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from bus import Bus, BusSettings, open_bus
+from tailrace.bus import Bus, BusSettings, open_bus
 from tests.e2e.logs import append_events, controls_of, ids_of, log_ids
 from tests.e2e.sse_client import ConnectionBrokenError, SseStream, open_stream
 from tests.e2e.sse_frames import Frame

@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import Sequence
 
-from bus import Bus
+from tailrace.bus import Bus
 from tests.e2e.followers import Follower
 from tests.e2e.logs import log_data, log_ids
 

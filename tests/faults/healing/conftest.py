@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import pytest
 
-from bus import Bus, BusSettings, open_bus
+from tailrace.bus import Bus, BusSettings, open_bus
 
 LEASE_SECONDS = 1.5
 # What the design allows from the death of an owner to the truth in its log.

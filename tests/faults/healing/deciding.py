@@ -11,11 +11,11 @@ import sys
 import orjson
 from pydantic import BaseModel
 
-from bus import BusSettings, open_bus
-from bus.cursor import Cursor
-from bus.event import Event
-from bus.healer import Healer
-from bus.lease import Orphan
+from tailrace.bus import BusSettings, open_bus
+from tailrace.bus.healing.healer import Healer
+from tailrace.bus.model.cursor import Cursor
+from tailrace.bus.model.event import Event
+from tailrace.bus.ownership.lease import Orphan
 from tests.program import Program
 
 

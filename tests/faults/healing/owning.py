@@ -14,10 +14,10 @@ from typing import Literal
 import orjson
 from pydantic import BaseModel
 
-from bus import Bus, BusSettings, ExecutionClosedError, FenceStaleError, LeaseLostError, open_bus
-from bus.codec import encode
-from bus.errors import BusError
-from bus.event import Event
+from tailrace.bus import Bus, BusSettings, ExecutionClosedError, FenceStaleError, LeaseLostError, open_bus
+from tailrace.bus.errors import BusError
+from tailrace.bus.model.codec import encode
+from tailrace.bus.model.event import Event
 from tests.program import Program
 
 EVENT_SECONDS = 0.02

@@ -7,11 +7,11 @@ from typing import Any
 
 import orjson
 
-from bus import Bus, Entry
-from bus.continuity import Numbering
-from bus.cursor import START
-from bus.event import LIFECYCLE_TYPES
-from bus.lifecycle import ENDED, follow_up
+from tailrace.bus import Bus, Entry
+from tailrace.bus.model.continuity import Numbering
+from tailrace.bus.model.cursor import START
+from tailrace.bus.model.event import LIFECYCLE_TYPES
+from tailrace.bus.model.lifecycle import ENDED, follow_up
 
 
 async def read_story(bus: Bus, run: str) -> list[Entry]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bus import Bus, Entry
+from tailrace.bus import Bus, Entry
 from tests.e2e.waiting import eventually
 from tests.faults.healing.conftest import BUDGET_SECONDS, LEASE_SECONDS
 from tests.faults.healing.deciding import HealerProcess

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from bus import BusSettings, open_bus
+from tailrace.bus import BusSettings, open_bus
 from tests.faults.healing.conftest import LEASE_SECONDS
 from tests.faults.healing.deciding import HealerProcess
 from tests.faults.healing.deciding import Order as Healing

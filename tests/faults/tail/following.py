@@ -9,12 +9,12 @@ from typing import Any
 
 import orjson
 
-from bus import Entry
-from bus.cursor import START
-from bus.entry import Gap
-from bus.follow import follow
-from bus.log import Log
-from bus.tail.watch import Tail
+from tailrace.bus import Entry
+from tailrace.bus.log.follow import follow
+from tailrace.bus.log.log import Log
+from tailrace.bus.model.cursor import START
+from tailrace.bus.model.entry import Gap
+from tailrace.bus.tail.watch import Tail
 
 
 class Following:

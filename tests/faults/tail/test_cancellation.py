@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from bus import START, Bus, Entry, open_bus
-from bus.continuity import Numbering
+from tailrace.bus import START, Bus, Entry, open_bus
+from tailrace.bus.model.continuity import Numbering
 from tests.faults.tail.following import following
 from tests.faults.tail.proxy import proxy
 from tests.servers import RunningServer

@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from bus import open_bus
-from bus.address import dial_of
-from bus.counters import Counters
-from bus.deployment import Standalone
-from bus.publisher import Publisher
+from tailrace.bus import open_bus
+from tailrace.bus.deployment import Standalone
+from tailrace.bus.log.publisher import Publisher
+from tailrace.bus.model.counters import Counters
+from tailrace.bus.redis.address import dial_of
 from tests.e2e.waiting import eventually
 from tests.faults.tail.following import Following, following
 from tests.faults.tail.proxy import proxy

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from bus import Bus, open_bus
+from tailrace.bus import Bus, open_bus
 from tests.e2e.waiting import eventually
 from tests.faults.tail.following import following
 from tests.servers import RunningServer

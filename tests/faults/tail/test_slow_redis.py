@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from bus import START, Bus, Entry, open_bus
-from bus.continuity import Numbering
+from tailrace.bus import START, Bus, Entry, open_bus
+from tailrace.bus.model.continuity import Numbering
 from tests.faults.tail.proxy import proxy
 from tests.integration.tail.commandstats import calls
 from tests.servers import RunningServer

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from bus import Bus, BusSettings, open_bus
+from tailrace.bus import Bus, BusSettings, open_bus
 from tests.e2e.followers import Follower as HttpFollower
 from tests.faults.healing.story import names_of
 from tests.faults.workers.conftest import BUDGET_SECONDS, LEASE_SECONDS, SCHEDULING_SECONDS

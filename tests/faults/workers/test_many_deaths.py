@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from bus import Bus, Entry
+from tailrace.bus import Bus, Entry
 from tests.faults.workers.conftest import BUDGET_SECONDS, LEASE_SECONDS, SCHEDULING_SECONDS
 from tests.faults.workers.verdict import check_run
 from tests.faults.workers.working import Order, WorkerProcess

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import orjson
 import pytest
 
-from bus import Cursor, Entry
+from tailrace.bus import Cursor, Entry
 from tests.faults.healing.story import check_story
 from tests.faults.workers.verdict import check_producers
 

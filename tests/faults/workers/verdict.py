@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bus import Bus, Entry, Gap
+from tailrace.bus import Bus, Entry, Gap
 from tests.faults.healing.story import check_story, read_story
 
 

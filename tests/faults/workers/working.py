@@ -13,10 +13,10 @@ from uuid import uuid4
 import orjson
 from pydantic import BaseModel
 
-from bus import BusSettings, State, open_bus
+from tailrace.bus import BusSettings, State, open_bus
+from tailrace.workers import Context, Pipeline, Registry, Step, Worker, WorkerSettings
+from tailrace.workers.worker.attempt import Attempt
 from tests.program import Program
-from workers import Context, Pipeline, Registry, Step, Worker, WorkerSettings
-from workers.attempt import Attempt
 
 MANY_ATTEMPTS = 50
 

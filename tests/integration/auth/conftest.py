@@ -5,8 +5,8 @@ from collections.abc import AsyncGenerator
 import httpx
 import pytest
 
-from bus import Bus, BusSettings, open_bus
-from gateway.settings import read_settings
+from tailrace.bus import Bus, BusSettings, open_bus
+from tailrace.gateway.settings import read_settings
 from tests.integration.auth.issuer import SECRET, Issuer
 from tests.integration.gateway.live import live_gateway
 

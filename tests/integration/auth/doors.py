@@ -9,8 +9,8 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, iter_route_contexts
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 
-from gateway.auth.access import Requires, everybody
-from gateway.routes.ws import SocketEndpoint
+from tailrace.gateway.access.access import Requires, everybody
+from tailrace.gateway.routes.ws import SocketEndpoint
 
 
 @dataclass(frozen=True)

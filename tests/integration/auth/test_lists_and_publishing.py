@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from bus import Bus
+from tailrace.bus import Bus
 from tests.integration.auth.issuer import Issuer
 
 pytestmark = pytest.mark.anyio

@@ -13,9 +13,9 @@ from typing import Any
 import httpx
 import pytest
 
-from bus import Bus, BusSettings, open_bus
-from gateway.auth.api_keys import new_api_key
-from gateway.settings import read_settings
+from tailrace.bus import Bus, BusSettings, open_bus
+from tailrace.gateway.auth.api_keys import new_api_key
+from tailrace.gateway.settings import read_settings
 from tests.e2e.sse_client import SseStream, open_stream
 from tests.integration.auth.issuer import SECRET, Issuer
 from tests.integration.gateway.live import live_gateway

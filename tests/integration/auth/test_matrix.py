@@ -17,12 +17,12 @@ import pytest
 import websockets
 from fastapi import APIRouter
 
-from bus import Bus, BusSettings
-from bus.counters import Counters
-from bus.deployment import Deployment
-from bus.line import Commands
-from gateway.app import create_app
-from gateway.settings import read_settings
+from tailrace.bus import Bus, BusSettings
+from tailrace.bus.deployment import Deployment
+from tailrace.bus.model.counters import Counters
+from tailrace.bus.redis.supervised import Commands
+from tailrace.gateway.app import create_app
+from tailrace.gateway.settings import read_settings
 from tests.integration.auth.doors import Door, UnguardedError, doors_of
 from tests.integration.auth.issuer import SCOPES, Issuer
 from tests.integration.ws.client import connected

@@ -10,9 +10,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import httpx
 import pytest
 
-from bus import Bus, BusSettings, open_bus
-from gateway.auth.keyring import fetch_document
-from gateway.settings import read_settings
+from tailrace.bus import Bus, BusSettings, open_bus
+from tailrace.gateway.auth.keyring import fetch_document
+from tailrace.gateway.settings import read_settings
 from tests.e2e.sse_client import open_stream
 from tests.integration.auth.issuer import SECRET, Issuer
 from tests.integration.gateway.live import live_gateway

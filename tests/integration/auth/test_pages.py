@@ -8,8 +8,8 @@ import httpx
 import pytest
 import websockets
 
-from bus import Bus
-from gateway.settings import read_settings
+from tailrace.bus import Bus
+from tailrace.gateway.settings import read_settings
 from tests.integration.auth.issuer import SECRET, Issuer
 from tests.integration.gateway.live import live_gateway
 from tests.integration.ws.client import connected

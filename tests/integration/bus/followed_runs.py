@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from bus import (
+from tailrace.bus import (
     Bus,
     Cursor,
 )
-from bus.cursor import from_id
+from tailrace.bus.model.cursor import from_id
 from tests.integration.bus.follower import Follower
 
 

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from types import TracebackType
 from typing import Self
 
-from bus import START, Bus, Cursor, Entry, Gap
+from tailrace.bus import START, Bus, Cursor, Entry, Gap
 
 
 class Follower:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Self
 
-from bus import (
+from tailrace.bus import (
     Bus,
     Entry,
     Execution,

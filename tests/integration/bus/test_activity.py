@@ -8,11 +8,11 @@ from contextlib import aclosing
 
 import pytest
 
-from bus import Bus, Cursor, Event, Gap, State, open_bus
-from bus.activity import Change
-from bus.activity.activity import MAX_WAITING, Activity
-from bus.codec import encode
-from bus.settings import BusSettings
+from tailrace.bus import Bus, Cursor, Event, Gap, State, open_bus
+from tailrace.bus.activity import Change
+from tailrace.bus.activity.activity import MAX_WAITING, Activity
+from tailrace.bus.model.codec import encode
+from tailrace.bus.settings import BusSettings
 from tests.servers import RunningServer
 
 pytestmark = pytest.mark.anyio

@@ -6,13 +6,13 @@ import asyncio
 
 import pytest
 
-from bus import (
+from tailrace.bus import (
     Bus,
     Execution,
     ExecutionClosedError,
     TransitionRefusedError,
 )
-from bus.control import Outcome
+from tailrace.bus.control import Outcome
 from tests.integration.bus.steered_runs import WAIT, Running, forever, left_alone, story, types
 
 pytestmark = pytest.mark.anyio

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bus import (
+from tailrace.bus import (
     Bus,
     BusSettings,
     ControlTimeoutError,
@@ -20,7 +20,7 @@ from bus import (
     TransitionRefusedError,
     open_bus,
 )
-from bus.control import Outcome
+from tailrace.bus.control import Outcome
 from tests.integration.bus.follower import Follower
 from tests.integration.bus.steered_runs import WAIT, Running, counting, forever, story, take_over, types
 

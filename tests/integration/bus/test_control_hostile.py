@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from bus import Bus, BusSettings, Execution, LinkLostError, open_bus
-from bus.requests import Requests
+from tailrace.bus import Bus, BusSettings, ConnectionLostError, Execution, open_bus
+from tailrace.bus.ownership.control_stream import ControlStream
 from tests.integration.bus.follower import Follower
 from tests.servers import RunningServer
 
@@ -65,7 +65,7 @@ async def test_entries_of_strangers_are_dropped_counted_and_logged_once(
     bus: Bus, caplog: pytest.LogCaptureFixture
 ) -> None:
     key = bus.keys.control("run")
-    with caplog.at_level(logging.WARNING, logger="bus.requests"):
+    with caplog.at_level(logging.WARNING, logger="tailrace.bus.ownership.control_stream"):
         await bus.commands.command("XADD", key, "*", *HOSTILE[0])
         async with running(bus) as execution:
             for fields in HOSTILE[1:]:
@@ -75,7 +75,7 @@ async def test_entries_of_strangers_are_dropped_counted_and_logged_once(
             assert execution.cancel_request is None
             assert (await bus.control.cancel("run", wait_seconds=WAIT)).status == "cancelled"
     assert bus.counters["control_dropped"] == len(HOSTILE)
-    assert len([record for record in caplog.records if record.name == "bus.requests"]) == 1
+    assert len([record for record in caplog.records if record.name == "tailrace.bus.ownership.control_stream"]) == 1
 
 
 async def test_a_request_that_is_copied_by_a_stranger_is_obeyed_once(bus: Bus) -> None:
@@ -117,7 +117,7 @@ async def test_a_cancellation_whose_request_never_arrives_is_obeyed_by_its_statu
 ) -> None:
     """The renewal of the lease tells it."""
     async with running(brisk_bus):
-        monkeypatch.setattr(Requests, "_read", lambda *_: None)
+        monkeypatch.setattr(ControlStream, "_read", lambda *_: None)
         outcome = await brisk_bus.control.cancel("run", reason="unheard", wait_seconds=WAIT)
     assert outcome.event is not None
     assert (outcome.event.type, outcome.event.data) == ("execution.cancelled", {"reason": "cancelled"})
@@ -133,7 +133,7 @@ async def test_a_request_whose_reply_was_lost_is_made_once(bus: Bus, monkeypatch
         appended = await append(execution_id, events, **options)  # type: ignore[arg-type]
         if str(options.get("producer")).startswith("control.") and lost < 2:
             lost += 1
-            raise LinkLostError("the reply was lost")
+            raise ConnectionLostError("the reply was lost")
         return appended
 
     async with running(bus):

@@ -8,10 +8,10 @@ from contextlib import aclosing
 
 import pytest
 
-from bus import START, Bus, Cursor, Entry, Gap, Retention
-from bus.cursor import from_id
-from bus.log import Log
-from bus.publisher import Publisher
+from tailrace.bus import START, Bus, Cursor, Entry, Gap, Retention
+from tailrace.bus.log.log import Log
+from tailrace.bus.log.publisher import Publisher
+from tailrace.bus.model.cursor import from_id
 from tests.integration.bus.follower import Follower
 
 pytestmark = pytest.mark.anyio

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bus import (
+from tailrace.bus import (
     Bus,
     BusSettings,
     Entry,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bus import (
+from tailrace.bus import (
     START,
     Bus,
     Cursor,
@@ -17,8 +17,8 @@ from bus import (
     InvalidCursorError,
     InvalidExecutionIdError,
 )
-from bus.continuity import Numbering
-from bus.subscription import Subscription
+from tailrace.bus.log.subscription import Subscription
+from tailrace.bus.model.continuity import Numbering
 from tests.integration.bus.followed_runs import data_of, publish, stored_ids, until_watched, watches
 from tests.integration.bus.follower import Follower
 

@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 import pytest
 
-from bus import (
+from tailrace.bus import (
     Bus,
     BusClosedError,
     BusSettings,
@@ -17,8 +17,8 @@ from bus import (
     Retention,
     open_bus,
 )
-from bus.follow import MAX_BUFFERED
-from bus.log import Log
+from tailrace.bus.log.follow import MAX_BUFFERED
+from tailrace.bus.log.log import Log
 from tests.conftest import ServerOfKind
 from tests.integration.bus.followed_runs import data_of, publish, stored_ids, until_watched, watches
 from tests.integration.bus.follower import Follower

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from bus import Bus, BusSettings, LeaseLostError, open_bus
-from bus.errors import BusClosedError, BusError, ExecutionClosedError
-from bus.lease import Lease, Renewed
+from tailrace.bus import Bus, BusSettings, LeaseLostError, open_bus
+from tailrace.bus.errors import BusClosedError, BusError, ExecutionClosedError
+from tailrace.bus.ownership.lease import Lease, Renewed
 from tests.servers import RunningServer
 
 pytestmark = pytest.mark.anyio

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bus import BusClosedError, BusUnavailableError, InvalidInputError, open_bus
+from tailrace.bus import BusClosedError, BusUnavailableError, InvalidInputError, open_bus
 from tests.servers import RunningServer, free_port
 
 pytestmark = pytest.mark.anyio

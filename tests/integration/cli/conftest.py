@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from tailrace.local import announced_url
+from tailrace.cli.processes.local import announced_url
 from tests.integration.cli.processes import Family, family
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tailrace.children import Child, ChildError, Children, wait_ready
-from tailrace.exit_codes import ExitCode
-from tailrace.local import start_gateway, start_worker
+from tailrace.cli.exit_codes import ExitCode
+from tailrace.cli.processes.children import Child, ChildError, Children, wait_ready
+from tailrace.cli.processes.local import start_gateway, start_worker
 from tests.integration.cli.processes import wait_until
 
 pytestmark = pytest.mark.anyio

@@ -14,7 +14,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from bus import Bus, BusSettings, Execution, open_bus
+from tailrace.bus import Bus, BusSettings, Execution, open_bus
 from tests.e2e.waiting import eventually
 from tests.integration.cli.conftest import Site, start_gateway, url_of
 from tests.integration.cli.processes import call, family

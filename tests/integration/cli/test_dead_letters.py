@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bus import Bus, BusSettings, open_bus
+from tailrace.bus import Bus, BusSettings, open_bus
 from tests.integration.cli.processes import call
 
 pytestmark = pytest.mark.anyio

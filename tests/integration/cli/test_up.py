@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tailrace.standalone import MAX_DEATHS
+from tailrace.cli.processes.standalone import MAX_DEATHS
 from tests.integration.cli.processes import Family, call, family, wait_until
 
 READY = "Ctrl-C ends all of it."

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bus import Entry, open_bus
-from bus.cluster.slots import slot_of_key
+from tailrace.bus import Entry, open_bus
+from tailrace.bus.redis.slots import slot_of_key
 from tests.integration.deployment.clusters import Cluster, cluster, wait_until
 
 pytestmark = pytest.mark.anyio

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from bus import BusSettings, Entry, open_bus
-from bus.cluster.slots import slot_of_key
-from bus.codec import encode
-from bus.event import Event
+from tailrace.bus import BusSettings, Entry, open_bus
+from tailrace.bus.model.codec import encode
+from tailrace.bus.model.event import Event
+from tailrace.bus.redis.slots import slot_of_key
 from tests.integration.deployment.clusters import Cluster, cluster
 
 pytestmark = pytest.mark.anyio

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from bus import Entry, InvalidInputError, open_bus
-from bus.address import parse_url, redacted
+from tailrace.bus import Entry, InvalidInputError, open_bus
+from tailrace.bus.redis.address import parse_url, redacted
 from tests.integration.deployment.clusters import wait_until
 from tests.servers import RunningServer, find_binary, free_port, spawn_server
 

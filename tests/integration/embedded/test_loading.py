@@ -11,9 +11,9 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError  # noqa: A004 - redis-py's own
 
-from bus import open_bus
-from bus.embedded import start_embedded
-from bus.embedded.layout import Layout, socket_url
+from tailrace.bus import open_bus
+from tailrace.bus.embedded import start_embedded
+from tailrace.bus.embedded.layout import Layout, socket_url
 from tests.integration.embedded.processes import processes_of, wait_until
 from tests.servers import RunningServer, ServerKind, spawn_server
 
@@ -45,7 +45,7 @@ def slow_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.name == "bus.loading"]
+    return [record.getMessage() for record in caplog.records if record.name == "tailrace.bus.loading"]
 
 
 async def test_attack_70_a_directory_that_loads_longer_than_the_start_may_take_is_opened_with_all_data(

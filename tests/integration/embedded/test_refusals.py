@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from bus.embedded import EmbeddedServerError, start_embedded, starter
-from bus.embedded.layout import Layout
+from tailrace.bus.embedded import EmbeddedServerError, start_embedded, starter
+from tailrace.bus.embedded.layout import Layout
 from tests.integration.embedded.processes import processes_of, wait_until
 from tests.integration.embedded.user import REPOSITORY
 
@@ -166,7 +166,7 @@ def test_a_full_disk_is_told(tmp_path: Path) -> None:
 set -e
 mount -t tmpfs -o size=64k tmpfs {tmp_path}
 head -c 65536 /dev/zero > {tmp_path}/ballast
-exec {sys.executable} -c 'import asyncio; from bus.embedded import *
+exec {sys.executable} -c 'import asyncio; from tailrace.bus.embedded import *
 try: asyncio.run(start_embedded("{tmp_path}/bus"))
 except EmbeddedServerError as error: print(error)'
 """

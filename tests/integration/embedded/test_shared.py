@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from bus.embedded import start_embedded, starter
-from bus.embedded.lease import try_exclusive
+from tailrace.bus.embedded import start_embedded, starter
+from tailrace.bus.embedded.file_lock import try_exclusive
 from tests.integration.embedded.processes import (
     is_alive,
     parent_pid,
@@ -259,7 +259,7 @@ def test_a_cancelled_open_leaves_nothing_running(directory: Path, after_seconds:
 def test_a_forked_child_that_closes_does_not_end_its_parents_hold(directory: Path) -> None:
     script = """
 import asyncio, os, sys
-from bus.embedded import start_embedded
+from tailrace.bus.embedded import start_embedded
 server = asyncio.run(start_embedded(sys.argv[1]))
 if not (child := os.fork()):
     asyncio.run(server.close())

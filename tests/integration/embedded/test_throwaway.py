@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from redis.asyncio import Redis
 
-from bus.embedded import start_embedded
+from tailrace.bus.embedded import start_embedded
 from tests.integration.embedded.processes import (
     is_alive,
     parent_pid,

@@ -15,7 +15,7 @@ from typing import Self
 
 from redis.asyncio import Redis
 
-from bus.embedded import EmbeddedServer, start_embedded
+from tailrace.bus.embedded import EmbeddedServer, start_embedded
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 

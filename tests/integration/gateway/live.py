@@ -13,20 +13,20 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import ClassVar
 
-from bus import Bus
-from gateway.app import GatewayApp, create_app
-from gateway.listener import bind, listen, url_of
-from gateway.server import GatewayServer
-from gateway.settings import GatewaySettings, read_settings
+from tailrace.bus import Bus
+from tailrace.gateway.app import GatewayApp, create_app
+from tailrace.gateway.asgi.listener import bind, listen, url_of
+from tailrace.gateway.server import GatewayServer
+from tailrace.gateway.settings import GatewaySettings, read_settings
 from tests.child import Child
 
 READY_SECONDS = 30.0
 
 _PROGRAM = """
 import sys
-from bus import BusSettings
-from gateway.server import serve
-from gateway.settings import read_settings
+from tailrace.bus import BusSettings
+from tailrace.gateway.server import serve
+from tailrace.gateway.settings import read_settings
 sys.exit(serve(read_settings(), BusSettings()))
 """
 

@@ -12,14 +12,14 @@ import httpx
 import pytest
 from httpx_sse import EventSource, ServerSentEvent
 
-from bus import Bus
-from bus.cursor import Cursor
-from bus.entry import Entry
-from gateway.activity import ACTIVITY_SSE, ACTIVITY_SSE_UNNAMED, ActivityFilter
-from gateway.activity.filter import viewer_of
-from gateway.app import create_app
-from gateway.auth.principal import ANONYMOUS, Principal
-from gateway.settings import read_settings
+from tailrace.bus import Bus
+from tailrace.bus.model.cursor import Cursor
+from tailrace.bus.model.entry import Entry
+from tailrace.gateway.access.activity_filter import ActivityFilter, viewer_of
+from tailrace.gateway.app import create_app
+from tailrace.gateway.auth.principal import ANONYMOUS, Principal
+from tailrace.gateway.settings import read_settings
+from tailrace.gateway.wire.activity import ACTIVITY_SSE, ACTIVITY_SSE_UNNAMED
 from tests.integration.gateway.live import live_app
 from tests.integration.workers.watching import until_true
 

@@ -7,9 +7,9 @@ import asyncio
 import httpx
 import pytest
 
-from bus import Bus
-from bus.checkpoints import pack
-from gateway.asked import MAX_SHOWN
+from tailrace.bus import Bus
+from tailrace.bus.ownership.checkpoints import pack
+from tailrace.gateway.views.requests import MAX_SHOWN
 
 pytestmark = pytest.mark.anyio
 

@@ -9,10 +9,10 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from bus import Bus
-from gateway.app import create_app
-from gateway.schemas import ProblemDetails
-from gateway.settings import read_settings
+from tailrace.bus import Bus
+from tailrace.gateway.app import create_app
+from tailrace.gateway.http.schemas import ProblemDetails
+from tailrace.gateway.settings import read_settings
 from tests.integration.gateway.live import live_app
 
 pytestmark = pytest.mark.anyio

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from bus import Bus, Execution
+from tailrace.bus import Bus, Execution
 from tests.integration.bus.follower import Follower
 from tests.integration.gateway.live import GatewayProcess, live_gateway
 

@@ -5,9 +5,9 @@ from contextlib import aclosing
 import httpx
 import pytest
 
-from bus import Bus
-from gateway.schemas import EventPage
-from gateway.settings import read_settings
+from tailrace.bus import Bus
+from tailrace.gateway.http.schemas import EventPage
+from tailrace.gateway.settings import read_settings
 from tests.integration.gateway.live import live_gateway
 
 pytestmark = pytest.mark.anyio

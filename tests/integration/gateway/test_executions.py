@@ -6,7 +6,7 @@ import re
 import httpx
 import pytest
 
-from bus import Bus
+from tailrace.bus import Bus
 
 pytestmark = pytest.mark.anyio
 

@@ -7,9 +7,9 @@ from typing import Any, Final
 import httpx
 import pytest
 
-from bus import Bus, BusSettings, open_bus
-from gateway.app import create_app
-from gateway.settings import read_settings
+from tailrace.bus import Bus, BusSettings, open_bus
+from tailrace.gateway.app import create_app
+from tailrace.gateway.settings import read_settings
 from tests.integration.gateway.live import live_app, live_gateway
 from tests.servers import RunningServer
 

@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from bus import Bus
-from gateway.listing import MAX_LOOKED_AT, ExecutionList
+from tailrace.bus import Bus
+from tailrace.gateway.views.listing import MAX_LOOKED_AT, ExecutionList
 
 pytestmark = pytest.mark.anyio
 

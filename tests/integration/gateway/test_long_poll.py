@@ -10,10 +10,10 @@ from contextlib import aclosing
 import httpx
 import pytest
 
-from bus import Bus
-from gateway.app import create_app
-from gateway.hub import Hub
-from gateway.settings import read_settings
+from tailrace.bus import Bus
+from tailrace.gateway.app import create_app
+from tailrace.gateway.hub import Hub
+from tailrace.gateway.settings import read_settings
 from tests.e2e.waiting import eventually
 from tests.integration.auth.issuer import SECRET, Issuer
 from tests.integration.gateway.live import live_app, live_gateway

@@ -8,8 +8,8 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from bus import Bus
-from gateway.metrics import ALWAYS
+from tailrace.bus import Bus
+from tailrace.gateway.metrics import ALWAYS
 
 pytestmark = pytest.mark.anyio
 

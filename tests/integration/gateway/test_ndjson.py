@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from bus import Bus
+from tailrace.bus import Bus
 
 pytestmark = pytest.mark.anyio
 

@@ -17,8 +17,8 @@ import anyio.to_thread
 import httpx
 import pytest
 
-from bus import Bus
-from gateway import listener as listening
+from tailrace.bus import Bus
+from tailrace.gateway.asgi import listener as listening
 from tests.integration.gateway.live import GatewayProcess, live_gateway
 from tests.servers import RunningServer, free_port
 

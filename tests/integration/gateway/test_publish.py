@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
-from bus import Bus
-from gateway.publish_schemas import Published
-from gateway.settings import read_settings
+from tailrace.bus import Bus
+from tailrace.gateway.settings import read_settings
+from tailrace.gateway.views.publish_schemas import Published
 from tests.integration.gateway.live import live_gateway
 
 pytestmark = pytest.mark.anyio

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bus import BusSettings, open_bus
+from tailrace.bus import BusSettings, open_bus
 from tests.integration.gateway.live import GatewayProcess
 
 NAMES: Final = ["from", "types", "step", "mode", "events", "coalesce_ms", "after", "limit", "last", "wait", "execution"]

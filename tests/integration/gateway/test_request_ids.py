@@ -8,7 +8,7 @@ import re
 import httpx
 import pytest
 
-from bus import Bus
+from tailrace.bus import Bus
 from tests.e2e.waiting import eventually
 from tests.integration.gateway.live import GatewayProcess
 

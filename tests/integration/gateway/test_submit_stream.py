@@ -10,7 +10,7 @@ import httpx
 import pytest
 from httpx_sse import ServerSentEvent, aconnect_sse
 
-from bus import Bus
+from tailrace.bus import Bus
 
 pytestmark = pytest.mark.anyio
 

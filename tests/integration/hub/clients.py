@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
-from bus import Bus
+from tailrace.bus import Bus
 
 
 @dataclass(frozen=True, slots=True)

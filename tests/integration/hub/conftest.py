@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import pytest
 
-from bus import Bus, BusSettings, open_bus
+from tailrace.bus import Bus, BusSettings, open_bus
 from tests.servers import RunningServer
 
 

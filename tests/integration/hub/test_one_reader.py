@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from bus import Bus
+from tailrace.bus import Bus
 from tests.e2e.logs import append_events, ids_of
 from tests.e2e.sse_client import open_stream
 from tests.e2e.waiting import eventually

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bus import Bus
+from tailrace.bus import Bus
 from tests.e2e.logs import append_events, controls_of, ids_of, log_ids
 from tests.e2e.sse_client import ConnectionBrokenError, SseStream, open_stream
 from tests.e2e.sse_frames import Frame

@@ -22,12 +22,12 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from bus import Bus, BusSettings, open_bus
-from bus.counters import Counters
-from bus.deployment import Deployment
-from bus.line import Commands
-from gateway.app import create_app
-from gateway.settings import read_settings
+from tailrace.bus import Bus, BusSettings, open_bus
+from tailrace.bus.deployment import Deployment
+from tailrace.bus.model.counters import Counters
+from tailrace.bus.redis.supervised import Commands
+from tailrace.gateway.app import create_app
+from tailrace.gateway.settings import read_settings
 from tests.integration.gateway.live import GatewayProcess
 
 EXAMPLES: Final = 25

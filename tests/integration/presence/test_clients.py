@@ -15,7 +15,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
-from bus import Bus
+from tailrace.bus import Bus
 from tests.e2e.sse_client import open_stream
 from tests.e2e.waiting import eventually
 from tests.integration.gateway.live import GatewayProcess

@@ -17,7 +17,7 @@ from typing import Self
 import orjson
 from pydantic import BaseModel
 
-from bus import Bus, BusSettings, open_bus
+from tailrace.bus import Bus, BusSettings, open_bus
 
 TYPE = b"custom.stamped"
 

@@ -16,11 +16,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from bus import START, Bus, BusSettings, Entry, open_bus
-from bus.continuity import Numbering
-from bus.entry import Gap
-from bus.subscription import Subscription
-from bus.tail.tracking import TURN_ENTRIES
+from tailrace.bus import START, Bus, BusSettings, Entry, open_bus
+from tailrace.bus.log.subscription import Subscription
+from tailrace.bus.model.continuity import Numbering
+from tailrace.bus.model.entry import Gap
+from tailrace.bus.tail.tracking import TURN_ENTRIES
 from tests.e2e.waiting import eventually
 from tests.integration.tail.pressing import Order, Pressing, fields
 from tests.servers import RunningServer

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from bus import Bus, BusSettings, open_bus
+from tailrace.bus import Bus, BusSettings, open_bus
 from tests.e2e.waiting import eventually
 from tests.servers import RunningServer
 

@@ -8,8 +8,8 @@ import contextlib
 import httpx
 import pytest
 
-from bus import Bus, Entry
-from workers import Context, Pipeline, Registry, Step, Worker, WorkerSettings
+from tailrace.bus import Bus, Entry
+from tailrace.workers import Context, Pipeline, Registry, Step, Worker, WorkerSettings
 
 pytestmark = pytest.mark.anyio
 

@@ -6,9 +6,9 @@ import asyncio
 import sys
 from typing import Any
 
-from bus import BusSettings, open_bus
+from tailrace.bus import BusSettings, open_bus
+from tailrace.workers import Context, Pipeline, Registry, Step, Worker, WorkerSettings
 from tests.integration.workers import programs
-from workers import Context, Pipeline, Registry, Step, Worker, WorkerSettings
 
 
 async def count(ctx: Context) -> dict[str, int]:

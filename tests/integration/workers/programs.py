@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from workers import Context, Outputs, PlainContext
+from tailrace.workers import Context, Outputs, PlainContext
 
 LONG_SECONDS = 300
 

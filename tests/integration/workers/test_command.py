@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from bus import Bus, BusSettings, ExecutionClosedError, open_bus
-from bus.errors import LeaseLostError
+from tailrace.bus import Bus, BusSettings, ExecutionClosedError, open_bus
+from tailrace.bus.errors import LeaseLostError
+from tailrace.workers import CommandFailedError, built_in, run_command
+from tailrace.workers.command.errors import CommandNotFoundError
 from tests.integration.workers.watching import run, types_of, until, watch, working
-from workers import CommandFailedError, built_in, run_command
-from workers.command.errors import CommandNotFoundError
 
 pytestmark = pytest.mark.anyio
 

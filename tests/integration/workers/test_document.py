@@ -5,7 +5,7 @@ from pathlib import Path
 import msgpack
 import pytest
 
-from bus import Bus
+from tailrace.bus import Bus
 from tests.integration.workers.watching import run, types_of, until, watch, working
 from tests.unit.workers.pdfs import encrypted, pdf
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from bus import Bus, BusSettings, ExecutionClosedError, FenceStaleError, Retention, open_bus
-from bus.queue import GROUP, Job
+from tailrace.bus import Bus, BusSettings, ExecutionClosedError, FenceStaleError, Retention, open_bus
+from tailrace.bus.jobs.queue import GROUP, Job
+from tailrace.workers import Context, Outputs, Pipeline, Registry, Step
 from tests.integration.workers.watching import (
     jobs_left,
     run,
@@ -19,7 +20,6 @@ from tests.integration.workers.watching import (
     watch,
     working,
 )
-from workers import Context, Outputs, Pipeline, Registry, Step
 
 pytestmark = pytest.mark.anyio
 

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from bus import Bus, BusSettings, ExecutionClosedError, FenceStaleError, InvalidInputError, open_bus
-from bus.checkpoints import MAX_EXECUTION_BYTES, MAX_OUTPUT_BYTES, Restored, pack
+from tailrace.bus import Bus, BusSettings, ExecutionClosedError, FenceStaleError, InvalidInputError, open_bus
+from tailrace.bus.ownership.checkpoints import MAX_EXECUTION_BYTES, MAX_OUTPUT_BYTES, Restored, pack
 
 pytestmark = pytest.mark.anyio
 

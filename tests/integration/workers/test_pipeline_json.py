@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from bus import Bus, Entry
+from tailrace.bus import Bus, Entry
+from tailrace.workers import Context, Pipeline, Registry, Step, Streaming
 from tests.integration.workers.watching import types_of, watch, working
-from workers import Context, Pipeline, Registry, Step, Streaming
 
 pytestmark = pytest.mark.anyio
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bus import Bus
+from tailrace.bus import Bus
 from tests.integration.cli.processes import call, family
 from tests.integration.workers.watching import watch
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from bus import Bus, Entry
+from tailrace.bus import Bus, Entry
+from tailrace.workers import Parallel, Pipeline, Registry, Step
+from tailrace.workers.definition.pipeline import Node, StepFunction
 from tests.integration.workers import programs
 from tests.integration.workers.programs import Given
 from tests.integration.workers.watching import types_of, until, watch, working
-from workers import Parallel, Pipeline, Registry, Step
-from workers.pipeline import Node, StepFunction
 
 pytestmark = pytest.mark.anyio
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from bus import Bus, Entry
+from tailrace.bus import Bus, Entry
+from tailrace.workers import Context, Parallel, Pipeline, PlainContext, Registry, Step
+from tailrace.workers.definition.pipeline import Node
 from tests.integration.workers import programs
 from tests.integration.workers.watching import types_of, until, watch, working
-from workers import Context, Parallel, Pipeline, PlainContext, Registry, Step
-from workers.pipeline import Node
 
 pytestmark = pytest.mark.anyio
 

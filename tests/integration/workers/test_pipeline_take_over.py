@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bus import Bus, Entry
+from tailrace.bus import Bus, Entry
 from tests.integration.workers.conftest import LEASE_SECONDS
 from tests.integration.workers.pipeline_worker import PIPELINES
 from tests.integration.workers.test_pipeline_process import is_alive

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import pytest
 from pydantic import BaseModel
 
-from bus import Bus, DeadLetterUnknownError, Entry, ExecutionUnknownError, InvalidInputError
-from bus.dead_letters import KEPT_SECONDS, DeadLetter
+from tailrace.bus import Bus, DeadLetterUnknownError, Entry, ExecutionUnknownError, InvalidInputError
+from tailrace.bus.jobs.dead_letters import KEPT_SECONDS, DeadLetter
+from tailrace.workers import Context, Pipeline, Registry, Step
 from tests.integration.workers.watching import run, types_of, until_no_jobs_left, watch, working
-from workers import Context, Pipeline, Registry, Step
 
 pytestmark = pytest.mark.anyio
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bus import (
+from tailrace.bus import (
     Bus,
     BusSettings,
     BusUnavailableError,
@@ -18,8 +18,8 @@ from bus import (
     QueueFullError,
     open_bus,
 )
+from tailrace.workers import Context, Pipeline, Registry, Step
 from tests.integration.workers.watching import jobs_left, types_of, until_no_jobs_left, watch, working
-from workers import Context, Pipeline, Registry, Step
 
 pytestmark = pytest.mark.anyio
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from bus import BusSettings, open_bus
+from tailrace.bus import BusSettings, open_bus
+from tailrace.workers.handlers import Delivery, Handlers
 from tests.integration.deployment.clusters import cluster
 from tests.integration.workers.watching import until
-from workers.handlers import Delivery, Handlers
 
 pytestmark = pytest.mark.anyio
 

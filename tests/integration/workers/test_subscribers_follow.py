@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from bus import Bus, BusSettings, open_bus
+from tailrace.bus import Bus, BusSettings, open_bus
+from tailrace.workers.handlers import Delivery, Handlers
+from tailrace.workers.handlers.reader import GroupReader
 from tests.integration.workers.conftest import LEASE_SECONDS
 from tests.integration.workers.watching import until, until_true
 from tests.servers import RunningServer
-from workers.handlers import Delivery, Handlers
-from workers.handlers.reader import GroupReader
 
 pytestmark = pytest.mark.anyio
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import pytest
 
-from bus import Bus
+from tailrace.bus import Bus
 from tests.integration.workers.conftest import LEASE_SECONDS
 from tests.integration.workers.watching import until
 
@@ -26,9 +26,9 @@ EVENTS: Final = 60
 
 _PROGRAM: Final = """
 import asyncio, sys
-from bus import open_bus
-from workers.handlers import Handlers
-from workers.subscribers import JsonlFile
+from tailrace.bus import open_bus
+from tailrace.workers.handlers import Handlers
+from tailrace.workers.handlers import JsonlFile
 
 async def main():
     handlers = Handlers()

@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
-from bus import Bus, BusSettings, BusUnavailableError, open_bus
-from bus.log import Appended
+from tailrace.bus import Bus, BusSettings, BusUnavailableError, open_bus
+from tailrace.bus.log.log import Appended
+from tailrace.workers import Context, Outputs, Pipeline, Registry, Step, Worker
+from tailrace.workers.worker.attempt import Attempt
 from tests.integration.workers.watching import (
     PATIENCE_SECONDS,
     run,
@@ -26,8 +28,6 @@ from tests.integration.workers.watching import (
     working,
 )
 from tests.servers import RunningServer
-from workers import Context, Outputs, Pipeline, Registry, Step, Worker
-from workers.attempt import Attempt
 
 pytestmark = pytest.mark.anyio
 
@@ -348,8 +348,8 @@ async def test_a_worker_takes_up_its_queue_again_after_all_was_flushed(
 
 PROCESS = """
 import asyncio, signal, sys
-from bus import BusSettings, open_bus
-from workers import Worker, WorkerSettings, built_in
+from tailrace.bus import BusSettings, open_bus
+from tailrace.workers import Worker, WorkerSettings, built_in
 
 async def main():
     async with await open_bus(sys.argv[1], settings=BusSettings(prefix=sys.argv[2])) as bus:

@@ -9,10 +9,10 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from bus import Bus, InvalidInputError
+from tailrace.bus import Bus, InvalidInputError
+from tailrace.workers import Context, Outputs, Pipeline, Registry, Step, Worker, WorkerSettings
+from tailrace.workers.worker.metrics import ALWAYS, serving_metrics
 from tests.integration.workers.watching import watch
-from workers import Context, Outputs, Pipeline, Registry, Step, Worker, WorkerSettings
-from workers.metrics import ALWAYS, serving_metrics
 
 pytestmark = pytest.mark.anyio
 

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from bus import Bus, Entry
-from workers import Registry, Worker, WorkerSettings, built_in
+from tailrace.bus import Bus, Entry
+from tailrace.workers import Registry, Worker, WorkerSettings, built_in
 
 PATIENCE_SECONDS = 30.0
 

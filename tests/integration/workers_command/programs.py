@@ -9,7 +9,7 @@ from pathlib import Path
 
 import anyio
 
-from workers.command.process import Process
+from tailrace.workers.command.process import Process
 
 
 def python(source: str, *arguments: str) -> list[str]:

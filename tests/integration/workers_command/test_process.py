@@ -14,6 +14,9 @@ from pathlib import Path
 import anyio
 import pytest
 
+from tailrace.workers.command.errors import CommandNotEndedError
+from tailrace.workers.command.lines import OutputLine
+from tailrace.workers.command.process import DRAIN_SECONDS, Exit, Process, start
 from tests.integration.workers_command.programs import (
     first_line,
     is_known,
@@ -23,9 +26,6 @@ from tests.integration.workers_command.programs import (
     until,
     until_gone,
 )
-from workers.command.errors import CommandNotEndedError
-from workers.command.lines import Line
-from workers.command.process import DRAIN_SECONDS, Exit, Process, start
 
 pytestmark = pytest.mark.anyio
 
@@ -42,7 +42,7 @@ if 'stay' in sys.argv:
 """
 
 
-async def run(argv: list[str]) -> tuple[list[Line], Exit]:
+async def run(argv: list[str]) -> tuple[list[OutputLine], Exit]:
     async with await start(argv) as process:
         lines = [line async for line in process.lines()]
         return lines, await process.wait()
@@ -51,9 +51,9 @@ async def run(argv: list[str]) -> tuple[list[Line], Exit]:
 async def test_lines_of_both_streams_come_with_the_exit_code() -> None:
     lines, ended = await run(["sh", "-c", "echo one; echo two >&2; printf three; exit 7"])
     assert sorted(lines, key=lambda line: line.stream) == [
-        Line("stderr", "two"),
-        Line("stdout", "one"),
-        Line("stdout", "three"),
+        OutputLine("stderr", "two"),
+        OutputLine("stdout", "one"),
+        OutputLine("stdout", "three"),
     ]
     assert (ended.code, ended.signal) == (7, None)
     assert 0 < ended.duration_seconds < 30
@@ -89,7 +89,7 @@ async def test_a_megabyte_without_a_line_end_comes_in_marked_parts() -> None:
 
 async def test_bytes_that_are_no_text_are_replaced() -> None:
     lines, _ = await run(["printf", r"a\377b\000c\n"])
-    assert lines == [Line("stdout", "a\ufffdb\x00c")]
+    assert lines == [OutputLine("stdout", "a\ufffdb\x00c")]
 
 
 async def test_a_hundred_thousand_lines_arrive_in_order() -> None:
@@ -299,7 +299,7 @@ async def test_a_program_that_survives_its_killing_is_reported(monkeypatch: pyte
         with monkeypatch.context() as patch:
             # As for a program that has become another user's.
             patch.setattr(os, "killpg", refuse)
-            patch.setattr("workers.command.process._KILL_SECONDS", 0.1)
+            patch.setattr("tailrace.workers.command.process._KILL_SECONDS", 0.1)
             with pytest.raises(CommandNotEndedError, match=f"process {process.pid}.*end it by hand") as caught:
                 await process.stop(0.1)
             assert caught.value.code == "command_not_ended"

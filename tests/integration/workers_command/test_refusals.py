@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.workers_command.programs import open_descriptors
-from workers.command.errors import (
+from tailrace.workers.command.errors import (
     CommandCwdError,
     CommandError,
     CommandInvalidError,
@@ -18,7 +17,8 @@ from workers.command.errors import (
     CommandNotFoundError,
     CommandNotStartedError,
 )
-from workers.command.process import start
+from tailrace.workers.command.process import start
+from tests.integration.workers_command.programs import open_descriptors
 
 pytestmark = pytest.mark.anyio
 

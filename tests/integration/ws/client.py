@@ -12,8 +12,8 @@ import orjson
 import websockets
 from websockets.typing import Subprotocol
 
-from bus import Bus
-from gateway.ws.schema import SERVER_FRAME
+from tailrace.bus import Bus
+from tailrace.gateway.streams.socket_schema import SERVER_FRAME
 
 SECONDS = 15.0
 JSON = "tailrace.v1.json"

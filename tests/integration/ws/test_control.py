@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bus import Bus, Execution
+from tailrace.bus import Bus, Execution
 from tests.integration.ws.client import JSON, MSGPACK, Client, Said, connected
 
 pytestmark = pytest.mark.anyio

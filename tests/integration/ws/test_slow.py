@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from bus import Bus
-from gateway.app import create_app
-from gateway.settings import read_settings
+from tailrace.bus import Bus
+from tailrace.gateway.app import create_app
+from tailrace.gateway.settings import read_settings
 from tests.integration.gateway.live import live_app
 from tests.integration.ws.client import connected, publish
 from tests.integration.ws.raw import Raw, raw

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import websockets
 
-from bus import Bus
-from gateway.app import create_app
-from gateway.settings import read_settings
+from tailrace.bus import Bus
+from tailrace.gateway.app import create_app
+from tailrace.gateway.settings import read_settings
 from tests.integration.gateway.live import GatewayProcess, live_app, live_gateway
 from tests.integration.ws.client import JSON, MSGPACK, connected, publish
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from gateway.auth import new_key
-from gateway.auth.api_keys import ApiKeys, UnusableApiKeysError, new_api_key, parse_api_keys
-from gateway.auth.refusals import UnauthenticatedError
+from tailrace.gateway.auth import new_key
+from tailrace.gateway.auth.api_keys import ApiKeys, UnusableApiKeysError, new_api_key, parse_api_keys
+from tailrace.gateway.auth.refusals import UnauthenticatedError
 
 
 def entry(key_id: str = "ci", **members: Any) -> tuple[str, dict[str, Any]]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bus import InvalidInputError
-from gateway.settings import read_settings
+from tailrace.bus import InvalidInputError
+from tailrace.gateway.settings import read_settings
 from tests.unit.auth.keys import SECRET
 
 KEY = SECRET.decode()

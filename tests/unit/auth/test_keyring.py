@@ -8,8 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gateway.auth.keyring import REFETCH_SECONDS, REFRESH_SECONDS, Keyring
-from gateway.auth.watched_file import WatchedFile
+from tailrace.gateway.auth.keyring import REFETCH_SECONDS, REFRESH_SECONDS, Keyring
+from tailrace.gateway.auth.watched_file import WatchedFile
 from tests.unit.auth.keys import OTHER_SECRET, SECRET, ec_jwk, jwks, rsa_jwk, secret_jwk
 
 pytestmark = pytest.mark.anyio

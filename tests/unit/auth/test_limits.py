@@ -6,10 +6,10 @@ from ipaddress import ip_network
 
 import pytest
 
-from bus.counters import Counters
-from gateway.limits.addresses import client_address
-from gateway.limits.connections import Client, ConnectionLimits, Connections
-from gateway.problems import ProblemError
+from tailrace.bus.model.counters import Counters
+from tailrace.gateway.http.problems import ProblemError
+from tailrace.gateway.limits.addresses import client_address
+from tailrace.gateway.limits.connections import Client, ConnectionLimits, Connections
 
 PROXIES = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.auth.origins import is_origin, may_use_cookie
+from tailrace.gateway.auth.origins import is_origin, may_use_cookie
 
 HOST = "bus.example:8443"
 ALLOWED = ("https://app.example",)

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.auth.principal import ANONYMOUS, Principal, is_run_pattern
-from gateway.auth.scopes import SCOPES
-from gateway.auth.tenant import SEPARATOR, is_tenant, tenant_in
+from tailrace.gateway.auth.principal import ANONYMOUS, Principal, is_run_pattern
+from tailrace.gateway.auth.scopes import SCOPES
+from tailrace.gateway.auth.tenant import SEPARATOR, is_tenant, tenant_in
 
 READ = frozenset({"read"})
 TENANTS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9-]{0,8}(_[A-Za-z0-9-]{1,8}){0,2}", fullmatch=True)

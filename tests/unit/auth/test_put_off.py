@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from starlette.requests import Request
 
-from gateway.problems import Problem, unavailable
-from gateway.put_off import is_put_off, put_off
+from tailrace.gateway.http.problems import Problem, unavailable
+from tailrace.gateway.streams.deferred import is_put_off, put_off
 
 AWAY = unavailable("bus_unavailable", "away")
 

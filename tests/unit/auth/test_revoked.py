@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from gateway.auth.principal import Principal
-from gateway.auth.revoked import Revocation, Revoked, parse_revocation
+from tailrace.gateway.auth.principal import Principal
+from tailrace.gateway.auth.revoked import Revocation, Revoked, parse_revocation
 
 AT_MS = 1_000_000_500
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.auth.principal import Principal
-from gateway.auth.sessions import EXPIRED, REVOKED, Ending, Session, Sessions
+from tailrace.gateway.auth.principal import Principal
+from tailrace.gateway.auth.sessions import EXPIRED, REVOKED, Session, SessionEnding, Sessions
 
 NOW = 1_000_000
 
@@ -23,14 +23,14 @@ class Room:
 
     def __init__(self) -> None:
         self.sessions = Sessions(NOW)
-        self.ended: list[tuple[str, Ending]] = []
+        self.ended: list[tuple[str, SessionEnding]] = []
 
     def enter(self, name: str, expires_at: float | None) -> Session:
         session = Session(principal(expires_at, name), self._note(name))
         self.sessions.enter(session)
         return session
 
-    def _note(self, name: str) -> Callable[[Ending], None]:
+    def _note(self, name: str) -> Callable[[SessionEnding], None]:
         return lambda ending: self.ended.append((name, ending))
 
 
@@ -85,7 +85,7 @@ def test_who_leaves_while_he_is_ended_does_no_harm() -> None:
     sessions = Sessions(NOW)
     entered: list[Session] = []
 
-    def end(_: Ending) -> None:
+    def end(_: SessionEnding) -> None:
         for session in entered:
             sessions.leave(session)
 

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from gateway.auth.jwks import parse_jwks
-from gateway.auth.keyring import Keyring
-from gateway.auth.refusals import UnauthenticatedError
-from gateway.auth.tokens import TokenRules, Tokens
-from gateway.problems import ProblemError
+from tailrace.gateway.auth.jwks import parse_jwks
+from tailrace.gateway.auth.keyring import Keyring
+from tailrace.gateway.auth.refusals import UnauthenticatedError
+from tailrace.gateway.auth.tokens import TokenRules, Tokens
+from tailrace.gateway.http.problems import ProblemError
 from tests.unit.auth.keys import OTHER_SECRET, SECRET, claims, ec_jwk, ec_key, jwks, rsa_jwk, rsa_key, token
 
 pytestmark = pytest.mark.anyio

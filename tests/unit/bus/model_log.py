@@ -6,9 +6,9 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
-from bus.cursor import START, Cursor
-from bus.errors import ReplyError
-from bus.state import STATE_FIELDS
+from tailrace.bus.errors import ReplyError
+from tailrace.bus.model.cursor import START, Cursor
+from tailrace.bus.model.state import STATE_FIELDS
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from bus.activity.change import MAX_DATA_BYTES, line_of, read_change, shortened
-from bus.cursor import Cursor
+from tailrace.bus.activity.change import MAX_DATA_BYTES, line_of, read_change, shortened
+from tailrace.bus.model.cursor import Cursor
 
 PLACE = Cursor(7, 1)
 AT = Cursor(5, 3)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bus.continuity import Numbering
-from bus.cursor import START, Cursor
-from bus.entry import Entry
-from bus.reading import Bare, RawEntry, bare_page, read_bare, read_plain, read_proved
-from gateway.render import SSE, SSE_UNNAMED
+from tailrace.bus.model.continuity import Numbering
+from tailrace.bus.model.cursor import START, Cursor
+from tailrace.bus.model.entry import Entry
+from tailrace.bus.model.reading import Bare, RawEntry, bare_page, read_bare, read_plain, read_proved
+from tailrace.gateway.wire.formats import SSE, SSE_UNNAMED
 
 LIMIT_BYTES = 60
 MOST_BYTES = 1 << 20

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bus.codec import MAX_META_BYTES, decode, drop, encode, ts_of
-from bus.cursor import Cursor
-from bus.entry import Entry
-from bus.errors import EventTooLargeError, InvalidEventError
-from bus.event import DROPPED, Event, check_step, check_type
+from tailrace.bus.errors import EventTooLargeError, InvalidEventError
+from tailrace.bus.model.codec import MAX_META_BYTES, decode, drop, encode, ts_of
+from tailrace.bus.model.cursor import Cursor
+from tailrace.bus.model.entry import Entry
+from tailrace.bus.model.event import DROPPED, Event, check_step, check_type
 
 LIMIT_BYTES = 4096
 TS = "2026-01-02T03:04:05.000006Z"

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bus.continuity import Extent, Numbering, gap_at, is_proved, resume_point
-from bus.cursor import START, Cursor
-from bus.entry import Entry, Gap
-from bus.event import MAX_EVENT_BYTES
-from bus.reading import RawEntry, read_plain, read_proved
+from tailrace.bus.model.continuity import Extent, Numbering, gap_at, is_proved, resume_point
+from tailrace.bus.model.cursor import START, Cursor
+from tailrace.bus.model.entry import Entry, Gap
+from tailrace.bus.model.event import MAX_EVENT_BYTES
+from tailrace.bus.model.reading import RawEntry, read_plain, read_proved
 
 EMPTY = Extent(None, None, 0, 0)
 

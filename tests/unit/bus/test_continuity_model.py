@@ -12,15 +12,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from bus.continuity import Numbering, resume_point
-from bus.counters import Counters
-from bus.cursor import START
-from bus.entry import Entry, Gap
-from bus.event import MAX_EVENT_BYTES
-from bus.keys import Keys
-from bus.log import Log
-from bus.reading import read_plain
-from bus.retention import Retention
+from tailrace.bus.log.log import Log
+from tailrace.bus.model.continuity import Numbering, resume_point
+from tailrace.bus.model.counters import Counters
+from tailrace.bus.model.cursor import START
+from tailrace.bus.model.entry import Entry, Gap
+from tailrace.bus.model.event import MAX_EVENT_BYTES
+from tailrace.bus.model.keys import Keys
+from tailrace.bus.model.reading import read_plain
+from tailrace.bus.model.retention import Retention
 from tests.unit.bus.model_log import ModelLog, Written
 
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bus.cursor import START, Cursor, from_id, just_before, parse
-from bus.errors import InvalidCursorError
+from tailrace.bus.errors import InvalidCursorError
+from tailrace.bus.model.cursor import START, Cursor, from_id, just_before, parse
 
 parts = st.integers(min_value=0, max_value=2**64 - 1)
 cursors = st.builds(Cursor, parts, parts)

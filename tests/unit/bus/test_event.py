@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from bus.errors import EventTooLargeError, InvalidEventError, InvalidExecutionIdError
-from bus.event import (
+from tailrace.bus.errors import EventTooLargeError, InvalidEventError, InvalidExecutionIdError
+from tailrace.bus.model.event import (
     LIFECYCLE_TYPES,
     TERMINAL_TYPES,
     check_execution_id,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bus.eviction import eviction_risk
+from tailrace.bus.ops.eviction import eviction_risk
 
 
 def info(policy: str, most: str) -> str:

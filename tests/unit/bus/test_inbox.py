@@ -6,18 +6,18 @@ import asyncio
 
 import pytest
 
-from bus.counters import Counters
-from bus.deadline import Deadline
-from bus.inbox import MAX_SIGNALS, Inbox, Signal
-from bus.request import Request
+from tailrace.bus.model.control_request import ControlRequest
+from tailrace.bus.model.counters import Counters
+from tailrace.bus.ownership.deadline import ExecutionDeadline
+from tailrace.bus.ownership.signals import MAX_SIGNALS, Signal, SignalInbox
 
 
-def signal(number: int, name: str = "go") -> Request:
-    return Request(f"7-{number}", "execution.signal_requested", "ann", name=name, data=number)
+def signal(number: int, name: str = "go") -> ControlRequest:
+    return ControlRequest(f"7-{number}", "execution.signal_requested", "ann", name=name, data=number)
 
 
 def test_signals_are_given_out_by_name_in_order_and_once() -> None:
-    inbox = Inbox("run", Counters())
+    inbox = SignalInbox("run", Counters())
     for number, name in enumerate(("go", "other", "go")):
         inbox.put(signal(number, name))
     assert inbox.take("go") == Signal("go", 0, "ann", "7-0")
@@ -28,7 +28,7 @@ def test_signals_are_given_out_by_name_in_order_and_once() -> None:
 
 def test_the_oldest_gives_way_and_is_counted() -> None:
     counters = Counters()
-    inbox = Inbox("run", counters)
+    inbox = SignalInbox("run", counters)
     for number in range(MAX_SIGNALS + 3):
         inbox.put(signal(number))
     first = inbox.take("go")
@@ -39,7 +39,7 @@ def test_the_oldest_gives_way_and_is_counted() -> None:
 
 @pytest.mark.anyio
 async def test_all_who_wait_look_again_when_something_comes() -> None:
-    inbox = Inbox("run", Counters())
+    inbox = SignalInbox("run", Counters())
     waiting = [asyncio.create_task(inbox.wait()) for _ in range(3)]
     await asyncio.sleep(0)
     inbox.put(signal(1))
@@ -49,7 +49,7 @@ async def test_all_who_wait_look_again_when_something_comes() -> None:
 @pytest.mark.anyio
 async def test_a_deadline_stands_still_while_it_is_held() -> None:
     called = asyncio.Event()
-    deadline = Deadline(0.05, called.set)
+    deadline = ExecutionDeadline(0.05, called.set)
     deadline.run()
     deadline.hold()
     await asyncio.sleep(0.1)
@@ -62,7 +62,7 @@ async def test_a_deadline_stands_still_while_it_is_held() -> None:
 async def test_a_deadline_that_was_stopped_or_has_no_end_never_calls() -> None:
     calls: list[int] = []
     for seconds in (0.01, None):
-        deadline = Deadline(seconds, lambda: calls.append(1))
+        deadline = ExecutionDeadline(seconds, lambda: calls.append(1))
         deadline.run()
         deadline.stop()
         deadline.run()

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.crc import key_slot
 
-from bus.keys import Keys
+from tailrace.bus.model.keys import Keys
 
 ids = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}", fullmatch=True)
 prefixes = st.from_regex(r"[A-Za-z0-9_.-]{1,64}", fullmatch=True)

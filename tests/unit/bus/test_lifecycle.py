@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bus.event import (
+from tailrace.bus.model.event import (
     CANCEL_REQUESTED,
     CANCELLED,
     LIFECYCLE_TYPES,
@@ -23,7 +23,7 @@ from bus.event import (
     STARTED,
     TERMINAL_TYPES,
 )
-from bus.lifecycle import ENDED, LIVE, TRANSITIONS, Live, Status, as_lua, follow_up
+from tailrace.bus.model.lifecycle import ENDED, LIVE, TRANSITIONS, Live, Status, as_lua, follow_up
 
 STATES: tuple[Live, ...] = get_args(Live)
 TYPES = sorted(LIFECYCLE_TYPES)

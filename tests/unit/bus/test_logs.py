@@ -7,12 +7,12 @@ import logging
 
 import pytest
 
-from bus.logs import JsonLines, TextLines, log_context, without_secrets
+from tailrace.bus.ops.logging import JsonLines, TextLines, log_context, without_secrets
 
 
 def record(message: str, *args: object, error: Exception | None = None) -> logging.LogRecord:
     trace = None if error is None else (type(error), error, error.__traceback__)
-    return logging.LogRecord("bus.execution", logging.WARNING, "x.py", 1, message, args, trace)
+    return logging.LogRecord("tailrace.bus.ownership.execution", logging.WARNING, "x.py", 1, message, args, trace)
 
 
 def test_a_record_is_one_line_of_json_with_its_execution() -> None:
@@ -22,7 +22,7 @@ def test_a_record_is_one_line_of_json_with_its_execution() -> None:
     assert parsed.pop("ts").endswith("Z")
     assert parsed == {
         "level": "warning",
-        "logger": "bus.execution",
+        "logger": "tailrace.bus.ownership.execution",
         "message": "execution run-7: lease lost\nfor good",
         "execution_id": "run-7",
     }

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from bus.continuity import Numbering, number_at
-from bus.cursor import Cursor
-from bus.event import MAX_EVENT_BYTES
-from bus.reading import read_proved
+from tailrace.bus.model.continuity import Numbering, number_at
+from tailrace.bus.model.cursor import Cursor
+from tailrace.bus.model.event import MAX_EVENT_BYTES
+from tailrace.bus.model.reading import read_proved
 
 
 @pytest.mark.parametrize(

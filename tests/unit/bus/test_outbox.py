@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from bus.errors import InvalidEventError
-from bus.event import Event
-from bus.outbox import MAX_MERGED_CHARS, Outbox, Pending
+from tailrace.bus.errors import InvalidEventError
+from tailrace.bus.log.outbox import MAX_MERGED_CHARS, Outbox, Pending
+from tailrace.bus.model.event import Event
 
 TS = "2026-01-02T03:04:05.000006Z"
 texts = st.text(st.characters(codec="utf-8"), max_size=12) | st.sampled_from(["\x00" * 10, "\U0001f600" * 5, ""])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import bus
-from bus import errors
+from tailrace import bus
+from tailrace.bus import errors
 
 
 def test_the_public_names_are_exactly_these() -> None:
@@ -16,7 +16,9 @@ def test_the_public_names_are_exactly_these() -> None:
         "BusSettings",
         "BusUnavailableError",
         "ConcurrencyConflictError",
+        "ConnectionLostError",
         "Control",
+        "ControlRequest",
         "ControlTimeoutError",
         "Cursor",
         "DeadLetterUnknownError",
@@ -26,7 +28,6 @@ def test_the_public_names_are_exactly_these() -> None:
         "Execution",
         "ExecutionClosedError",
         "ExecutionExistsError",
-        "ExecutionSoundError",
         "ExecutionUnknownError",
         "FenceStaleError",
         "Gap",
@@ -36,14 +37,13 @@ def test_the_public_names_are_exactly_these() -> None:
         "InvalidInputError",
         "LeaseHeldError",
         "LeaseLostError",
-        "LinkLostError",
         "LogExhaustedError",
+        "NotOrphanedError",
         "Outcome",
         "PublishFailedError",
         "Publisher",
         "QueueFullError",
         "ReplyError",
-        "Request",
         "Retention",
         "Signal",
         "State",

@@ -12,22 +12,22 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bus.counters import Counters
-from bus.errors import (
+from tailrace.bus.errors import (
     BusClosedError,
     BusUnavailableError,
+    ConnectionLostError,
     ExecutionClosedError,
     FenceStaleError,
     InvalidEventError,
-    LinkLostError,
     PublishFailedError,
     ReplyError,
 )
-from bus.event import Event
-from bus.keys import Keys
-from bus.log import Log
-from bus.publisher import Publisher
-from bus.retention import Retention
+from tailrace.bus.log.log import Log
+from tailrace.bus.log.publisher import Publisher
+from tailrace.bus.model.counters import Counters
+from tailrace.bus.model.event import Event
+from tailrace.bus.model.keys import Keys
+from tailrace.bus.model.retention import Retention
 from tests.contract.fake_commands import FakeCommands
 
 pytestmark = pytest.mark.anyio
@@ -55,13 +55,13 @@ class FlakyCommands:
             await self.open.wait()
             outcome = next(self.outcomes, "done")
             if outcome == "lost before":
-                raise LinkLostError("lost before")
+                raise ConnectionLostError("lost before")
             if outcome == "loading":
                 raise ReplyError("LOADING Redis is loading the dataset in memory")
             reply = await self.fake.command(*command)
             self.batches.append(int(command[3 + 4 + 8]))
             if outcome == "lost after":
-                raise LinkLostError("lost after")
+                raise ConnectionLostError("lost after")
             return reply
         finally:
             self.under_way -= 1

@@ -10,12 +10,12 @@ import orjson
 import pytest
 from hypothesis import given
 
-from bus.errors import InvalidEventError, InvalidInputError
-from bus.request import (
+from tailrace.bus.errors import InvalidEventError, InvalidInputError
+from tailrace.bus.model.control_request import (
     GRACE_SECONDS,
     LOST_REQUEST,
     MAX_GRACE_SECONDS,
-    Request,
+    ControlRequest,
     answer,
     cancelled_by,
     check_grace,
@@ -35,7 +35,7 @@ def copied(event_type: str = CANCEL, data: Any = None, *, r: bytes = b"7-3") -> 
 
 def test_a_request_says_what_it_is_and_under_which_id_it_stands_in_the_log() -> None:
     data = {"by": "ann", "reason": "too dear", "grace_seconds": 2}
-    assert read_request(copied(data=data)) == Request("7-3", CANCEL, "ann", "too dear", 2.0)
+    assert read_request(copied(data=data)) == ControlRequest("7-3", CANCEL, "ann", "too dear", 2.0)
     signal = read_request(copied(SIGNAL, {"name": "go", "data": {"x": [1]}}))
     assert (signal.name, signal.data, signal.by, signal.cancels) == ("go", {"x": [1]}, None, False)
 
@@ -55,7 +55,7 @@ def test_a_request_says_what_it_is_and_under_which_id_it_stands_in_the_log() -> 
 )
 def test_a_member_that_is_not_what_it_should_be_counts_as_absent(data: Any) -> None:
     """The request stands in the log, and the status has followed: it must be obeyed."""
-    assert read_request(copied(data=data)) == Request("7-3", CANCEL, grace_seconds=GRACE_SECONDS)
+    assert read_request(copied(data=data)) == ControlRequest("7-3", CANCEL, grace_seconds=GRACE_SECONDS)
 
 
 def test_what_would_not_fit_into_an_ending_is_cut() -> None:
@@ -100,7 +100,7 @@ def test_nothing_but_an_invalid_event_comes_of_anything_else(fields: list[bytes]
 
 
 def test_an_answer_names_its_request_and_who_asked() -> None:
-    request = Request("7-3", CANCEL, "ann", "too dear")
+    request = ControlRequest("7-3", CANCEL, "ann", "too dear")
     assert answer(request, more=1) == {"request": "7-3", "by": "ann", "more": 1}
     assert cancelled_by(request) == {"reason": "too dear", "request": "7-3", "by": "ann"}
     assert cancelled_by(request, forced=True)["forced"] is True

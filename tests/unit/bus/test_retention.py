@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 from pydantic import ValidationError
 
-from bus.retention import Retention
-from bus.settings import BusSettings
+from tailrace.bus.model.retention import Retention
+from tailrace.bus.settings import BusSettings
 
 
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Retention)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bus.retry import Backoff
+from tailrace.bus.model.retry import Backoff
 
 BACKOFF = Backoff(first_seconds=0.05, most_seconds=5.0)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bus.cursor import Cursor
-from bus.lifecycle import ENDED
-from bus.state import STATE_FIELDS, State, parse_state
+from tailrace.bus.model.cursor import Cursor
+from tailrace.bus.model.lifecycle import ENDED
+from tailrace.bus.model.state import STATE_FIELDS, State, parse_state
 
 numbers = st.integers(0, 2**63 - 1)
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bus.event import Event
-from bus.outbox import Outbox
-from bus.trace import meta_of, traceparent_of
+from tailrace.bus.log.outbox import Outbox
+from tailrace.bus.model.event import Event
+from tailrace.bus.model.trace import meta_of, traceparent_of
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bus.event import MAX_EVENT_BYTES, encode_json
-from bus.lease import Lease, Orphan
-from bus.reading import RawEntry
-from bus.verdict import DEFAULT_GRACE_SECONDS, MAX_GRACE_SECONDS, Cancellation, cancellation_of, judge
+from tailrace.bus.healing.decision import DEFAULT_GRACE_SECONDS, MAX_GRACE_SECONDS, Cancellation, cancellation_of, judge
+from tailrace.bus.model.event import MAX_EVENT_BYTES, encode_json
+from tailrace.bus.model.reading import RawEntry
+from tailrace.bus.ownership.lease import Lease, Orphan
 
 
 def orphan(

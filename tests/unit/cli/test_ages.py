@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from tailrace.ages import age, point_in_time
-from tailrace.errors import CommandError
+from tailrace.cli.errors import CliError
+from tailrace.cli.text.ages import age, point_in_time
 
 NOW = 1767323045.678  # 2026-01-02T03:04:05.678Z
 
@@ -57,5 +57,5 @@ def test_a_date_is_of_the_clock_on_this_wall(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("given", ["", "yesterday", "5", "5y", "-5m", "999999999w", "2026-02-30"])
 def test_what_is_no_time_names_the_option(given: str) -> None:
-    with pytest.raises(CommandError, match=r"^--since: "):
+    with pytest.raises(CliError, match=r"^--since: "):
         point_in_time(given, NOW, option="--since")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tailrace.cli import run
+from tailrace.cli.main import run
 
 COMMANDS = (
     *("demo", "up", "submit", "tail", "ps", "show", "cancel", "pause", "resume", "signal"),

@@ -3,17 +3,17 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-import bus
-from bus.embedded import EmbeddedServerError
-from tailrace.errors import CommandError
-from tailrace.exit_codes import MEANINGS, ExitCode, table
-from tailrace.explanation import explain
+from tailrace import bus
+from tailrace.bus.embedded import EmbeddedServerError
+from tailrace.cli.errors import CliError
+from tailrace.cli.exit_codes import MEANINGS, ExitCode, table
+from tailrace.cli.explanation import explain
 
 
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (CommandError("no"), ExitCode.USAGE),
+        (CliError("no"), ExitCode.USAGE),
         (bus.InvalidCursorError("--after", "is broken"), ExitCode.USAGE),
         (bus.ExecutionUnknownError("x"), ExitCode.UNKNOWN_EXECUTION),
         (bus.ExecutionExistsError("x"), ExitCode.CONFLICT),

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from tailrace.errors import CommandError
-from tailrace.exit_codes import ExitCode
-from tailrace.given import from_json, from_words
+from tailrace.cli.actions.inputs import from_json, from_words
+from tailrace.cli.errors import CliError
+from tailrace.cli.exit_codes import ExitCode
 
 
 @pytest.mark.parametrize(
@@ -33,19 +33,19 @@ def test_a_word_is_read_as_json_when_it_is_json(word: str, value: Any) -> None:
 
 @pytest.mark.parametrize("word", ["text", "=value", ""])
 def test_a_word_without_a_key_is_refused(word: str) -> None:
-    with pytest.raises(CommandError, match="is not key=value") as refusal:
+    with pytest.raises(CliError, match="is not key=value") as refusal:
         from_words([word])
     assert refusal.value.code is ExitCode.USAGE
 
 
 def test_a_key_given_twice_is_refused() -> None:
-    with pytest.raises(CommandError, match="'k' is given twice"):
+    with pytest.raises(CliError, match="'k' is given twice"):
         from_words(["k=1", "k=2"])
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", '"text"', "5", "[" * 100_000])
 def test_an_input_that_is_no_object_is_refused(text: str) -> None:
-    with pytest.raises(CommandError, match=r"^--input: "):
+    with pytest.raises(CliError, match=r"^--input: "):
         from_json(text, "--input")
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tailrace.lines import event_line, gap_line
+from tailrace.cli.text.lines import event_line, gap_line
 
 TS = "2026-01-02T03:04:05.678901Z"
 

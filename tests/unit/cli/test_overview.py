@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tailrace.overview import Overview, lines_of
+from tailrace.cli.actions.show import Overview, lines_of
 
 NOW = 1767323045.678  # 2026-01-02T03:04:05.678Z
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from tailrace.roster_table import table_of
+from tailrace.cli.text.execution_table import table_of
 
 NOW = 1767323045.678  # 2026-01-02T03:04:05.678Z
 

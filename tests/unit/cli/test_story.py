@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from tailrace.demo.story import Expectation, Story
-from tailrace.frame import Received
+from tailrace.cli.client.frame import Received
+from tailrace.cli.demo.story import Expectation, Story
 
 
 def received(number: int, event_type: str, step: str | None = None, data: Any = None) -> Received:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailrace.text import one_line, paragraph, shortened
+from tailrace.cli.text.safe import one_line, paragraph, shortened
 
 
 @given(st.text(alphabet=st.characters(codec=None)))

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from tailrace.errors import CommandError
-from tailrace.token import headers, token
+from tailrace.cli.client.token import headers, token
+from tailrace.cli.errors import CliError
 
 
 def test_a_credential_is_shown_to_gateways(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,6 +20,6 @@ def test_none_is_shown_where_there_is_none(given: str, monkeypatch: pytest.Monke
 @pytest.mark.parametrize("given", ["a b", "a\r\nX: y", "\u00e9", "Bearer abc"])
 def test_what_is_none_is_refused_and_not_repeated(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAILRACE_TOKEN", given)
-    with pytest.raises(CommandError, match=r"^TAILRACE_TOKEN: ") as refusal:
+    with pytest.raises(CliError, match=r"^TAILRACE_TOKEN: ") as refusal:
         token()
     assert given not in str(refusal.value)

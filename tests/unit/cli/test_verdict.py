@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailrace.demo.verdict import Fingerprint, Latency, Seen, Verdict, fingerprint, judge
+from tailrace.cli.demo.verdict import Fingerprint, Latency, Seen, Verdict, fingerprint, judge
 
 LOG = [fingerprint(f"1-{n}", "log", None, "ts", {"n": n}) for n in range(1, 6)]
 

@@ -9,10 +9,10 @@ import httpx
 import orjson
 import pytest
 
-from tailrace.errors import GatewayError
-from tailrace.exit_codes import ExitCode
-from tailrace.frame import Control, Received
-from tailrace.watch import Connected, Disconnected, Item, Watch, exit_code_of
+from tailrace.cli.client.frame import ControlFrame, Received
+from tailrace.cli.client.watch import Connected, Disconnected, GatewayWatch, Item, exit_code_of
+from tailrace.cli.errors import GatewayError
+from tailrace.cli.exit_codes import ExitCode
 
 pytestmark = pytest.mark.anyio
 
@@ -67,13 +67,13 @@ class Gateways:
         return answer
 
 
-def watch_of(handler: Callable[[httpx.Request], httpx.Response], **options: Any) -> Watch:
+def watch_of(handler: Callable[[httpx.Request], httpx.Response], **options: Any) -> GatewayWatch:
     client = httpx.AsyncClient(transport=httpx.MockTransport(handler))
     options = {"jitter": lambda: 0.0, "unix_seconds": lambda: NOW, **options}
-    return Watch(client, ["http://a", "http://b"], "x", **options)
+    return GatewayWatch(client, ["http://a", "http://b"], "x", **options)
 
 
-async def all_of(watch: Watch) -> list[Item]:
+async def all_of(watch: GatewayWatch) -> list[Item]:
     return [item async for item in watch.items()]
 
 
@@ -149,7 +149,7 @@ async def test_after_a_gap_lower_ids_are_another_stretch_and_no_duplicates() -> 
     assert watch.tally.gaps == 1
     assert watch.tally.duplicates == 0
     assert ids(items) == ["100-1", "100-2", "100-3"]
-    assert any(isinstance(item, Control) and item.payload["reason"] == "rewound" for item in items)
+    assert any(isinstance(item, ControlFrame) and item.payload["reason"] == "rewound" for item in items)
 
 
 async def test_an_id_without_data_moves_the_cursor_and_shows_nothing() -> None:

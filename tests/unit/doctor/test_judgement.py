@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bus.doctor import judgement
-from bus.doctor.finding import Finding
+from tailrace.bus.doctor import judgement
+from tailrace.bus.doctor.finding import Finding
 
 INFO = """# Server\r
 redis_version:7.2.4\r

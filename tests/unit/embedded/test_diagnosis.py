@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bus.embedded.diagnosis import FULL_DISK_BYTES, explain_exit, explain_os_error, explain_timeout
-from bus.embedded.layout import Layout
+from tailrace.bus.embedded.diagnosis import FULL_DISK_BYTES, explain_exit, explain_os_error, explain_timeout
+from tailrace.bus.embedded.layout import Layout
 
 LAYOUT = Layout(Path("/srv/bus"))
 BINARY = Path("/opt/valkey-server")

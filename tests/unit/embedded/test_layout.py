@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from bus.embedded import EmbeddedServerError, layout
-from bus.embedded.layout import MAX_SOCKET_PATH_BYTES, Layout, socket_url
+from tailrace.bus.embedded import EmbeddedServerError, layout
+from tailrace.bus.embedded.layout import MAX_SOCKET_PATH_BYTES, Layout, socket_url
 
 LONG = Path("/srv") / ("x" * 200)
 

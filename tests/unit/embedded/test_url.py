@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from bus.embedded import embedded_path
-from bus.errors import InvalidInputError
+from tailrace.bus.embedded import embedded_path
+from tailrace.bus.errors import InvalidInputError
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.accept import choose, parse
+from tailrace.gateway.http.accept import choose, parse
 
 OFFERED = {"text/event-stream": "stream", "application/json": "page"}
 

@@ -7,7 +7,7 @@ import pytest
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.guard import CrashGuard, HostGuard, host_name
+from tailrace.gateway.access.guard import CrashGuard, HostGuard, host_name
 
 pytestmark = pytest.mark.anyio
 

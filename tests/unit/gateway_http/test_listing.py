@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bus import InvalidInputError
-from gateway.listing import ListQuery, parse_place, parse_time, place_text
+from tailrace.bus import InvalidInputError
+from tailrace.gateway.views.listing import ListQuery, parse_place, parse_time, place_text
 
 
 @given(st.integers(0, 10**15 - 1), st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}", fullmatch=True))

@@ -6,11 +6,11 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bus import START, Cursor, Entry, Gap
-from bus.continuity import Numbering
-from bus.reading import Page
-from gateway.page import PageDocument, PageQuery
-from gateway.schemas import EventPage
+from tailrace.bus import START, Cursor, Entry, Gap
+from tailrace.bus.model.continuity import Numbering
+from tailrace.bus.model.reading import Page
+from tailrace.gateway.http.schemas import EventPage
+from tailrace.gateway.views.page import PageDocument, PageQuery
 
 
 def entry(n: int, data: bytes = b'{"x":1}') -> Entry:

@@ -7,9 +7,9 @@ import pytest
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
-from gateway.parsing import check_limit, json_body, parse_json, read_body
-from gateway.problems import Problem, ProblemError
-from gateway.schemas import Submit
+from tailrace.gateway.http.parsing import check_limit, json_body, parse_json, read_body
+from tailrace.gateway.http.problems import Problem, ProblemError
+from tailrace.gateway.http.schemas import Submit
 
 pytestmark = pytest.mark.anyio
 

@@ -9,11 +9,10 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
-import bus
-import bus.errors
-from gateway.problem_docs import problems
-from gateway.problems import Problem, ProblemError, problem_of
-from gateway.schemas import ProblemDetails, Submit
+from tailrace import bus
+from tailrace.gateway.http.problem_docs import problems
+from tailrace.gateway.http.problems import Problem, ProblemError, problem_of
+from tailrace.gateway.http.schemas import ProblemDetails, Submit
 
 ERRORS: list[tuple[bus.BusError, int, str, str | None]] = [
     (bus.InvalidInputError("queue", "no"), 400, "invalid_input", "queue"),
@@ -32,13 +31,13 @@ ERRORS: list[tuple[bus.BusError, int, str, str | None]] = [
     (bus.LeaseHeldError("a", "b"), 409, "execution_held", None),
     (bus.LeaseLostError("a"), 409, "execution_held", None),
     (bus.TransitionRefusedError("a", "cancelling", "execution.paused"), 409, "transition_refused", None),
-    (bus.ExecutionSoundError("a", "queued"), 409, "execution_sound", None),
+    (bus.NotOrphanedError("a", "queued"), 409, "execution_sound", None),
     (bus.ControlTimeoutError("a", "5-5", 2.0), 504, "control_timeout", None),
     (bus.LogExhaustedError("no id left"), 409, "append_refused", None),
     (bus.AppendRefusedError("no"), 409, "append_refused", None),
     (bus.ReplyError("WRONGTYPE Operation against a key"), 409, "not_a_log", None),
     (bus.ReplyError("OOM command not allowed"), 503, "bus_unavailable", None),
-    (bus.LinkLostError("gone"), 503, "bus_unavailable", None),
+    (bus.ConnectionLostError("gone"), 503, "bus_unavailable", None),
     (bus.BusUnavailableError("away"), 503, "bus_unavailable", None),
     (bus.PublishFailedError("a", "away", 3), 503, "bus_unavailable", None),
     (bus.BusClosedError("closed"), 503, "shutting_down", None),
@@ -53,7 +52,9 @@ def test_every_error_of_the_bus_has_its_problem(error: bus.BusError, status: int
 
 
 def test_no_error_of_the_bus_is_forgotten_in_the_list_above() -> None:
-    kinds = {kind for _, kind in inspect.getmembers(bus.errors, inspect.isclass) if kind.__module__ == "bus.errors"}
+    kinds = {
+        kind for _, kind in inspect.getmembers(bus.errors, inspect.isclass) if kind.__module__ == "tailrace.bus.errors"
+    }
     assert kinds - {bus.BusError} == {type(error) for error, *_ in ERRORS}
 
 

@@ -10,21 +10,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bus import Bus, InvalidInputError, LinkLostError
-from bus.event import LIFECYCLE_TYPES, QUEUED, REQUEST_TYPES
-from bus.log import Appended
-from gateway.problems import ProblemError
-from gateway.publishing import MAX_LINES, Line, Origin, append_lines, check_ts, read_event, read_lines, stretches
+from tailrace.bus import Bus, ConnectionLostError, InvalidInputError
+from tailrace.bus.log.log import Appended
+from tailrace.bus.model.event import LIFECYCLE_TYPES, QUEUED, REQUEST_TYPES
+from tailrace.gateway.http.problems import ProblemError
+from tailrace.gateway.views.publishing import (
+    MAX_LINES,
+    Origin,
+    PublishedLineResult,
+    append_lines,
+    check_ts,
+    read_event,
+    read_lines,
+    stretches,
+)
 
 NOW = "2026-01-02T03:04:05.678000Z"
 
 
-def lines_of(*events: Any, origin: Origin | None = None) -> list[Line]:
+def lines_of(*events: Any, origin: Origin | None = None) -> list[PublishedLineResult]:
     body = b"\n".join(event if isinstance(event, bytes) else json.dumps(event).encode() for event in events)
     return read_lines(body, origin or Origin(), now=NOW, limit_bytes=1000)
 
 
-def fields(line: Line) -> dict[bytes, bytes]:
+def fields(line: PublishedLineResult) -> dict[bytes, bytes]:
     assert line.problem is None, line.problem
     return dict(zip(line.fields[::2], line.fields[1::2], strict=True))
 
@@ -144,7 +153,7 @@ def test_stretches_put_together_are_the_batch_and_each_can_be_one_append(
 ) -> None:
     broken = lines_of(b"{")[0].problem
     lines = [
-        Line(number, producer, seq if producer else 0, (), event_type, broken if is_broken else None)
+        PublishedLineResult(number, producer, seq if producer else 0, (), event_type, broken if is_broken else None)
         for number, (event_type, producer, seq, is_broken) in enumerate(given_lines)
     ]
     cut = list(stretches(lines))
@@ -175,7 +184,7 @@ class ScriptedBus:
         self.log = ScriptedLog(*answers)
 
 
-async def appended(lines: Sequence[Line], *answers: Appended | Exception) -> list[tuple[int, str, str]]:
+async def appended(lines: Sequence[PublishedLineResult], *answers: Appended | Exception) -> list[tuple[int, str, str]]:
     bus = cast("Bus", ScriptedBus(*answers))
     outcomes = await append_lines(bus, "e", lines, None)
     return [
@@ -186,7 +195,7 @@ async def appended(lines: Sequence[Line], *answers: Appended | Exception) -> lis
 @pytest.mark.anyio
 async def test_when_redis_stops_answering_in_the_middle_every_line_is_told_how_it_stands() -> None:
     lines = lines_of({"type": "a"}, {"type": "execution.started"}, {"type": "b"}, {"type": "c"})
-    told = await appended(lines, Appended(5, 7, 1), LinkLostError("gone"))
+    told = await appended(lines, Appended(5, 7, 1), ConnectionLostError("gone"))
     assert told == [
         (1, "written", ""),
         (2, "unknown", "bus_unavailable"),
@@ -197,8 +206,8 @@ async def test_when_redis_stops_answering_in_the_middle_every_line_is_told_how_i
 
 @pytest.mark.anyio
 async def test_when_redis_answers_nothing_at_all_the_whole_request_is_refused() -> None:
-    with pytest.raises(LinkLostError):
-        await appended(lines_of({"type": "a"}), LinkLostError("gone"))
+    with pytest.raises(ConnectionLostError):
+        await appended(lines_of({"type": "a"}), ConnectionLostError("gone"))
 
 
 @pytest.mark.anyio

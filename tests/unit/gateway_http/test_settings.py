@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from bus import InvalidInputError
-from gateway.loopback import is_loopback
-from gateway.settings import read_settings
+from tailrace.bus import InvalidInputError
+from tailrace.gateway.http.loopback import is_loopback
+from tailrace.gateway.settings import read_settings
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.1", "::1", "localhost", "LOCALHOST"])

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from uvicorn.protocols.http import flow_control, httptools_impl
 
-from gateway.slim import SlimEvent, SlimFlow, SlimQueue
+from tailrace.gateway.asgi.slim import SlimEvent, SlimFlow, SlimQueue
 
 pytestmark = pytest.mark.anyio
 

@@ -10,8 +10,8 @@ import pytest
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from gateway.asgi_sink import AsgiSink
-from gateway.render import Message
+from tailrace.gateway.asgi.http_sink import AsgiSink
+from tailrace.gateway.wire.formats import Message
 
 pytestmark = pytest.mark.anyio
 

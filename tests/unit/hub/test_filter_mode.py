@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from bus.cursor import Cursor
-from bus.entry import Entry
-from bus.errors import InvalidInputError
-from gateway.hub.filter import Filter, check_mode
+from tailrace.bus.errors import InvalidInputError
+from tailrace.bus.model.cursor import Cursor
+from tailrace.bus.model.entry import Entry
+from tailrace.gateway.hub.filter import Filter, check_mode
 
 
 def entry(meta: bytes | None, event_type: str = "custom.probe") -> Entry:

@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 import pytest
 
-from bus.continuity import Numbering
-from bus.cursor import START, Cursor
-from bus.entry import Entry, Gap
-from bus.reading import Page
-from gateway.hub.pages import FIRST_PAGE_ENTRIES, PAGE_BYTES, PAGE_ENTRIES, Pages, RenderedPage, bounded
-from gateway.hub.topic import Topic
-from gateway.hub.viewer import Stage, Viewer
-from gateway.render import SSE, Message
+from tailrace.bus.model.continuity import Numbering
+from tailrace.bus.model.cursor import START, Cursor
+from tailrace.bus.model.entry import Entry, Gap
+from tailrace.bus.model.reading import Page
+from tailrace.gateway.hub.pages import FIRST_PAGE_ENTRIES, PAGE_BYTES, PAGE_ENTRIES, Pages, RenderedPage, bounded
+from tailrace.gateway.hub.topic import Topic
+from tailrace.gateway.hub.viewer import Stage, Viewer
+from tailrace.gateway.wire.formats import SSE, Message
 
 
 def entry(n: int, size: int = 10) -> Entry:

@@ -16,16 +16,16 @@ import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from bus.continuity import Extent, Numbering, gap_at, is_proved, resume_point
-from bus.cursor import START, Cursor
-from bus.entry import Entry, Gap
-from bus.reading import Bare, Page, RawEntry
-from gateway.hub.filter import Filter
-from gateway.hub.pages import RenderedPage
-from gateway.hub.ports import PageFrames
-from gateway.hub.topic import FEW, Topic
-from gateway.hub.viewer import Stage, Viewer
-from gateway.render import Format, Message
+from tailrace.bus.model.continuity import Extent, Numbering, gap_at, is_proved, resume_point
+from tailrace.bus.model.cursor import START, Cursor
+from tailrace.bus.model.entry import Entry, Gap
+from tailrace.bus.model.reading import Bare, Page, RawEntry
+from tailrace.gateway.hub.filter import Filter
+from tailrace.gateway.hub.pages import RenderedPage
+from tailrace.gateway.hub.ports import PageFrames
+from tailrace.gateway.hub.topic import FEW, Topic
+from tailrace.gateway.hub.viewer import Stage, Viewer
+from tailrace.gateway.wire.formats import Format, Message
 
 PAGE = 4
 

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bus.cursor import START, Cursor
-from bus.entry import Entry
-from bus.errors import InvalidCursorError
-from gateway.multiplex.cursors import Cursors, parse_cursors
-from gateway.multiplex.format import HEARTBEAT, MultiplexFormat, remark, with_ids
-from gateway.render import SSE
+from tailrace.bus.errors import InvalidCursorError
+from tailrace.bus.model.cursor import START, Cursor
+from tailrace.bus.model.entry import Entry
+from tailrace.gateway.wire.cursors import Cursors, parse_cursors
+from tailrace.gateway.wire.formats import SSE
+from tailrace.gateway.wire.multiplex import HEARTBEAT, MultiplexFormat, remark, with_ids
 
 cursors = st.builds(Cursor, st.integers(1, 2**53), st.integers(0, 2**53)) | st.just(START)
 

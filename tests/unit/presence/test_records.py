@@ -5,10 +5,10 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from gateway.auth.principal import ANONYMOUS
-from gateway.auth.sessions import Ending
-from gateway.presence.record import MAX_SHOWN_EXECUTIONS, parse_record, record_of
-from gateway.presence.stays import DISCONNECTED, Standing, Stays
+from tailrace.gateway.auth.principal import ANONYMOUS
+from tailrace.gateway.auth.sessions import SessionEnding
+from tailrace.gateway.presence.record import MAX_SHOWN_EXECUTIONS, parse_record, record_of
+from tailrace.gateway.presence.stays import DISCONNECTED, Standing, Stays
 
 
 class Several:
@@ -16,7 +16,7 @@ class Several:
         self.executions = executions
 
 
-def standing(*executions: str, ended: list[Ending] | None = None) -> Standing:
+def standing(*executions: str, ended: list[SessionEnding] | None = None) -> Standing:
     end = (lambda _: None) if ended is None else ended.append
     return Standing("sse", Several(*executions), ANONYMOUS, "10.0.0.1", 1_760_000_000_000, end)
 
@@ -70,7 +70,7 @@ def test_what_no_gateway_wrote_is_no_record(raw: bytes) -> None:
 
 
 def test_a_connection_is_ended_by_its_number_and_numbers_are_never_given_again() -> None:
-    stays, ended = Stays(), list[Ending]()
+    stays, ended = Stays(), list[SessionEnding]()
     first = standing("a", ended=ended)
     stays.enter(first)
     assert stays.disconnect(first.number)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bus.address import SCHEMES, dial_of, node_url, parse_url, redacted
-from bus.errors import InvalidInputError
+from tailrace.bus.errors import InvalidInputError
+from tailrace.bus.redis.address import SCHEMES, dial_of, node_url, parse_url, redacted
 
 hosts = st.one_of(
     st.from_regex(r"[a-z][a-z0-9]{0,8}(\.[a-z]{2,5})?", fullmatch=True), st.just("[::1]"), st.just("10.1.2.3")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bus.continuity import Numbering
-from bus.cursor import Cursor
-from bus.entry import Entry
-from bus.event import MAX_EVENT_BYTES
-from bus.log import PAGE_ENTRIES
-from bus.reading import Page
-from bus.subscription import FIRST_ENTRIES, PAGE_BYTES, next_count
+from tailrace.bus.log.log import PAGE_ENTRIES
+from tailrace.bus.log.subscription import FIRST_ENTRIES, PAGE_BYTES, next_count
+from tailrace.bus.model.continuity import Numbering
+from tailrace.bus.model.cursor import Cursor
+from tailrace.bus.model.entry import Entry
+from tailrace.bus.model.event import MAX_EVENT_BYTES
+from tailrace.bus.model.reading import Page
 
 
 def page_of(count: int, size: int) -> Page:

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-import bus.link
-from bus.address import dial_of
-from bus.errors import BusUnavailableError, LinkLostError, ReplyError
-from bus.link import Link
+from tailrace.bus.errors import BusUnavailableError, ConnectionLostError, ReplyError
+from tailrace.bus.redis import connection
+from tailrace.bus.redis.address import dial_of
+from tailrace.bus.redis.connection import Connection
 from tests.unit.tail.scripted import Scripted, scripted
 
 pytestmark = pytest.mark.anyio
@@ -45,18 +45,18 @@ def pushes() -> list[list[Any]]:
 
 
 @pytest.fixture
-async def link(server: Scripted, pushes: list[list[Any]]) -> AsyncGenerator[Link, None]:
-    opened = await Link.open(dial_of(server.url), lambda push: pushes.append(list(push)))
+async def link(server: Scripted, pushes: list[list[Any]]) -> AsyncGenerator[Connection, None]:
+    opened = await Connection.open(dial_of(server.url), lambda push: pushes.append(list(push)))
     yield opened
     opened.close()
 
 
-async def settled(link: Link) -> LinkLostError:
+async def settled(link: Connection) -> ConnectionLostError:
     async with asyncio.timeout(10):
         return await asyncio.shield(link.lost)
 
 
-async def say_in_two(server: Scripted, link: Link, data: bytes, cut: int) -> None:
+async def say_in_two(server: Scripted, link: Connection, data: bytes, cut: int) -> None:
     """Let the first part arrive by itself before the second is sent."""
     before = link.received_bytes
     server.say(data[:cut])
@@ -67,7 +67,7 @@ async def say_in_two(server: Scripted, link: Link, data: bytes, cut: int) -> Non
 
 
 async def test_replies_cut_at_every_byte_belong_to_their_commands(
-    server: Scripted, link: Link, pushes: list[list[Any]]
+    server: Scripted, link: Connection, pushes: list[list[Any]]
 ) -> None:
     """A push between any two replies answers nothing; RESP3's false is a reply, and not the want of one."""
     said = b"".join(PUSH + reply for reply, _ in REPLIES)
@@ -82,7 +82,9 @@ async def test_replies_cut_at_every_byte_belong_to_their_commands(
     assert pushes == [[b"invalidate", [b"key"]]] * len(REPLIES) * (len(said) - 1)
 
 
-async def test_commands_of_one_turn_arrive_in_the_order_in_which_they_were_sent(server: Scripted, link: Link) -> None:
+async def test_commands_of_one_turn_arrive_in_the_order_in_which_they_were_sent(
+    server: Scripted, link: Connection
+) -> None:
     asked = [link.send("ECHO", number) for number in range(1000)]
     for number in range(1000):
         assert await server.asked() == [b"ECHO", b"%d" % number]
@@ -90,7 +92,7 @@ async def test_commands_of_one_turn_arrive_in_the_order_in_which_they_were_sent(
     assert await asyncio.gather(*asked) == list(range(1000))
 
 
-async def test_an_error_answers_one_command_and_carries_its_code(server: Scripted, link: Link) -> None:
+async def test_an_error_answers_one_command_and_carries_its_code(server: Scripted, link: Connection) -> None:
     refused, good = link.send("XADD"), link.send("PING")
     server.say(b"-READONLY You can't write against a read only replica.\r\n+PONG\r\n")
     with pytest.raises(ReplyError) as refusal:
@@ -100,7 +102,7 @@ async def test_an_error_answers_one_command_and_carries_its_code(server: Scripte
     assert not link.lost.done()
 
 
-async def test_the_reply_to_a_cancelled_command_is_thrown_away(server: Scripted, link: Link) -> None:
+async def test_the_reply_to_a_cancelled_command_is_thrown_away(server: Scripted, link: Connection) -> None:
     """Source of case 21: redis-py 2624."""
     asked = [link.send("ECHO", number) for number in range(9)]
     for future in asked[::2]:
@@ -111,37 +113,37 @@ async def test_the_reply_to_a_cancelled_command_is_thrown_away(server: Scripted,
 
 
 @pytest.mark.parametrize("surplus", [b":1\r\n:2\r\n", b"-ERR out of the blue\r\n", b"gibberish\r\n"])
-async def test_a_surplus_reply_ends_the_link(server: Scripted, link: Link, surplus: bytes) -> None:
+async def test_a_surplus_reply_ends_the_link(server: Scripted, link: Connection, surplus: bytes) -> None:
     """Whose it is cannot be known, so nobody can be trusted to get his own from here on."""
     first = link.send("ECHO", 1)
     server.say(b":1\r\n")
     assert await first == 1
     server.say(surplus)
     await settled(link)
-    with pytest.raises(LinkLostError):
+    with pytest.raises(ConnectionLostError):
         await link.send("ECHO", 2)
 
 
-async def test_a_server_that_hangs_up_in_mid_reply_leaves_nobody_waiting(server: Scripted, link: Link) -> None:
+async def test_a_server_that_hangs_up_in_mid_reply_leaves_nobody_waiting(server: Scripted, link: Connection) -> None:
     asked = [link.send("ECHO", number) for number in range(3)]
     server.say(b":0\r\n$10\r\nhalf")
     assert await asked[0] == 0
     server.hang_up()
     for future in asked[1:]:
-        with pytest.raises(LinkLostError, match="connection to Redis lost"):
+        with pytest.raises(ConnectionLostError, match="connection to Redis lost"):
             await future
     assert "connection to Redis lost" in str(await settled(link))
 
 
-async def test_a_link_that_has_ended_answers_at_once(link: Link) -> None:
+async def test_a_link_that_has_ended_answers_at_once(link: Connection) -> None:
     link.close("enough")
     link.close("a second time changes nothing")
-    with pytest.raises(LinkLostError, match="enough"):
+    with pytest.raises(ConnectionLostError, match="enough"):
         await link.send("PING")
 
 
 async def test_an_answer_that_ends_the_link_is_the_last_but_for_those_who_learn_of_it(
-    server: Scripted, link: Link
+    server: Scripted, link: Connection
 ) -> None:
     told: list[Any] = []
 
@@ -158,7 +160,7 @@ async def test_an_answer_that_ends_the_link_is_the_last_but_for_those_who_learn_
 async def test_a_server_that_accepts_and_says_nothing_is_given_up_at_the_deadline() -> None:
     async with scripted(mute=True) as server:
         with pytest.raises(BusUnavailableError, match=r"no answer from Redis within 0\.2 s"):
-            await Link.open(dial_of(server.url), timeout_seconds=0.2)
+            await Connection.open(dial_of(server.url), timeout_seconds=0.2)
 
 
 # The watchdog
@@ -168,19 +170,21 @@ async def test_a_server_that_accepts_and_says_nothing_is_given_up_at_the_deadlin
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Seconds become tenths of a second."""
     for name in ("PING_AFTER_SECONDS", "SILENT_AFTER_SECONDS", "WATCH_SECONDS"):
-        monkeypatch.setattr(bus.link, name, getattr(bus.link, name) / 10)
+        monkeypatch.setattr(connection, name, getattr(connection, name) / 10)
 
 
-async def test_a_server_that_leaves_a_command_unanswered_is_given_up(hasty: None, server: Scripted, link: Link) -> None:
+async def test_a_server_that_leaves_a_command_unanswered_is_given_up(
+    hasty: None, server: Scripted, link: Connection
+) -> None:
     begun = asyncio.get_running_loop().time()
     asked = link.send("ECHO", 1)
-    with pytest.raises(LinkLostError, match="has not answered"):
+    with pytest.raises(ConnectionLostError, match="has not answered"):
         await asked
     assert 0.45 < asyncio.get_running_loop().time() - begun < 1.5
 
 
 async def test_a_silent_link_is_pinged_and_lives_as_long_as_it_is_answered(
-    hasty: None, server: Scripted, link: Link
+    hasty: None, server: Scripted, link: Connection
 ) -> None:
     for _ in range(4):
         assert await server.asked() == [b"PING"]
@@ -193,7 +197,7 @@ async def test_a_silent_link_is_pinged_and_lives_as_long_as_it_is_answered(
 
 
 async def test_a_silent_link_whose_ping_is_not_answered_ends_counting_the_silence_before_it(
-    hasty: None, server: Scripted, link: Link
+    hasty: None, server: Scripted, link: Connection
 ) -> None:
     """Half-open: nobody asks, nobody is told, and it must be found all the same. Source of case 22: vexa 267."""
     asked = link.send("ECHO", 1)
@@ -204,7 +208,7 @@ async def test_a_silent_link_whose_ping_is_not_answered_ends_counting_the_silenc
     assert 0.3 < asyncio.get_running_loop().time() - begun < 0.7 + 0.5
 
 
-async def test_what_is_pushed_counts_as_a_sign_of_life(hasty: None, server: Scripted, link: Link) -> None:
+async def test_what_is_pushed_counts_as_a_sign_of_life(hasty: None, server: Scripted, link: Connection) -> None:
     for _ in range(20):
         server.say(PUSH)
         await asyncio.sleep(0.04)

@@ -8,7 +8,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bus.tail.pace import SHORTEST_SECONDS, TURN_SECONDS, Pace
+from tailrace.bus.tail.pace import SHORTEST_SECONDS, TURN_SECONDS, Pace
 
 ROUND_TRIP_SECONDS = 0.0002
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hiredis
 import pytest
 
-from bus.tail.replies import streams_of
+from tailrace.bus.tail.replies import streams_of
 
 ENTRIES = b"*1\r\n*2\r\n$3\r\n1-1\r\n*2\r\n$1\r\nt\r\n$1\r\na\r\n"
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bus.cluster.slots import SLOTS, redirection, slot_map, slot_of, slot_of_key
-from bus.keys import Keys
+from tailrace.bus.model.keys import Keys
+from tailrace.bus.redis.slots import SLOTS, redirection, slot_map, slot_of, slot_of_key
 
 KEYS = Keys("tr")
 LOG, META, JOBS = KEYS.log("run"), KEYS.meta("run"), KEYS.jobs("default")

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.command.lines import Line, Splitter
+from tailrace.workers.command.lines import OutputLine, Splitter
 
 OUTPUT = st.lists(st.sampled_from([b"\n", b"\r", b"\r\n", b"a", b"bc", "é€😀".encode(), b"\xff"]), max_size=40).map(
     b"".join
 )
 
 
-def split(chunks: Iterable[bytes], max_line_bytes: int = 1000) -> list[Line]:
+def split(chunks: Iterable[bytes], max_line_bytes: int = 1000) -> list[OutputLine]:
     splitter = Splitter("stdout", max_line_bytes)
     lines = [line for chunk in chunks for line in splitter.feed(chunk)]
     return [*lines, *splitter.close()]
@@ -63,16 +63,16 @@ def test_a_cut_never_falls_into_a_character(text: str, limit: int) -> None:
 
 def test_a_line_of_exactly_the_limit_is_not_cut() -> None:
     assert split([b"abcdefghijkl\nabcdefghijklm\n"], 12) == [
-        Line("stdout", "abcdefghijkl"),
-        Line("stdout", "abcdefghijkl", truncated=True),
-        Line("stdout", "m"),
+        OutputLine("stdout", "abcdefghijkl"),
+        OutputLine("stdout", "abcdefghijkl", truncated=True),
+        OutputLine("stdout", "m"),
     ]
 
 
 def test_a_progress_bar_is_seen_at_each_carriage_return() -> None:
     splitter = Splitter("stderr", 100)
-    assert list(splitter.feed(b"10%\r")) == [Line("stderr", "10%")]
-    assert list(splitter.feed(b"20%\r")) == [Line("stderr", "20%")]
+    assert list(splitter.feed(b"10%\r")) == [OutputLine("stderr", "10%")]
+    assert list(splitter.feed(b"20%\r")) == [OutputLine("stderr", "20%")]
 
 
 def test_a_line_end_of_two_bytes_that_arrives_in_two_chunks_is_one() -> None:
@@ -114,6 +114,6 @@ def test_attack_73_no_line_is_longer_as_json_than_allowed_and_nothing_is_lost(
 
 def test_attack_73_a_line_is_not_cut_before_its_json_reaches_the_limit() -> None:
     whole = '"' * 500 + "é" * 400
-    assert split([whole.encode()], json_bytes(whole)) == [Line("stdout", whole)]
+    assert split([whole.encode()], json_bytes(whole)) == [OutputLine("stdout", whole)]
     first, second = split([b"\0" * 1000], 3000)
     assert (json_bytes(first.text), len(second.text)) == (3000, 500)

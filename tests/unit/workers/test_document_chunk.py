@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.document.chunk import Chunk, chunk
+from tailrace.workers.builtin.document.chunk import Chunk, chunk
 
 TEXT = st.text(alphabet="abZ .!?\n\t-1", max_size=400)
 LIMITS = st.integers(1, 12).flatmap(lambda most: st.tuples(st.just(most), st.integers(0, most - 1)))

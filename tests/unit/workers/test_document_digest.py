@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.document.chunk import chunk
-from workers.document.keywords import keywords
-from workers.document.statistics import Statistics, statistics
-from workers.document.summary import summarize
-from workers.document.tokens import tokens
-from workers.document.words import words
+from tailrace.workers.builtin.document.chunk import chunk
+from tailrace.workers.builtin.document.keywords import keywords
+from tailrace.workers.builtin.document.statistics import Statistics, statistics
+from tailrace.workers.builtin.document.summary import summarize
+from tailrace.workers.builtin.document.tokens import tokens
+from tailrace.workers.builtin.document.words import words
 
 ENGLISH = """\
 The lighthouse

@@ -13,11 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.workers.pdfs import assembled, encrypted, pdf, written
-from workers.document import extract as extract_module
-from workers.document import pdf as pdf_module
-from workers.document.document import Document
-from workers.document.errors import (
+from tailrace.workers.builtin.document import extract as extract_module
+from tailrace.workers.builtin.document import pdf as pdf_module
+from tailrace.workers.builtin.document.document import Document
+from tailrace.workers.builtin.document.errors import (
     DocumentBinaryError,
     DocumentEmptyError,
     DocumentError,
@@ -30,7 +29,8 @@ from workers.document.errors import (
     PdfBrokenError,
     PdfEncryptedError,
 )
-from workers.document.extract import extract
+from tailrace.workers.builtin.document.extract import extract
+from tests.unit.workers.pdfs import assembled, encrypted, pdf, written
 
 Save = Callable[[str, bytes], Path]
 

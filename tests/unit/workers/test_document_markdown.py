@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.document.markdown import plain, read_markdown
-from workers.document.plain import tidy
+from tailrace.workers.builtin.document.markdown import plain, read_markdown
+from tailrace.workers.builtin.document.plain import tidy
 
 PAGE = """\
 ---

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.document.sentences import MAX_SENTENCE_CHARACTERS, paragraphs, sentences
+from tailrace.workers.builtin.document.sentences import MAX_SENTENCE_CHARACTERS, paragraphs, sentences
 
 TEXT = st.text(alphabet="abZ .!?…\n\t-1)\"'。", max_size=200)
 

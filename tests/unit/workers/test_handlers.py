@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from bus.cursor import START, Cursor
-from bus.entry import Entry, Gap
-from bus.errors import InvalidInputError
-from workers.handlers import Delivery, Handlers
+from tailrace.bus.errors import InvalidInputError
+from tailrace.bus.model.cursor import START, Cursor
+from tailrace.bus.model.entry import Entry, Gap
+from tailrace.workers.handlers import Delivery, Handlers
 
 pytestmark = pytest.mark.anyio
 

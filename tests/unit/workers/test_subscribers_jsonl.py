@@ -10,9 +10,8 @@ from typing import Any
 import orjson
 import pytest
 
-from bus.cursor import Cursor
-from workers.handlers import Delivery, Handlers
-from workers.subscribers import JsonlFile, jsonl
+from tailrace.bus.model.cursor import Cursor
+from tailrace.workers.handlers import Delivery, Handlers, JsonlFile, jsonl
 
 
 def event(n: int, data: Any = None) -> Delivery:

@@ -8,9 +8,9 @@ import orjson
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from bus.cursor import Cursor
-from workers.handlers import Delivery
-from workers.subscribers import Metrics, metrics
+from tailrace.bus.model.cursor import Cursor
+from tailrace.workers.handlers import Delivery, Metrics
+from tailrace.workers.handlers import execution_metrics as metrics
 
 pytestmark = pytest.mark.anyio
 

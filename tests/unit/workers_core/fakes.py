@@ -7,10 +7,10 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-from bus.checkpoints import Restored, unpack
-from workers.backing import Answer
-from workers.context import Context
-from workers.live_step import LiveStep, Notes
+from tailrace.bus.ownership.checkpoints import Restored, unpack
+from tailrace.workers.definition.backing import Answer
+from tailrace.workers.definition.context import Context
+from tailrace.workers.running.live_step import LiveStep, Notes
 
 PATIENCE_SECONDS = 30.0
 

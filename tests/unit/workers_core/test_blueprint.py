@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
-from tests.unit.workers_core.fakes import RecordedRun
-from workers import (
+from tailrace.workers import (
     Context,
     Outputs,
     PipelineInvalidError,
@@ -22,9 +21,10 @@ from workers import (
     pipeline_from,
     pipeline_from_file,
 )
-from workers.pipelines.answer_schema import AnswerSchema
-from workers.pipelines.steps import STEPS
-from workers.runner import checked_input, run_steps
+from tailrace.workers.builtin.answer_schema import AnswerSchema
+from tailrace.workers.builtin.steps import STEPS
+from tailrace.workers.running.runner import checked_input, run_steps
+from tests.unit.workers_core.fakes import RecordedRun
 
 pytestmark = pytest.mark.anyio
 

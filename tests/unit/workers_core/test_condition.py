@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
+from tailrace.workers import Condition, Context, Outputs, Pipeline, Step
+from tailrace.workers.running.runner import run_steps
 from tests.unit.workers_core.fakes import RecordedRun
-from workers import Condition, Context, Outputs, Pipeline, Step
-from workers.runner import run_steps
 
 GIVEN = {"kind": "pdf", "pages": 12, "deep": {"list": [1, {"x": None}]}}
 OUTPUTS = {"check": {"passed": True, "score": 0.7}, "skipped": None, "text": "abc"}

@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from bus.checkpoints import pack
-from bus.errors import InvalidEventError, InvalidInputError
+from tailrace.bus.errors import InvalidEventError, InvalidInputError
+from tailrace.bus.ownership.checkpoints import pack
+from tailrace.workers.definition.context import Context
+from tailrace.workers.definition.plain_context import PlainContext
 from tests.unit.workers_core.fakes import RecordedRun, context_of
-from workers.context import Context
-from workers.plain_context import PlainContext
 
 pytestmark = pytest.mark.anyio
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import workers
+from tailrace import workers
 
 
 def test_the_public_api_is_what_it_is_said_to_be() -> None:
@@ -15,13 +15,13 @@ def test_the_public_api_is_what_it_is_said_to_be() -> None:
         "Parallel",
         "Pipeline",
         "PipelineInvalidError",
+        "PipelineNotAllowedError",
         "PipelineTimeoutError",
         "PipelineUnknownError",
-        "PipelineWithheldError",
         "PlainContext",
         "Registry",
         "RegistryInvalidError",
-        "Sequence",
+        "Sequential",
         "Step",
         "StepExitedError",
         "StepInputInvalidError",

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
+from tailrace.workers import Context, Outputs, Parallel, Pipeline, Sequential, Step
+from tailrace.workers.definition.pipeline import Node, StepFunction
+from tailrace.workers.running.runner import run_steps
+from tailrace.workers.running.step_output import MAX_SHOWN_BYTES
 from tests.unit.workers_core.fakes import RecordedRun
-from workers import Context, Outputs, Parallel, Pipeline, Sequence, Step
-from workers.kept import MAX_SHOWN_BYTES
-from workers.pipeline import Node, StepFunction
-from workers.runner import run_steps
 
 pytestmark = pytest.mark.anyio
 
@@ -53,8 +53,8 @@ async def test_steps_of_a_group_run_at_the_same_time() -> None:
 
 async def test_sequences_within_a_group_run_side_by_side_and_each_in_order() -> None:
     on, meet = RecordedRun(), Meeting(2)
-    left = Sequence(Step("a1", meet), Step("a2", lambda _ctx, a1: f"after {a1}"))
-    right = Sequence(Step("b1", meet), Step("b2", lambda _ctx, b1: f"after {b1}"))
+    left = Sequential(Step("a1", meet), Step("a2", lambda _ctx, a1: f"after {a1}"))
+    right = Sequential(Step("b1", meet), Step("b2", lambda _ctx, b1: f"after {b1}"))
     async with asyncio.timeout(10):
         result = await run(Parallel(left, right), Step("last", lambda _ctx, outputs: sorted(outputs)), on=on)
     assert result == ["a1", "a2", "b1", "b2"]
@@ -77,7 +77,7 @@ async def test_steps_side_by_side_do_not_see_each_others_outputs() -> None:
 async def test_a_failure_cancels_the_siblings_and_all_of_it_is_told() -> None:
     on = RecordedRun()
     group = Parallel(
-        Step("good", giving(1)), Sequence(Step("long", waits_for_ever), Step("next", giving(1))), Step("bad", fails)
+        Step("good", giving(1)), Sequential(Step("long", waits_for_ever), Step("next", giving(1))), Step("bad", fails)
     )
     with pytest.raises(KeyError, match="it went wrong"):
         await run(group, Step("never", giving(1)), on=on)
@@ -116,7 +116,7 @@ async def test_what_was_told_to_stop_is_not_told_as_a_siblings_failure() -> None
 
 
 async def test_the_result_of_a_last_group_is_that_of_its_branches() -> None:
-    branch = Sequence(Step("a", giving(1)), Step("b", giving(2)))
+    branch = Sequential(Step("a", giving(1)), Step("b", giving(2)))
     assert await run(Parallel(branch, Step("c", giving(3)))) == {"b": 2, "c": 3}
 
 
@@ -137,15 +137,15 @@ async def test_steps_share_their_memory() -> None:
     assert await run(Step("fill", fill), Step("read", read)) == "long"
 
 
-@pytest.mark.parametrize("make", [Parallel, Sequence])
-async def test_a_group_without_steps_is_refused(make: type[Parallel | Sequence]) -> None:
+@pytest.mark.parametrize("make", [Parallel, Sequential])
+async def test_a_group_without_steps_is_refused(make: type[Parallel | Sequential]) -> None:
     with pytest.raises(ValueError, match="has no steps"):
         make()
 
 
 async def test_a_name_may_stand_only_once_in_all_groups_together() -> None:
     with pytest.raises(ValueError, match="more than one step named a"):
-        Pipeline("p", (Step("a", giving(1)), Parallel(Sequence(Step("a", giving(1))), Step("b", giving(1)))))
+        Pipeline("p", (Step("a", giving(1)), Parallel(Sequential(Step("a", giving(1))), Step("b", giving(1)))))
 
 
 async def test_a_step_cannot_ask_for_what_runs_beside_it() -> None:

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from bus.errors import InvalidInputError
-from bus.event import check_execution_id
-from bus.keys import Keys
-from bus.queue import Job, Queues, UnusableJob
-from bus.submission import (
+from tailrace.bus.errors import InvalidInputError
+from tailrace.bus.jobs.queue import Job, Queues, UnusableJob
+from tailrace.bus.model.event import check_execution_id
+from tailrace.bus.model.keys import Keys
+from tailrace.bus.model.submission import (
     SUBMISSION_FIELDS,
     Submission,
     check_delay_seconds,

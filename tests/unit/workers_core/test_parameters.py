@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, Field
 
+from tailrace.workers import Context, Outputs, Parallel, Pipeline, PlainContext, Step, StepInputInvalidError
+from tailrace.workers.definition.pipeline import Node, StepFunction
+from tailrace.workers.running.runner import run_steps
 from tests.unit.workers_core.fakes import RecordedRun
-from workers import Context, Outputs, Parallel, Pipeline, PlainContext, Step, StepInputInvalidError
-from workers.pipeline import Node, StepFunction
-from workers.runner import run_steps
 
 pytestmark = pytest.mark.anyio
 

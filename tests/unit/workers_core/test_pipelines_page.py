@@ -7,10 +7,10 @@ from typing import Final
 
 import pytest
 
+from tailrace.workers import Condition, Context, Streaming, built_in
+from tailrace.workers.builtin.steps import STEPS
+from tailrace.workers.definition.blueprint import Blueprint, StepBlueprint
 from tests.e2e.docs_support_page import Page
-from workers import Condition, Context, Streaming, built_in
-from workers.blueprint import Blueprint, StepBlueprint
-from workers.pipelines.steps import STEPS
 
 PAGE: Final = Page("docs/pipelines.md", (Path(__file__).parents[3] / "docs/pipelines.md").read_text())
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from bus.submission import Submission
-from workers import Context, Pipeline, PipelineUnknownError, Registry, Step, WorkerLostError
-from workers.errors import InputInvalidError, OutputInvalidError
-from workers.plan import Plan, plan_of
+from tailrace.bus.model.submission import Submission
+from tailrace.workers import Context, Pipeline, PipelineUnknownError, Registry, Step, WorkerLostError
+from tailrace.workers.errors import InputInvalidError, OutputInvalidError
+from tailrace.workers.worker.plan import AttemptPlan, plan_of
 
 
 async def step(_: Context) -> None:
     pass
 
 
-def plan(*, failures: int = 0, asked: int | None = None, **pipeline: float) -> Plan:
-    return Plan(Pipeline("p", (Step("s", step),), **pipeline), {}, failures, asked)  # type: ignore[arg-type]
+def plan(*, failures: int = 0, asked: int | None = None, **pipeline: float) -> AttemptPlan:
+    return AttemptPlan(Pipeline("p", (Step("s", step),), **pipeline), {}, failures, asked)  # type: ignore[arg-type]
 
 
 def most() -> float:
@@ -80,7 +80,7 @@ def test_delays_are_spread() -> None:
     ],
     ids=["no retries", "all used", "asked for one", "its input", "its output"],
 )
-def test_some_failures_are_the_end(made: Plan, error: Exception, attempt: int) -> None:
+def test_some_failures_are_the_end(made: AttemptPlan, error: Exception, attempt: int) -> None:
     assert made.retry_delay_seconds(error, attempt, most) is None
 
 

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, Field, field_validator
 
+from tailrace.workers import Context, Parallel, Pipeline, PlainContext, Step
+from tailrace.workers.definition.pipeline import StepFunction
+from tailrace.workers.definition.question import Schema
+from tailrace.workers.running.runner import run_steps
 from tests.unit.workers_core.fakes import RecordedRun
-from workers import Context, Parallel, Pipeline, PlainContext, Step
-from workers.pipeline import StepFunction
-from workers.question import Schema
-from workers.runner import run_steps
 
 pytestmark = pytest.mark.anyio
 

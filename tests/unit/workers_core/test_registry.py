@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from workers import (
+from tailrace.workers import (
     Pipeline,
+    PipelineNotAllowedError,
     PipelineUnknownError,
-    PipelineWithheldError,
     Registry,
     RegistryInvalidError,
     Step,
@@ -17,7 +17,7 @@ from workers import (
     built_in,
     load_registry,
 )
-from workers.context import Context
+from tailrace.workers.definition.context import Context
 
 
 async def nothing(_ctx: Context) -> None:
@@ -46,7 +46,7 @@ def test_a_name_given_twice_is_refused() -> None:
 
 
 def test_programs_run_only_where_the_operator_allows_it() -> None:
-    with pytest.raises(PipelineWithheldError, match=r"--allow-command"):
+    with pytest.raises(PipelineNotAllowedError, match=r"--allow-command"):
         built_in(allow_command=False).get("command")
     assert built_in(allow_command=True).get("command").name == "command"
     assert built_in(allow_command=False).names == ["document", "pipeline"]
@@ -63,7 +63,7 @@ def test_registries_are_joined_with_all_that_they_have() -> None:
     joined = built_in(allow_command=False).joined(Registry([named("scan")], steps=steps))
     assert joined.names == ["document", "pipeline", "scan"]
     assert "dig" in joined.steps
-    with pytest.raises(PipelineWithheldError):
+    with pytest.raises(PipelineNotAllowedError):
         joined.get("command")
     with pytest.raises(ValueError, match="more than one is named 'document'"):
         built_in(allow_command=False).joined(Registry([named("document")]))
@@ -75,7 +75,7 @@ def test_no_pipeline_may_take_the_name_of_those_from_json() -> None:
 
 
 MODULE = """
-from workers import Pipeline, Registry, Step, StepRegistry
+from tailrace.workers import Pipeline, Registry, Step, StepRegistry
 
 steps = StepRegistry()
 steps.add("dig", lambda: None)

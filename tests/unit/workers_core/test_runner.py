@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
-from bus.errors import FenceStaleError
+from tailrace.bus.errors import FenceStaleError
+from tailrace.workers.definition.context import Context
+from tailrace.workers.definition.outputs import Outputs
+from tailrace.workers.definition.pipeline import Pipeline, Step, StepFunction
+from tailrace.workers.errors import InputInvalidError, OutputInvalidError, StepExitedError
+from tailrace.workers.running.runner import checked_input, run_steps
+from tailrace.workers.running.step_output import MAX_SHOWN_BYTES
 from tests.unit.workers_core.fakes import RecordedRun
-from workers.context import Context
-from workers.errors import InputInvalidError, OutputInvalidError, StepExitedError
-from workers.kept import MAX_SHOWN_BYTES
-from workers.outputs import Outputs
-from workers.pipeline import Pipeline, Step, StepFunction
-from workers.runner import checked_input, run_steps
 
 pytestmark = pytest.mark.anyio
 

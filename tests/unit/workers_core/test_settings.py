@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from workers import WorkerSettings
+from tailrace.workers import WorkerSettings
 
 
 def test_queues_come_from_the_environment_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from tailrace.workers import Condition, Context, Parallel, Pipeline, Step
+from tailrace.workers.running.runner import run_steps
 from tests.unit.workers_core.fakes import RecordedRun
-from workers import Condition, Context, Parallel, Pipeline, Step
-from workers.runner import run_steps
 
 pytestmark = pytest.mark.anyio
 

@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from bus.errors import PublishFailedError
-from tests.unit.workers_core.fakes import RecordedRun
-from workers import (
+from tailrace.bus.errors import PublishFailedError
+from tailrace.workers import (
     Context,
     OutputInvalidError,
     Parallel,
@@ -21,10 +20,11 @@ from workers import (
     Step,
     StepTimeoutError,
 )
-from workers.deadline import Deadline, held
-from workers.errors import StepCancelledError, StepOverError
-from workers.pipeline import StepFunction
-from workers.runner import run_steps
+from tailrace.workers.definition.deadline import StepDeadline, held
+from tailrace.workers.definition.pipeline import StepFunction
+from tailrace.workers.errors import StepCancelledError, StepOverError
+from tailrace.workers.running.runner import run_steps
+from tests.unit.workers_core.fakes import RecordedRun
 
 pytestmark = pytest.mark.anyio
 
@@ -207,7 +207,7 @@ async def test_waiting_for_a_person_does_not_count() -> None:
 
 
 async def test_a_deadline_goes_on_with_what_was_left() -> None:
-    deadline = Deadline(0.1)
+    deadline = StepDeadline(0.1)
 
     async def wait() -> None:
         async with deadline:
@@ -222,7 +222,7 @@ async def test_a_deadline_goes_on_with_what_was_left() -> None:
 
 
 async def test_no_deadline_is_for_ever() -> None:
-    deadline = Deadline(None)
+    deadline = StepDeadline(None)
     async with deadline:
         with held([deadline]):
             pass
@@ -247,7 +247,7 @@ async def test_a_step_that_could_never_run_is_refused_with_its_name(options: dic
 
 @pytest.mark.parametrize("of_pipeline", [False, True], ids=["step", "pipeline"])
 async def test_a_step_that_cannot_be_stopped_is_left_behind(of_pipeline: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workers.in_time.DEAF_SECONDS", 0.05)
+    monkeypatch.setattr("tailrace.workers.running.in_time.DEAF_SECONDS", 0.05)
     on, release = RecordedRun(), asyncio.Event()
     ended: list[BaseException] = []
 

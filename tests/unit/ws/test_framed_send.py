@@ -11,9 +11,9 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from uvicorn.server import ServerState
 
 from bench.load.frames import CLOSE, masked, upgrade
-from gateway.render import Message
-from gateway.render_ws import WS_JSON, WS_MSGPACK
-from gateway.ws.framed_send import FramedSend
+from tailrace.gateway.asgi.socket_sink import FramedSend
+from tailrace.gateway.wire.formats import Message
+from tailrace.gateway.wire.socket_formats import WS_JSON, WS_MSGPACK
 
 pytestmark = pytest.mark.anyio
 

@@ -9,20 +9,20 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from gateway.ws.ops import Cancel, OpError, Ping, Signal, Subscribe, check_op
+from tailrace.gateway.streams.socket_ops import CancelOp, OpError, PingOp, SignalOp, SubscribeOp, check_op
 
 SUBSCRIBE = {"op": "subscribe", "id": 1, "execution": "e"}
 
 
 def test_a_subscription_may_say_where_and_what() -> None:
     op = check_op({**SUBSCRIBE, "from": "5-1", "types": ["step.*"], "step": "fetch", "coalesce_ms": 20})
-    assert isinstance(op, Subscribe)
+    assert isinstance(op, SubscribeOp)
     assert (op.execution, op.from_, op.types, op.step, op.coalesce_ms) == ("e", "5-1", ["step.*"], "fetch", 20)
 
 
 @pytest.mark.parametrize("request_id", [0, 7, 2**53 - 1, "a", "x" * 64])
 def test_an_id_is_a_number_or_a_short_string(request_id: int | str) -> None:
-    assert check_op({"op": "ping", "id": request_id}) == Ping(op="ping", id=request_id)
+    assert check_op({"op": "ping", "id": request_id}) == PingOp(op="ping", id=request_id)
 
 
 @pytest.mark.parametrize(
@@ -74,10 +74,10 @@ def test_what_is_no_op_is_refused_with_the_field_and_the_clients_id(
 
 def test_what_is_asked_of_an_execution_may_say_why_and_who() -> None:
     op = check_op({"op": "cancel", "id": 1, "execution": "e", "reason": "late", "by": "ann", "grace_seconds": 2})
-    assert isinstance(op, Cancel)
+    assert isinstance(op, CancelOp)
     assert (op.execution, op.reason, op.by, op.grace_seconds) == ("e", "late", "ann", 2)
     signal = check_op({"op": "signal", "id": 1, "execution": "e", "name": "go", "data": [1, None]})
-    assert isinstance(signal, Signal)
+    assert isinstance(signal, SignalOp)
     assert (signal.name, signal.data) == ("go", [1, None])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.ws.origin import is_allowed
+from tailrace.gateway.access.origin import is_allowed
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from gateway.render import Message
-from gateway.ws.outbox import Outbox
+from tailrace.gateway.streams.socket_outbox import SocketOutbox
+from tailrace.gateway.wire.formats import Message
 
 MANY = 5
 
@@ -35,7 +35,7 @@ class FakeConnection:
 class FakeWriter:
     """Has messages of its own to write, and writes on as soon as it may."""
 
-    def __init__(self, name: int, outbox: Outbox) -> None:
+    def __init__(self, name: int, outbox: SocketOutbox) -> None:
         self.name = name
         self.outbox = outbox
         self.ready = True
@@ -60,7 +60,7 @@ class OutboxMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.connection = FakeConnection()
-        self.outbox = Outbox(self.connection.write)
+        self.outbox = SocketOutbox(self.connection.write)
         self.writers = [FakeWriter(name, self.outbox) for name in range(MANY)]
 
     @rule(which=st.integers(0, MANY - 1), count=st.integers(1, 4))
@@ -116,7 +116,7 @@ TestWritersShareAConnection = OutboxMachine.TestCase
 
 def test_nobody_keeps_the_connection_to_itself() -> None:
     connection = FakeConnection()
-    outbox = Outbox(connection.write)
+    outbox = SocketOutbox(connection.write)
     writers = [FakeWriter(name, outbox) for name in range(MANY)]
     connection.full = True
     for writer in writers:
@@ -132,7 +132,7 @@ def test_nobody_keeps_the_connection_to_itself() -> None:
 
 def test_what_a_writer_left_is_forgotten_with_it() -> None:
     connection = FakeConnection()
-    outbox = Outbox(connection.write)
+    outbox = SocketOutbox(connection.write)
     first, second = (FakeWriter(name, outbox) for name in range(2))
     connection.full = True
     for writer in (first, second):
@@ -148,7 +148,7 @@ def test_what_a_writer_left_is_forgotten_with_it() -> None:
 
 def test_asking_for_a_turn_loses_no_message_that_waits() -> None:
     connection = FakeConnection()
-    outbox = Outbox(connection.write)
+    outbox = SocketOutbox(connection.write)
     first, second = (FakeWriter(name, outbox) for name in range(2))
     connection.full = True
     for writer in (first, second):
@@ -169,7 +169,7 @@ def test_nobody_waits_for_a_connection_that_is_gone() -> None:
             told.append(self)
 
     connection = FakeConnection()
-    outbox = Outbox(connection.write)
+    outbox = SocketOutbox(connection.write)
     connection.full = True
     early, late = Waiting(), Waiting()
     outbox.put(early, {"body": (0, 1)})

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from gateway.ws import schema
-from gateway.ws.close_codes import CloseCode
-from gateway.ws.limits import MAX_FRAME_BYTES, MAX_MALFORMED, MAX_SUBSCRIPTIONS
-from gateway.ws.ops import check_op
+from tailrace.gateway.streams import socket_schema as schema
+from tailrace.gateway.streams.close_codes import CloseCode
+from tailrace.gateway.streams.socket_limits import MAX_FRAME_BYTES, MAX_MALFORMED, MAX_SUBSCRIPTIONS
+from tailrace.gateway.streams.socket_ops import check_op
 
 PAGE = (Path(__file__).parents[3] / "docs" / "websocket.md").read_text()
 EXAMPLES: list[Any] = [json.loads(example) for example in re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)]
@@ -21,8 +21,10 @@ ASKED = [example for example in EXAMPLES if isinstance(example, dict)]
 
 
 def test_the_schema_file_is_what_the_models_say() -> None:
-    written = Path(schema.__file__).with_name("schema.json").read_text()
-    assert written == schema.render(), "write it anew: python -m gateway.ws.schema > gateway/ws/schema.json"
+    written = Path(schema.__file__).with_name("socket_schema.json").read_text()
+    assert written == schema.render(), (
+        "write it anew: python -m tailrace.gateway.streams.socket_schema > gateway/streams/socket_schema.json"
+    )
 
 
 @pytest.mark.parametrize("example", SAID, ids=lambda example: "+".join(message["op"] for message in example))

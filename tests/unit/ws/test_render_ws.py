@@ -11,12 +11,12 @@ import orjson
 import pytest
 from hypothesis import given
 
-from bus.codec import decode
-from bus.cursor import Cursor
-from bus.entry import Entry
-from gateway.render import Message
-from gateway.render_ws import WS_JSON, WS_MSGPACK, SocketFormat
-from gateway.ws.schema import SERVER_FRAME
+from tailrace.bus.model.codec import decode
+from tailrace.bus.model.cursor import Cursor
+from tailrace.bus.model.entry import Entry
+from tailrace.gateway.streams.socket_schema import SERVER_FRAME
+from tailrace.gateway.wire.formats import Message
+from tailrace.gateway.wire.socket_formats import WS_JSON, WS_MSGPACK, SocketFormat
 
 FORMATS = pytest.mark.parametrize("rendering", [WS_JSON, WS_MSGPACK], ids=lambda rendering: rendering.name)
 

@@ -13,15 +13,15 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from bus.continuity import Numbering
-from bus.cursor import START
-from gateway.hub import Hub, Topic, Viewer
-from gateway.hub.pages import RenderedPage
-from gateway.render import Message
-from gateway.render_ws import WS_JSON, SocketFormat
-from gateway.ws.close_codes import CloseCode
-from gateway.ws.connection import Connection
-from gateway.ws.framed_send import FramedSend
+from tailrace.bus.model.continuity import Numbering
+from tailrace.bus.model.cursor import START
+from tailrace.gateway.asgi.socket_sink import FramedSend
+from tailrace.gateway.hub import Hub, Topic, Viewer
+from tailrace.gateway.hub.pages import RenderedPage
+from tailrace.gateway.streams.close_codes import CloseCode
+from tailrace.gateway.streams.socket_connection import Connection
+from tailrace.gateway.wire.formats import Message
+from tailrace.gateway.wire.socket_formats import WS_JSON, SocketFormat
 from tests.unit.hub.test_topic_arithmetic import ModelLog, entry
 
 pytestmark = pytest.mark.anyio

@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from bus import Bus, BusSettings, open_bus
-from bus.healer import Healer
+from tailrace.bus import Bus, BusSettings, open_bus
+from tailrace.bus.healing.healer import Healer
 from tests.integration.bus.healing.orphans import (
     DeadLetters,
     Jobs,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from bus import Bus, Entry, State
-from bus.codec import encode
-from bus.continuity import Numbering
-from bus.cursor import START
-from bus.event import Event
-from bus.healer import Healer
-from bus.lease import Lease
+from tailrace.bus import Bus, Entry, State
+from tailrace.bus.healing.healer import Healer
+from tailrace.bus.model.codec import encode
+from tailrace.bus.model.continuity import Numbering
+from tailrace.bus.model.cursor import START
+from tailrace.bus.model.event import Event
+from tailrace.bus.ownership.lease import Lease
 
 TS = "2026-01-01T00:00:00.000000Z"
 

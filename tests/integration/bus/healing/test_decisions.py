@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from bus import Bus, ExecutionClosedError, LeaseLostError
-from bus.healer import Healer
-from bus.verdict import Verdict
+from tailrace.bus import Bus, ExecutionClosedError, LeaseLostError
+from tailrace.bus.healing.decision import Decision
+from tailrace.bus.healing.healer import Healer
 from tests.integration.bus.healing.orphans import (
     DeadLetters,
     Jobs,
@@ -145,7 +145,7 @@ async def test_ten_healers_at_once_make_one_decision(bus: Bus) -> None:
         await begun(bus, run)
         await die(bus, run)
         verdicts = await asyncio.gather(*(healer_of(bus, jobs, name=f"h{i}").heal(run) for i in range(10)))
-        assert sum(isinstance(verdict, Verdict) for verdict in verdicts) == 1
+        assert sum(isinstance(verdict, Decision) for verdict in verdicts) == 1
         assert await types(bus, run) == ["queued", "started", "retrying"]
     assert sorted(jobs.queued) == sorted(f"run{attempt}" for attempt in range(1, 11))
 

@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from bus import Bus, BusSettings, open_bus
-from bus.contact import Contact
-from bus.healer import CLAIM_MS, JOB_CHECK_SECONDS, Healer
+from tailrace.bus import Bus, BusSettings, open_bus
+from tailrace.bus.healing.healer import CLAIM_MS, JOB_CHECK_SECONDS, Healer
+from tailrace.bus.healing.outage import OutageWatch
 from tests.integration.bus.follower import Follower
 from tests.integration.bus.healing.orphans import (
     DeadLetters,
@@ -161,8 +161,8 @@ async def test_without_an_outage_nobody_waits(bus: Bus, healer: Healer) -> None:
 
 
 async def test_a_connection_that_broke_is_an_outage_only_when_it_took_as_long_as_half_a_lease(bus: Bus) -> None:
-    def contact(lease_seconds: float) -> Contact:
-        made = Contact(bus.commands, bus.index, bus.counters, lease_seconds=lease_seconds)
+    def contact(lease_seconds: float) -> OutageWatch:
+        made = OutageWatch(bus.commands, bus.index, bus.counters, lease_seconds=lease_seconds)
         made.restored()
         return made
 

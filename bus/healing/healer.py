@@ -1,0 +1,349 @@
+"""Finds executions that nobody looks after any more, and says in their logs what becomes of them.
+
+Every worker and every gateway has one running, so that the truth is told though all the workers are dead. Whoever gets
+the lease decides; a healer that dies over a decision is replaced like the owner that it stood in for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import random
+import time
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import asynccontextmanager, suppress
+from typing import Final, Protocol
+
+from tailrace.bus.activity import Activity
+from tailrace.bus.errors import (
+    BusClosedError,
+    BusError,
+    BusUnavailableError,
+    EventTooLargeError,
+    ExecutionClosedError,
+    ExecutionUnknownError,
+    FenceStaleError,
+    LeaseHeldError,
+    LeaseLostError,
+    NotOrphanedError,
+    ReplyError,
+    TransitionRefusedError,
+)
+from tailrace.bus.healing.decision import WORKER_LOST, Cancellation, Decision, cancellation_of, judge
+from tailrace.bus.healing.outage import OutageWatch
+from tailrace.bus.log.index import ExecutionIndex
+from tailrace.bus.log.log import Log
+from tailrace.bus.model.codec import decode, encode, ts_of
+from tailrace.bus.model.counters import Counters
+from tailrace.bus.model.cursor import Cursor
+from tailrace.bus.model.entry import Entry
+from tailrace.bus.model.event import CANCELLED, FAILED, RETRYING, Event
+from tailrace.bus.model.keys import Keys
+from tailrace.bus.model.retry import Backoff
+from tailrace.bus.model.state import State
+from tailrace.bus.ownership.lease import Leases, Orphan
+from tailrace.bus.redis.supervised import Commands
+
+logger = logging.getLogger(__name__)
+
+# How often the index is asked what is due: half of the two seconds that a death may take to be told.
+LOOK_SECONDS: Final = 0.5
+# What one healer takes on at a time, and for how long the others leave it alone.
+CLAIM_COUNT: Final = 64
+CLAIM_MS: Final = 1000
+# How often a waiting execution is looked at, whether its job is still there: at first, and at last.
+JOB_CHECK_SECONDS: Final = 15.0
+MAX_JOB_CHECK_SECONDS: Final = 600.0
+# An execution changes under our eyes: looked at again so often before it is left to the next turn.
+LOOKS: Final = 4
+APPEND_ATTEMPTS: Final = 5
+READ_REQUESTS: Final = 2048
+# By when the owners have connected again: no line waits longer between two attempts, and a beat is quick.
+AFTER_OUTAGE_SECONDS: Final = Backoff().most_seconds + 1.0
+
+
+class JobQueue(Protocol):
+    """What brings workers to executions that wait for one."""
+
+    async def has_job(self, execution_id: str) -> bool: ...
+
+    async def requeue(self, execution_id: str) -> None: ...
+
+
+class DeadLetterStore(Protocol):
+    async def add(self, execution_id: str, reason: str, message: str) -> object: ...
+
+
+class Healer:
+    """``name`` is the process's; what is None is left out."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        commands: Commands,
+        keys: Keys,
+        log: Log,
+        leases: Leases,
+        index: ExecutionIndex,
+        counters: Counters,
+        activity: Activity,
+        jobs: JobQueue | None = None,
+        dead_letters: DeadLetterStore | None = None,
+        after_outage_seconds: float = AFTER_OUTAGE_SECONDS,
+    ) -> None:
+        self._name = name
+        self._commands = commands
+        self._keys = keys
+        self._log = log
+        self._leases = leases
+        self._index = index
+        self._counters = counters
+        self._activity = activity
+        self._jobs = jobs
+        self._dead_letters = dead_letters
+        self._after_outage_seconds = after_outage_seconds
+        self._contact = OutageWatch(commands, index, counters, lease_seconds=leases.lease_seconds)
+        self._calls = itertools.count(1)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None, None]:
+        """Run in the background meanwhile."""
+        task = asyncio.create_task(self.run(), name="healer")
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def run(self) -> None:
+        """Heal what is due, until cancelled or the bus is closed. Outages of Redis are waited out."""
+        more, begun = False, False
+        while True:
+            try:
+                if not begun:
+                    await self._contact.begin(self._after_outage_seconds)
+                    begun = True
+                if not more:
+                    await asyncio.sleep(LOOK_SECONDS * (0.6 + 0.4 * random.random()))
+                more = await self._turn()
+            except BusClosedError:
+                return
+            except BusUnavailableError as error:
+                more = False
+                if not self._contact.broken:
+                    logger.warning("healing waits for Redis: %s", error)
+                self._contact.broken = True
+                await asyncio.sleep(LOOK_SECONDS)
+
+    async def heal(self, execution_id: str) -> Decision | None:
+        """Look at one execution now. Returns the decision if it was an orphan and we got to make it.
+
+        Raises BusUnavailableError; ReplyError when its keys are not what they must be.
+        """
+        for _ in range(LOOKS):
+            state = await self._log.state(execution_id)
+            if state is None:
+                await self._index.drop(execution_id)
+                return None
+            if state.terminal is not None:
+                await self._close(state, state.terminal)
+                return None
+            cancellation = await self._cancellation(execution_id) if state.status == "cancelling" else None
+            cancel_after_ms = _over_ms(cancellation) if state.status == "cancelling" else None
+            try:
+                orphan = await self._leases.heal(
+                    execution_id, f"{self._name}.heal{next(self._calls)}", cancel_after_ms=cancel_after_ms
+                )
+            except LeaseHeldError as held:
+                due_ms = held.until_ms if cancel_after_ms is None else min(held.until_ms, cancel_after_ms)
+                await self._index.look_at_all({execution_id: due_ms})
+                return None
+            except NotOrphanedError:
+                await self._look_for_job(state)
+                return None
+            except ExecutionClosedError:
+                continue
+            return await self._decide(orphan, state)
+        return None
+
+    async def look_after(self, execution_ids: Iterable[str]) -> None:
+        """Heal those whose lease has run out, and put back what the index has lost; for what is being watched here.
+
+        Raises BusUnavailableError.
+        """
+        if self._contact.broken:
+            return
+        ids = list(execution_ids)
+        now_ms = await self._now_ms()
+        found = await asyncio.gather(*(self._log.state(each) for each in ids), return_exceptions=True)
+        lost: dict[str, int] = {}
+        for state in found:
+            if isinstance(state, BaseException):
+                if not isinstance(state, ReplyError):
+                    raise state
+            elif state is not None and not state.ended and (state.fence or state.submitted):
+                # Without a lease there is nothing to wait for.
+                lost[state.execution_id] = max(state.lease_until_ms or 0, now_ms - 1)
+        await self._index.restore(lost)
+        await self._heal_all([each for each, at_ms in lost.items() if at_ms < now_ms])
+
+    async def _turn(self) -> bool:
+        """Whether there may be more that is due."""
+        asked = asyncio.get_running_loop().time()
+        due = await self._index.claim_due(CLAIM_COUNT, CLAIM_MS)
+        self._contact.answered(asked)
+        if self._contact.broken:
+            # What is due is so because nobody could say that it is well: owners come first.
+            self._counters.add("heal_pauses")
+            logger.info("Redis is back; healing goes on when owners have had time to renew their leases")
+            await asyncio.sleep(self._after_outage_seconds)
+            self._contact.restored()
+            return True
+        await self._heal_all(due)
+        return len(due) == CLAIM_COUNT
+
+    async def _heal_all(self, execution_ids: list[str]) -> None:
+        results = await asyncio.gather(*(self.heal(each) for each in execution_ids), return_exceptions=True)
+        for execution_id, result in zip(execution_ids, results, strict=True):
+            if isinstance(result, (BusClosedError, asyncio.CancelledError)):
+                raise result
+            if not isinstance(result, BaseException):
+                continue
+            self._counters.add("heal_errors")
+            if isinstance(result, ReplyError) and result.is_of_the_key:
+                logger.error("execution %s cannot be healed, its keys are not ours: %s", execution_id, result)
+                await self._index.drop(execution_id)
+            elif isinstance(result, BusError):
+                logger.warning("execution %s: not healed: %s; it is due again", execution_id, result)
+            else:
+                logger.error("execution %s: healing broke", execution_id, exc_info=result)
+
+    async def _decide(self, orphan: Orphan, state: State) -> Decision | None:
+        lease = orphan.lease
+        cancelling = lease.status == "cancelling"
+        cursor: Cursor | None = None
+        while cursor is None:
+            cancellation = await self._cancellation(lease.execution_id) if cancelling else None
+            event = judge(orphan, cancellation, cancelling=cancelling)
+            try:
+                cursor = await self._append(orphan, event)
+            except TransitionRefusedError as refusal:
+                if cancelling or refusal.status != "cancelling":
+                    raise
+                # Somebody asked for it since we looked: that is answered first.
+                cancelling = True
+            except (FenceStaleError, ExecutionClosedError):
+                # It took us too long, and another healer has decided.
+                return None
+        self._counters.add(f"healed_{event.type.partition('.')[2]}")
+        logger.warning("execution %s: %s in place of %s", lease.execution_id, event.type, orphan.lost_owner or "nobody")
+        if event.type == RETRYING:
+            await self._hand_on(orphan, state)
+        else:
+            await self._close(state, cursor, event)
+        return Decision(lease.execution_id, event, cursor)
+
+    async def _append(self, orphan: Orphan, event: Event) -> Cursor:
+        """Append the decision once, however often it takes."""
+        lease, backoff = orphan.lease, Backoff()
+        fields = self._encode(event)
+        for attempt in itertools.count(1):
+            try:
+                appended = await self._log.append(
+                    lease.execution_id, [fields], producer=f"heal.{lease.fence}", seq=1, fence=lease.fence
+                )
+            except ReplyError:
+                raise
+            except BusUnavailableError:
+                if attempt == APPEND_ATTEMPTS:
+                    raise
+                await asyncio.sleep(backoff.delay_seconds(attempt, random.random))
+            else:
+                return appended.last
+        raise AssertionError("unreachable")
+
+    def _encode(self, event: Event) -> list[bytes]:
+        ts = ts_of(time.time_ns() // 1_000_000)
+        try:
+            return encode(event, ts=ts, limit_bytes=self._log.max_event_bytes)
+        except EventTooLargeError:
+            # Events may be as small as 256 bytes; that it ended must fit into any.
+            short = {name: event.data[name] for name in ("reason", "attempt", "forced") if name in event.data}
+            if event.type == CANCELLED:
+                # Somebody's own words, of any length.
+                short["reason"] = "cancelled"
+            return encode(Event(event.type, short), ts=ts)
+
+    async def _hand_on(self, orphan: Orphan, state: State) -> None:
+        # If we die here, it is due again in a moment, and whoever looks finds that it has no job.
+        with suppress(LeaseLostError):
+            await self._leases.release(orphan.lease)
+        await self._queue_again(state)
+
+    async def _queue_again(self, state: State) -> None:
+        if self._jobs is not None and state.submitted is not None:
+            try:
+                await self._jobs.requeue(state.execution_id)
+            except ExecutionUnknownError:
+                logger.error("execution %s waits, but its state names no queue any more", state.execution_id)  # noqa: TRY400 - no trace helps
+            else:
+                self._counters.add("jobs_requeued")
+        await self._look_later(state)
+
+    async def _look_for_job(self, state: State) -> None:
+        """A run that waits must have a job, or it waits for ever: it may have been lost between two keys."""
+        if state.submitted is None:
+            # Nobody has ever run it, or it runs without a lease: there is nothing that could be lost.
+            await self._index.drop(state.execution_id)
+        elif self._jobs is None or await self._jobs.has_job(state.execution_id):
+            await self._look_later(state)
+        else:
+            logger.warning("execution %s waits, but its job is lost: queued again", state.execution_id)
+            await self._queue_again(state)
+
+    async def _close(self, state: State, terminal: Cursor, event: Event | None = None) -> None:
+        """Do what whoever ended it may not have come to; repeating it does no harm."""
+        if event is None:
+            entry = await self._entry_at(state.execution_id, terminal)
+            if entry is not None:
+                self._activity.note(
+                    state.execution_id,
+                    terminal,
+                    entry.type,
+                    entry.ts,
+                    tenant=state.tenant,
+                    pipeline=state.pipeline,
+                    data=entry.data,
+                )
+                event = Event(entry.type, entry.data)
+        if state.submitted is not None and event is not None and event.type == FAILED and isinstance(event.data, dict):
+            reason, message = event.data.get("reason"), event.data.get("message")
+            if reason == WORKER_LOST and self._dead_letters is not None:
+                await self._dead_letters.add(state.execution_id, WORKER_LOST, str(message))
+        await self._index.drop(state.execution_id)
+
+    async def _entry_at(self, execution_id: str, cursor: Cursor) -> Entry | None:
+        raw = await self._commands.command("XRANGE", self._keys.log(execution_id), str(cursor), str(cursor))
+        return decode(*raw[0], limit_bytes=self._log.max_event_bytes) if raw else None
+
+    async def _look_later(self, state: State) -> None:
+        """The longer it has waited, the seldomer: a long queue is not read over and over."""
+        now_ms = await self._now_ms()
+        waited_seconds = (now_ms - (state.created_ms or now_ms)) / 1000
+        seconds = min(MAX_JOB_CHECK_SECONDS, max(JOB_CHECK_SECONDS, waited_seconds / 2))
+        await self._index.look_at_all({state.execution_id: now_ms + int(seconds * 1000)})
+
+    async def _now_ms(self) -> int:
+        seconds, micros = await self._commands.command("TIME")
+        return int(seconds) * 1000 + int(micros) // 1000
+
+    async def _cancellation(self, execution_id: str) -> Cancellation | None:
+        raw = await self._commands.command("XRANGE", self._keys.control(execution_id), "-", "+", "COUNT", READ_REQUESTS)
+        return cancellation_of(raw)
+
+
+def _over_ms(cancellation: Cancellation | None) -> int:
+    # The request itself was lost: nobody can tell how long it was to be waited for.
+    return 0 if cancellation is None else cancellation.over_ms

@@ -1,0 +1,1 @@
+"""Submitted work: queues, delayed jobs, concurrency keys, dead letters. Imports ownership."""

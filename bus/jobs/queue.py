@@ -1,0 +1,182 @@
+"""Queues: a stream of jobs each, with a consumer group of workers, and a sorted set of the jobs that are to come later.
+
+A job names its execution; what is to be done stands in the execution's state, so that a lost job can be queued again.
+Whoever takes a job holds it until the execution has ended; if the holder is gone before that, another claims it. A job
+says that there may be work; who does it is decided by the execution's lease, so a second job does no harm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from tailrace.bus.errors import InvalidExecutionIdError, ReplyError
+from tailrace.bus.model.event import check_execution_id
+from tailrace.bus.model.keys import Keys
+from tailrace.bus.model.reading import RawEntry
+from tailrace.bus.redis.script import Script
+from tailrace.bus.redis.supervised import Commands
+from tailrace.bus.tail.replies import streams_of
+
+GROUP: Final = "workers"
+# Longer than anybody waits before claiming.
+LONG_IDLE_MS: Final = 24 * 3600 * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """An entry of a queue, taken: held until it is acknowledged, handed back, or claimed by another."""
+
+    queue: str
+    entry_id: str
+    execution_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class UnusableJob:
+    """An entry of a queue from which nobody can tell what to do; ``defect`` says why."""
+
+    queue: str
+    entry_id: str
+    defect: str
+
+
+Taken = Job | UnusableJob
+
+
+class Queues:
+    """Every method raises BusUnavailableError."""
+
+    def __init__(self, commands: Commands, keys: Keys) -> None:
+        self._commands = commands
+        self._keys = keys
+        self._enqueue = Script.load("enqueue")
+        self._delayed = Script.load("delayed")
+        # Where the search for jobs of the gone goes on, by queue.
+        self._searched: dict[str, bytes] = {}
+
+    async def put(self, queue: str, execution_id: str, *, delay_seconds: float = 0.0) -> str | None:
+        """Put a job in; its entry's id, or None when it waits for its delay to be over first."""
+        entry_id: bytes = await self._enqueue.run(
+            self._commands, self._keys_of(queue), execution_id, math.ceil(delay_seconds * 1000)
+        )
+        return entry_id.decode() or None
+
+    async def move_due(self, queue: str, *, count: int) -> list[Job]:
+        """Let jobs whose delay is over be taken, at most ``count``."""
+        moved: list[bytes] = await self._delayed.run(self._commands, self._keys_of(queue), count)
+        texts = [each.decode(errors="replace") for each in moved]
+        return [Job(queue, entry_id, given) for given, entry_id in zip(texts[::2], texts[1::2], strict=True)]
+
+    async def length(self, queue: str) -> int:
+        """How many jobs there are: waiting, held and delayed."""
+        jobs, delayed = self._keys_of(queue)
+        lengths = await asyncio.gather(self._commands.command("XLEN", jobs), self._commands.command("ZCARD", delayed))
+        return sum(map(int, lengths))
+
+    async def has(self, queue: str, execution_id: str, entry_id: str | None) -> bool:
+        """Whether an execution's job is there: as this entry, held or not, or delayed."""
+        jobs, delayed = self._keys_of(queue)
+        if entry_id is not None and await self._commands.command("XRANGE", jobs, entry_id, entry_id):
+            return True
+        return await self._commands.command("ZSCORE", delayed, execution_id) is not None
+
+    async def names(self) -> list[str]:
+        """The queues that workers have opened."""
+        members = await self._commands.command("SMEMBERS", self._keys.queues())
+        return sorted(member.decode(errors="replace") for member in members)
+
+    async def open(self, queue: str) -> None:
+        """Make sure that the queue has its group, which sees every job since the queue's beginning, and is listed."""
+        await self._commands.command("SADD", self._keys.queues(), queue)
+        try:
+            await self._commands.command("XGROUP", "CREATE", self._keys.jobs(queue), GROUP, "0", "MKSTREAM")
+        except ReplyError as error:
+            if error.code != "BUSYGROUP":
+                raise
+
+    async def take(
+        self, queues: Sequence[str], consumer: str, *, count: int, block_ms: int = 0, line: Commands | None = None
+    ) -> list[Taken]:
+        """Take jobs that nobody had yet: at most ``count`` of each queue, in the order of the queues.
+
+        Waits up to ``block_ms`` for the first; a caller who waits brings a ``line`` of its own, because whatever else
+        is sent on that connection waits too. In a cluster, where each queue lives elsewhere, it is one queue a call.
+
+        Raises BusUnavailableError; ReplyError with code NOGROUP when a queue was not opened, or was deleted.
+        """
+        if block_ms and line is None:
+            raise ValueError("to wait for jobs takes a line of one's own")
+        wait = ("BLOCK", block_ms) if block_ms else ()
+        by_key = {self._keys.jobs(queue).encode(): queue for queue in queues}
+        reply = await (line or self._commands).command(
+            "XREADGROUP", "GROUP", GROUP, consumer, "COUNT", count, *wait, "STREAMS", *by_key, *(">" for _ in by_key)
+        )
+        streams = streams_of(reply)
+        return [_taken(queue, raw) for key, queue in by_key.items() for raw in streams.get(key, ())]
+
+    async def claim(self, queue: str, consumer: str, *, idle_seconds: float, count: int) -> tuple[list[Taken], bool]:
+        """Take over jobs whose consumer has not said for so long that it holds them.
+
+        Looks at a stretch of the jobs held, and goes on from there the next time; also says whether it has not come to
+        the end of them. Raises BusUnavailableError, ReplyError as ``take`` does.
+        """
+        start = self._searched.pop(queue, b"0-0")
+        following, entries, *_ = await self._commands.command(
+            "XAUTOCLAIM", self._keys.jobs(queue), GROUP, consumer, int(idle_seconds * 1000), start, "COUNT", count
+        )
+        more = following != b"0-0"
+        if more:
+            self._searched[queue] = following
+        return [_taken(queue, raw) for raw in entries], more
+
+    async def keep(self, jobs: Iterable[Job], consumer: str) -> None:
+        """Say that these are still held by a consumer that lives."""
+        by_queue: dict[str, list[str]] = defaultdict(list)
+        for job in jobs:
+            by_queue[job.queue].append(job.entry_id)
+        for queue, entry_ids in by_queue.items():
+            await self._commands.command(
+                "XCLAIM", self._keys.jobs(queue), GROUP, consumer, 0, *entry_ids, "JUSTID"
+            )  # fmt: skip
+
+    async def hand_back(self, job: Taken, consumer: str) -> None:
+        """Let the next who claims have it at once."""
+        await self._commands.command(
+            "XCLAIM", self._keys.jobs(job.queue), GROUP, consumer, 0, job.entry_id, "IDLE", LONG_IDLE_MS, "JUSTID"
+        )
+
+    async def acknowledge(self, job: Taken) -> None:
+        """Be done with it, for all."""
+        key = self._keys.jobs(job.queue)
+        # Deleted first: should we die in between, whoever claims next finds nothing and Redis forgets that it was held.
+        await asyncio.gather(
+            self._commands.command("XDEL", key, job.entry_id),
+            self._commands.command("XACK", key, GROUP, job.entry_id),
+        )
+
+    async def leave(self, queue: str, consumer: str) -> None:
+        """Forget a consumer that holds nothing; one that does stays, so that its jobs can be claimed."""
+        key = self._keys.jobs(queue)
+        if not await self._commands.command("XPENDING", key, GROUP, "-", "+", 1, consumer):
+            await self._commands.command("XGROUP", "DELCONSUMER", key, GROUP, consumer)
+
+    def _keys_of(self, queue: str) -> tuple[str, str]:
+        return self._keys.jobs(queue), self._keys.delayed_jobs(queue)
+
+
+def _taken(queue: str, raw: RawEntry) -> Taken:
+    """Check an entry, whoever wrote it."""
+    entry_id = raw[0].decode()
+    fields = raw[1] or ()
+    given = dict(zip(fields[::2], fields[1::2], strict=False)).get(b"id")
+    if given is None:
+        return UnusableJob(queue, entry_id, "it has no field 'id'")
+    try:
+        return Job(queue, entry_id, check_execution_id(given.decode(errors="replace"), field="id"))
+    except InvalidExecutionIdError as error:
+        return UnusableJob(queue, entry_id, str(error))

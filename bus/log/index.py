@@ -1,0 +1,133 @@
+"""Which executions there are, and when somebody must look at one.
+
+A hint, never the truth: it stands in other slots of a cluster than the executions, so it is written after the fact, and
+again with every heartbeat. Lost, it comes back from those and from the gateways, who look after what they watch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from tailrace.bus.errors import InvalidExecutionIdError
+from tailrace.bus.model.event import check_execution_id
+from tailrace.bus.model.keys import Keys
+from tailrace.bus.redis.script import Script
+from tailrace.bus.redis.supervised import Commands
+
+MAX_EXECUTIONS: Final = 100_000
+# Cutting an index off costs as much as writing to it; so often is enough for a bound that need not be exact.
+TRIM_EVERY: Final = 100
+# An index that nobody has written to for so long has nothing left to point at.
+INDEX_SECONDS: Final = 7 * 24 * 3600
+# Members beside the ones that are asked for, for those of the same millisecond that have been shown already.
+TIES: Final = 16
+
+
+class ExecutionIndex:
+    """All times are Unix milliseconds of Redis's clock. Every method raises BusUnavailableError."""
+
+    def __init__(self, commands: Commands, keys: Keys) -> None:
+        self._commands = commands
+        self._keys = keys
+        self._due = Script.load("due")
+        self._noted = 0
+
+    async def note(self, execution_id: str, tenant: str | None, created_ms: int) -> None:
+        """List an execution, under its tenant too; who was listed before stays where it was."""
+        keys = [self._keys.executions(None)]
+        if tenant is not None:
+            keys.append(self._keys.executions(tenant))
+        await asyncio.gather(*(self._commands.command("ZADD", key, "LT", created_ms, execution_id) for key in keys))
+        self._noted += 1
+        if self._noted % TRIM_EVERY == 1:
+            await asyncio.gather(*(self._bound(key) for key in keys))
+
+    async def look_at(self, execution_id: str, at_ms: int) -> None:
+        """Have somebody look at it at that time, or before."""
+        await self._schedule({execution_id: at_ms}, "LT")
+
+    async def look_at_all(self, at_ms: Mapping[str, int]) -> None:
+        """Have somebody look at each at its time, and not before."""
+        await self._schedule(at_ms)
+
+    async def restore(self, at_ms: Mapping[str, int]) -> None:
+        """Have somebody look at those that the index has lost."""
+        await self._schedule(at_ms, "NX")
+
+    async def drop(self, *execution_ids: str) -> None:
+        """They need nobody any more; they stay listed."""
+        await self._commands.command("ZREM", self._keys.due(), *execution_ids)
+
+    async def claim_due(self, count: int, again_after_ms: int) -> list[str]:
+        """Take at most ``count`` that somebody must look at now; other callers get them only after a while."""
+        ids: list[bytes] = await self._due.run(self._commands, (self._keys.due(),), count, again_after_ms)
+        claimed = []
+        for raw in ids:
+            execution_id = _checked(raw)
+            if execution_id is None:
+                # A stranger's: nothing could ever come of it.
+                await self._commands.command("ZREM", self._keys.due(), raw)
+            else:
+                claimed.append(execution_id)
+        return claimed
+
+    async def was_due(self, at_ms: int) -> bool:
+        """Whether any was to be looked at by then, and has not been."""
+        return bool(await self._commands.command("ZCOUNT", self._keys.due(), 1, at_ms))
+
+    async def newest(
+        self, tenant: str | None, before: tuple[int, str] | None = None, count: int = 100
+    ) -> list[tuple[int, str]]:
+        """The times of creation and ids of a tenant's executions (of all for None), the newest first.
+
+        ``before`` is the last that was seen. They may have ended, and even have been forgotten since.
+        """
+        key = self._keys.executions(tenant)
+        found: list[tuple[int, str]] = []
+        start: int | str = "+inf" if before is None else before[0]
+        offset, page = 0, count + TIES
+        while len(found) < count:
+            reply = await self._commands.command(
+                "ZRANGE", key, start, "-inf", "BYSCORE", "REV", "LIMIT", offset, page, "WITHSCORES"
+            )
+            raw = _scored(reply)
+            for member, score in raw:
+                execution_id = _checked(member)
+                if execution_id is not None and (before is None or (score, execution_id) < before):
+                    found.append((score, execution_id))
+            if len(raw) < page:
+                break
+            offset += page
+        return found[:count]
+
+    async def _schedule(self, at_ms: Mapping[str, int], *conditions: str) -> None:
+        if at_ms:
+            pairs: list[str | int] = []
+            for execution_id, score in at_ms.items():
+                pairs += (score, execution_id)
+            await asyncio.gather(
+                self._commands.command("ZADD", self._keys.due(), *conditions, *pairs),
+                self._commands.command("EXPIRE", self._keys.due(), INDEX_SECONDS),
+            )
+
+    async def _bound(self, key: str) -> None:
+        await asyncio.gather(
+            self._commands.command("ZREMRANGEBYRANK", key, 0, -MAX_EXECUTIONS - 1),
+            self._commands.command("EXPIRE", key, INDEX_SECONDS),
+        )
+
+
+def _checked(raw: bytes) -> str | None:
+    try:
+        return check_execution_id(raw.decode(errors="replace"))
+    except InvalidExecutionIdError:
+        return None
+
+
+def _scored(reply: Any) -> list[tuple[bytes, int]]:
+    # RESP3 answers with pairs and numbers, RESP2 with a flat list of strings.
+    in_pairs = not reply or isinstance(reply[0], list)
+    pairs: Iterable[Any] = reply if in_pairs else zip(reply[::2], reply[1::2], strict=True)
+    return [(member, int(float(score))) for member, score in pairs]

@@ -1,0 +1,146 @@
+"""What a worker is asked to do. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from tailrace.bus.errors import InvalidInputError
+from tailrace.bus.model.event import encode_json
+from tailrace.bus.model.trace import traceparent_of
+
+MAX_INPUT_BYTES: Final = 256 * 1024
+MAX_KEY_CHARS: Final = 256
+MOST_ATTEMPTS: Final = 1000
+# A month: what is to wait longer is a calendar's business, not a queue's.
+MAX_DELAY_SECONDS: Final = 31 * 24 * 3600.0
+
+# As they stand in the state, in the order in which ``parse_submission`` reads them.
+SUBMISSION_FIELDS: Final = (
+    "pipeline", "input", "queue", "tenant", "concurrency_key", "asked_attempts", "delay_ms", "requeued_from",
+    "trace",
+)  # fmt: skip
+
+# Random, and ours for ever: an idempotency key must give the same id in every release.
+_NAMESPACE: Final = uuid.UUID("5b0e3a3e-5d3c-4b58-9c3f-0d6b8f3c7a51")
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\u0085\u2028\u2029\ud800-\udfff]")
+MAX_DIGITS: Final = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """``max_attempts`` can only lower the pipeline's own; ``requeued_from`` is the dead execution that it repeats.
+
+    ``trace`` is the ``traceparent`` of whoever submitted it.
+    """
+
+    execution_id: str
+    pipeline: str
+    input: dict[str, Any]
+    queue: str = "default"
+    tenant: str | None = None
+    concurrency_key: str | None = None
+    max_attempts: int | None = None
+    delay_seconds: float = 0.0
+    requeued_from: str | None = None
+    trace: str | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for the same work, whenever it is to be begun."""
+        what = [self.pipeline, self.input, self.queue, self.tenant, self.concurrency_key, self.max_attempts]
+        canonical = json.dumps(what, sort_keys=True, default=str)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:32]
+
+    def fields(self) -> list[str | bytes]:
+        """Field, value, … of the state. Raises InvalidEventError for an input that is no JSON or too large."""
+        encoded = encode_json(self.input, field="input", limit_bytes=MAX_INPUT_BYTES)
+        fields: list[str | bytes] = ["pipeline", self.pipeline, "input", encoded, "queue", self.queue]
+        optional = {
+            "tenant": self.tenant,
+            "concurrency_key": self.concurrency_key,
+            "asked_attempts": self.max_attempts,
+            "delay_ms": math.ceil(self.delay_seconds * 1000) or None,
+            "requeued_from": self.requeued_from,
+            "trace": self.trace,
+        }
+        for name, value in optional.items():
+            if value is not None:
+                fields += [name, str(value)]
+        return fields
+
+
+def parse_submission(execution_id: str, values: Sequence[bytes | None]) -> Submission | None:
+    """Read what HMGET gave for SUBMISSION_FIELDS; None for an execution that nobody submitted.
+
+    Raises InvalidInputError when a stranger wrote the input and it is no JSON object.
+    """
+    raw = dict(zip(SUBMISSION_FIELDS, values, strict=True))
+    pipeline, given = _text(raw["pipeline"]), raw["input"]
+    if pipeline is None or given is None:
+        return None
+    try:
+        parsed = orjson.loads(given)
+    except orjson.JSONDecodeError as error:
+        raise InvalidInputError("input", f"of execution {execution_id} is not JSON: {error}") from None
+    if not isinstance(parsed, dict):
+        raise InvalidInputError("input", f"of execution {execution_id} is not a JSON object")
+    return Submission(
+        execution_id,
+        pipeline,
+        parsed,
+        _text(raw["queue"]) or "default",
+        _text(raw["tenant"]),
+        _text(raw["concurrency_key"]),
+        _number(raw["asked_attempts"]),
+        (_number(raw["delay_ms"]) or 0) / 1000,
+        _text(raw["requeued_from"]),
+        traceparent_of(_text(raw["trace"])),
+    )
+
+
+def check_key(key: object, *, field: str) -> str:
+    """Return a concurrency or idempotency key that can be used. Raises InvalidInputError."""
+    if not isinstance(key, str) or not key or len(key) > MAX_KEY_CHARS or _UNPRINTABLE.search(key):
+        raise InvalidInputError(field, f"must be text of 1 to {MAX_KEY_CHARS} characters without control characters")
+    return key
+
+
+def check_max_attempts(attempts: int | None) -> int | None:
+    """Raises InvalidInputError."""
+    if attempts is not None and not 1 <= attempts <= MOST_ATTEMPTS:
+        raise InvalidInputError("max_attempts", f"is {attempts}; it must be from 1 to {MOST_ATTEMPTS}")
+    return attempts
+
+
+def check_delay_seconds(seconds: float) -> float:
+    """Raises InvalidInputError."""
+    if not 0 <= seconds <= MAX_DELAY_SECONDS:
+        raise InvalidInputError("delay_seconds", f"is {seconds}; it must be from 0 to {MAX_DELAY_SECONDS:.0f}")
+    return seconds
+
+
+def id_of_key(tenant: str | None, idempotency_key: str) -> str:
+    """The execution id of an idempotency key: who repeats the key meets what it made the first time."""
+    return str(uuid.uuid5(_NAMESPACE, json.dumps(["key", tenant, idempotency_key])))
+
+
+def id_of_repetition(execution_id: str) -> str:
+    """The id under which a dead execution is tried once more, always the same: asked twice, it is tried once."""
+    return str(uuid.uuid5(_NAMESPACE, json.dumps(["again", execution_id])))
+
+
+def _text(raw: bytes | None) -> str | None:
+    return raw.decode(errors="replace") if raw else None
+
+
+def _number(raw: bytes | None) -> int | None:
+    return int(raw) if raw is not None and raw.isdigit() and len(raw) <= MAX_DIGITS else None

@@ -1,0 +1,1 @@
+"""For operators: log lines, metrics, eviction risks. Imports model."""

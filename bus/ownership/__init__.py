@@ -1,0 +1,1 @@
+"""Who runs an execution, and how: lease, heartbeat, control requests, checkpoints, ending. Imports log."""

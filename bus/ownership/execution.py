@@ -1,0 +1,198 @@
+"""A run, as whoever runs it sees it: lease, fence, steering and ending around any piece of code."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Any, Self
+
+from tailrace.bus.errors import BusError, FenceStaleError, InvalidInputError, LeaseLostError
+from tailrace.bus.log.log import Log
+from tailrace.bus.log.publisher import Publisher
+from tailrace.bus.model.control_request import ControlRequest
+from tailrace.bus.model.cursor import Cursor
+from tailrace.bus.model.event import COMPLETED, FAILED, TERMINAL_TYPES
+from tailrace.bus.ownership.ending import ENDING_SECONDS, Overrun, ending_of
+from tailrace.bus.ownership.ending import failure_of as failure_of  # noqa: PLC0414 - part of what this module offers
+from tailrace.bus.ownership.heartbeat import Heartbeat
+from tailrace.bus.ownership.lease import Leases
+from tailrace.bus.ownership.ownership import Ownership, OwnershipOptions
+from tailrace.bus.ownership.signals import Signal
+from tailrace.bus.redis.supervised import Commands
+from tailrace.bus.tail.watch import Tail
+
+logger = logging.getLogger(__name__)
+
+
+class Execution:
+    """Appends ``execution.started`` on entering and the right terminal event on leaving.
+
+    Leaving normally completes it with ``result``; an exception fails it with its sentence; cancellation cancels it.
+    When somebody asks to cancel it, the body sees CancelledError; one that does not stop within the grace is abandoned,
+    and the execution ends without it. When the lease is lost the body is cancelled likewise, and who entered sees
+    LeaseLostError: somebody else runs it now and will end it. Where the body says something, or comes to a
+    ``pause_point``, it stands still for as long as it is paused.
+    """
+
+    def __init__(  # noqa: PLR0917 - the bus's own parts, and only the bus makes one
+        self,
+        commands: Commands,
+        log: Log,
+        leases: Leases,
+        heartbeat: Heartbeat,
+        open_tail: Callable[[], Awaitable[Tail]],
+        execution_id: str,
+        *,
+        owner: str,
+        pipeline: str | None,
+        max_attempts: int | None,
+        timeout_seconds: float | None,
+        claim: Callable[[], Awaitable[None]] | None,
+        publisher: dict[str, Any],
+    ) -> None:
+        """``claim`` is called before it is taken, and may refuse by raising."""
+        if timeout_seconds is not None and not 0 < timeout_seconds < math.inf:
+            raise InvalidInputError("timeout_seconds", "expected a number of seconds, more than 0")
+        self.id = execution_id
+        self.result: Any = None
+        self.pipeline = pipeline
+        self.owner = owner
+        self._open_tail = open_tail
+        self._claim = claim
+        self._tenure = Ownership(
+            commands,
+            log,
+            leases,
+            heartbeat,
+            OwnershipOptions(execution_id, owner, pipeline, max_attempts, timeout_seconds, publisher),
+        )
+
+    @property
+    def publisher(self) -> Publisher:
+        """Raises RuntimeError before it has been entered."""
+        return self._tenure.publisher
+
+    @property
+    def attempt(self) -> int:
+        """1 for the first who ran it, rising with every take-over."""
+        return self._tenure.hold.attempt
+
+    @property
+    def fence(self) -> int:
+        """Risen with every taking: what we write counts while no other has a higher one."""
+        return self._tenure.hold.fence
+
+    @property
+    def cancel_request(self) -> ControlRequest | None:
+        """Who asked to cancel it, and why, once somebody has."""
+        return self._tenure.steering.cancel_request
+
+    @property
+    def abandoned(self) -> asyncio.Event:
+        """Set when it was ended, or is another's, over a body that does not stop: nobody need wait for that body."""
+        return self._tenure.body.abandoned
+
+    async def emit(
+        self,
+        event_type: str,
+        data: Any = None,
+        *,
+        step: str | None = None,
+        meta: dict[str, Any] | None = None,
+    ) -> None:
+        """Buffer one event, off the critical path, where it is not paused. See Publisher.emit."""
+        if self._tenure.steering.halted and event_type not in TERMINAL_TYPES:
+            await self._tenure.steering.pause_point()
+        await self.publisher.emit(event_type, data, step=step, meta=meta)
+
+    async def append(self, event_type: str, data: Any = None, *, step: str | None = None) -> Cursor:
+        """Emit one event and wait until it is in the log."""
+        if self._tenure.steering.halted and event_type not in TERMINAL_TYPES:
+            await self._tenure.steering.pause_point()
+        return await self.publisher.append(event_type, data, step=step)
+
+    async def pause_point(self) -> None:
+        """Stand still here while it is paused."""
+        await self._tenure.steering.pause_point()
+
+    async def signal(self, name: str, timeout_seconds: float | None = None) -> Signal:
+        """Wait for the next signal of that name; those that came before the call are given out first, each once.
+
+        An attempt that takes over is given all signals of the execution again, also those that an earlier one was
+        given. Raises TimeoutError; the time during which it is paused does not count.
+        """
+        return await self._tenure.steering.signal(name, timeout_seconds)
+
+    async def complete(self, result: Any = None) -> Cursor:
+        """End it now, well."""
+        return await self.append(COMPLETED, {"result": result})
+
+    async def fail(self, reason: str, message: str, **details: Any) -> Cursor:
+        """End it now, badly; ``reason`` is a word for programs, ``message`` a sentence for people."""
+        return await self.append(FAILED, {"reason": reason, "message": message, **details})
+
+    async def hand_back(self, reason: str, **details: Any) -> None:
+        """Leave it to a next attempt: ``execution.retrying``, and no ending when the block is left.
+
+        Nothing can be emitted after that. Who is being cancelled hands nothing back: it ends when the block is left.
+        """
+        await self._tenure.hand_back(reason, details)
+
+    async def __aenter__(self) -> Self:
+        tenure = self._tenure
+        tail = await self._open_tail()
+        if self._claim is not None:
+            await self._claim()
+        await tenure.begin(tail)
+        tenure.body.enter()
+        if not tenure.steering.halted:
+            tenure.deadline.run()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        tenure, was_cancelled = self._tenure, isinstance(error, asyncio.CancelledError)
+        cancelled_by_others = tenure.body.leave()
+        tenure.deadline.stop()
+        try:
+            if tenure.hold.lost is not None:
+                if cancelled_by_others and was_cancelled:
+                    return False
+                raise tenure.hold.lost from error
+            await self._owe(asyncio.ensure_future(self._end(error, cancelled=cancelled_by_others)))
+        finally:
+            await tenure.leave()
+        stop = tenure.body.stop
+        if isinstance(stop, Overrun) and was_cancelled and not cancelled_by_others:
+            raise TimeoutError(f"execution {self.id} ran longer than {stop.timeout_seconds:g} s") from error
+        return False
+
+    async def _owe(self, ending: asyncio.Future[None]) -> None:
+        """Wait for the ending also when the body's task is being cancelled, even while it ends."""
+        try:
+            await asyncio.shield(ending)
+        except asyncio.CancelledError:
+            await asyncio.wait([ending], timeout=ENDING_SECONDS)
+            raise
+
+    async def _end(self, error: BaseException | None, *, cancelled: bool) -> None:
+        tenure = self._tenure
+        await tenure.body.settle()
+        if tenure.ended or tenure.handed_back:
+            return
+        stop = tenure.body.stop
+        hurried = error is not None or stop is not None
+        try:
+            async with asyncio.timeout(ENDING_SECONDS if hurried else None):
+                await tenure.append_ending(ending_of(error, stop, self.result, cancelled=cancelled))
+        except (BusError, TimeoutError) as refusal:
+            if not hurried:
+                if isinstance(refusal, FenceStaleError):
+                    raise LeaseLostError(self.id) from refusal
+                raise
+            # The body's own error is what the caller must see; a healer tells the viewers when the lease runs out.
+            logger.exception("execution %s: its ending could not be appended: %s", self.id, refusal)  # noqa: TRY401 - the sentence, not only the trace

@@ -1,0 +1,81 @@
+"""An owner's hold on an execution: its lease, from taking it to letting go of it or losing it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from tailrace.bus.errors import BusError, BusUnavailableError, LeaseLostError
+from tailrace.bus.model.counters import Counters
+from tailrace.bus.ownership.heartbeat import Beat, Heartbeat
+from tailrace.bus.ownership.lease import Lease, Leases, Renewed
+
+logger = logging.getLogger(__name__)
+
+
+class HeldLease:
+    def __init__(
+        self,
+        leases: Leases,
+        heartbeat: Heartbeat,
+        *,
+        counters: Counters,
+        is_over: Callable[[], bool],
+        on_lost: Callable[[], None],
+        on_cancelling: Callable[[], None],
+    ) -> None:
+        """``on_cancelling`` is called with every renewal of one that is to be cancelled.
+
+        ``on_lost`` is called when somebody else has taken it or ended it, as ``lost`` then says; not when it
+        ``is_over``, because its owner has ended it.
+        """
+        self.lost: BusError | None = None
+        self._leases = leases
+        self._heartbeat = heartbeat
+        self._counters = counters
+        self._is_over = is_over
+        self._on_lost = on_lost
+        self._on_cancelling = on_cancelling
+        self._lease: Lease | None = None
+        self._beat: Beat | None = None
+
+    @property
+    def attempt(self) -> int:
+        return self._lease.attempt if self._lease is not None else 0
+
+    @property
+    def fence(self) -> int:
+        return self._lease.fence if self._lease is not None else 0
+
+    async def take(self, execution_id: str, owner: str, pipeline: str | None, max_attempts: int | None) -> Lease:
+        """Raises LeaseHeldError, ExecutionClosedError."""
+        self._lease = lease = await self._leases.take(execution_id, owner, pipeline, max_attempts=max_attempts)
+        self._beat = self._heartbeat.keep(lease, self._renewed, self._lose)
+        return lease
+
+    def relax(self) -> None:
+        """Renew it no more: there is nothing left to hold."""
+        if self._beat is not None:
+            self._beat.stop()
+
+    async def release(self) -> None:
+        """Let whoever wants it have it at once."""
+        self.relax()
+        if self._lease is None or self.lost is not None:
+            return
+        try:
+            await self._leases.release(self._lease)
+        except (BusUnavailableError, LeaseLostError) as error:
+            logger.debug("execution %s: lease not released: %s", self._lease.execution_id, error)
+
+    def _renewed(self, renewed: Renewed) -> None:
+        if renewed.status == "cancelling":
+            self._on_cancelling()
+
+    def _lose(self, error: BusError) -> None:
+        if self._is_over():
+            return
+        self.lost = error
+        self._counters.add("leases_lost")
+        logger.error("%s; stopping", error)
+        self._on_lost()

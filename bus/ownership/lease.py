@@ -1,0 +1,156 @@
+"""The lease of an execution: who runs it, and with which fence.
+
+Time only says when another may take over; the fence, risen with every taking, says whose appends count.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tailrace.bus.errors import ExecutionClosedError, LeaseHeldError, LeaseLostError, NotOrphanedError, ReplyError
+from tailrace.bus.model.keys import Keys
+from tailrace.bus.model.retention import Retention
+from tailrace.bus.redis.script import Script
+from tailrace.bus.redis.supervised import Commands
+
+LEASE_SECONDS: Final = 10.0
+# A decision takes two round trips; who has not made it by then is gone, too.
+HEAL_SECONDS: Final = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """``status`` is what the execution was when the lease was taken, '' for one that had none yet.
+
+    ``waited`` says that it was waiting for a worker, not lost by one. ``until_ms`` is when the lease runs out unless it
+    is renewed, by Redis's clock.
+    """
+
+    execution_id: str
+    owner: str
+    fence: int
+    attempt: int
+    status: str = ""
+    until_ms: int = 0
+    waited: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """``status`` tells an owner who missed it that it is to cancel."""
+
+    status: str
+    until_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """An execution whose owner is gone, in the hands of a healer who holds ``lease`` to tell what becomes of it.
+
+    ``attempt`` of the lease is that of the lost owner. ``max_attempts`` is None where no worker ever said it;
+    ``submitted`` is False for one that a program ran by itself, so that nobody else could run it again. ``forced`` says
+    that the owner lives, but was told to cancel and has not within its grace.
+    """
+
+    lease: Lease
+    lost_owner: str
+    max_attempts: int | None
+    submitted: bool
+    forced: bool = False
+
+
+class Leases:
+    def __init__(
+        self, commands: Commands, keys: Keys, retention: Retention, *, lease_seconds: float = LEASE_SECONDS
+    ) -> None:
+        self.lease_seconds = lease_seconds
+        self._commands = commands
+        self._keys = keys
+        self._retention = retention
+        self._script = Script.load("lease")
+
+    async def take(
+        self, execution_id: str, owner: str, pipeline: str | None = None, *, max_attempts: int | None = None
+    ) -> Lease:
+        """Raises LeaseHeldError while another holds it, ExecutionClosedError when it has ended.
+
+        ``pipeline`` is noted in a state that names none yet; ``max_attempts`` for whoever heals it.
+        """
+        fence, attempt, status, until, waited = await self._run(
+            "take", execution_id, owner, pipeline=pipeline or "", max_attempts=max_attempts
+        )
+        return Lease(execution_id, owner, int(fence), int(attempt), status.decode(), int(until), bool(waited))
+
+    async def renew(self, lease: Lease) -> Renewed:
+        """Hold on, and keep a quiet execution from expiring. Raises LeaseLostError, ExecutionClosedError."""
+        status, until = await self._run("renew", lease.execution_id, lease.owner, lease.fence)
+        return Renewed(status.decode(), int(until))
+
+    async def heal(self, execution_id: str, healer: str, *, cancel_after_ms: int | None = None) -> Orphan:
+        """Step in for an owner that is gone; of many who try at once, one gets it, for as long as a decision takes.
+
+        From ``cancel_after_ms`` on (Unix milliseconds by Redis's clock), also for an owner that lives, if it was told
+        to cancel. Each call needs a ``healer``'s name of its own.
+
+        Raises LeaseHeldError while the owner (or another healer) holds it, NotOrphanedError when nothing is to be
+        healed, ExecutionClosedError.
+        """
+        fence, attempt, status, until, lost, most, submitted, forced = await self._run(
+            "heal",
+            execution_id,
+            healer,
+            seconds=min(HEAL_SECONDS, self.lease_seconds),
+            cancel_after_ms="" if cancel_after_ms is None else cancel_after_ms,
+        )
+        lease = Lease(execution_id, healer, int(fence), int(attempt), status.decode(), int(until))
+        return Orphan(
+            lease,
+            lost.decode(errors="replace"),
+            int(most) if most.isdigit() else None,
+            submitted=bool(submitted),
+            forced=bool(forced),
+        )
+
+    async def release(self, lease: Lease) -> None:
+        """Raises LeaseLostError."""
+        await self._run("release", lease.execution_id, lease.owner, lease.fence)
+
+    async def _run(
+        self,
+        action: str,
+        execution_id: str,
+        owner: str,
+        fence: int | str = "",
+        *,
+        pipeline: str = "",
+        max_attempts: int | None = None,
+        seconds: float | None = None,
+        cancel_after_ms: int | str = "",
+    ) -> Any:
+        try:
+            return await self._script.run(
+                self._commands,
+                self._keys.of_execution(execution_id),
+                action,
+                owner,
+                int((self.lease_seconds if seconds is None else seconds) * 1000),
+                fence,
+                self._retention.live_seconds,
+                pipeline,
+                "" if max_attempts is None else max_attempts,
+                cancel_after_ms,
+            )
+        except ReplyError as error:
+            word, _, detail = str(error).partition(" ")
+            match word:
+                case "CLOSED":
+                    raise ExecutionClosedError(execution_id, detail) from None
+                case "HELD":
+                    until, _, holder = detail.partition(" ")
+                    raise LeaseHeldError(execution_id, holder, int(until) if until.isdigit() else 0) from None
+                case "LOST":
+                    raise LeaseLostError(execution_id) from None
+                case "SOUND":
+                    raise NotOrphanedError(execution_id, detail) from None
+            raise

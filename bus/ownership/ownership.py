@@ -1,0 +1,229 @@
+"""The time for which one owner runs an execution: from taking it to its ending, or to letting go of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn
+
+from tailrace.bus.errors import BusError, ExecutionClosedError, TransitionRefusedError
+from tailrace.bus.log.log import Log
+from tailrace.bus.log.publisher import Publisher
+from tailrace.bus.model.control_request import GRACE_SECONDS, LOST_REQUEST, ControlRequest
+from tailrace.bus.model.event import RETRYING, STARTED
+from tailrace.bus.ownership.body import Body
+from tailrace.bus.ownership.control_stream import ControlStream
+from tailrace.bus.ownership.deadline import ExecutionDeadline
+from tailrace.bus.ownership.ending import ENDING_SECONDS, Ending, Overrun, Stop, append_ending, stopped
+from tailrace.bus.ownership.heartbeat import Heartbeat
+from tailrace.bus.ownership.held_lease import HeldLease
+from tailrace.bus.ownership.lease import Lease, Leases
+from tailrace.bus.ownership.signals import SignalInbox
+from tailrace.bus.ownership.steering import Steering
+from tailrace.bus.redis.supervised import Commands
+from tailrace.bus.tail.watch import Tail
+
+logger = logging.getLogger(__name__)
+
+# For how long a body may clean up when another has its execution.
+LOST_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class OwnershipOptions:
+    """Who runs what, and within which bounds; ``publisher`` are options of the body's."""
+
+    execution_id: str
+    owner: str
+    pipeline: str | None
+    max_attempts: int | None
+    timeout_seconds: float | None
+    publisher: dict[str, Any]
+
+
+class Ownership:
+    """``ended`` says that its ending stands in the log, ``handed_back`` that it is left to a next owner."""
+
+    def __init__(
+        self, commands: Commands, log: Log, leases: Leases, heartbeat: Heartbeat, terms: OwnershipOptions
+    ) -> None:
+        self.ended = False
+        self.handed_back = False
+        self.body = Body(self._end_by_force)
+        self.deadline = ExecutionDeadline(terms.timeout_seconds, self._time_out)
+        self.hold = HeldLease(
+            leases,
+            heartbeat,
+            counters=log.counters,
+            is_over=self._is_over,
+            on_lost=self._lose,
+            on_cancelling=self._remind,
+        )
+        self.steering = Steering(
+            SignalInbox(terms.execution_id, log.counters),
+            words=self.new_words,
+            flush=self._flush,
+            cancel=self._cancel,
+            clock=self.deadline,
+        )
+        self._log = log
+        self._terms = terms
+        self._publisher: Publisher | None = None
+        self._words = 0
+        self._reminders = 0
+        self._requests = ControlStream(
+            commands,
+            log.keys,
+            terms.execution_id,
+            self.steering.take,
+            counters=log.counters,
+            limit_bytes=log.max_event_bytes,
+        )
+
+    @property
+    def publisher(self) -> Publisher:
+        """The body's."""
+        if self._publisher is None:
+            raise RuntimeError("the execution has not been entered: use 'async with'")
+        return self._publisher
+
+    async def begin(self, tail: Tail) -> None:
+        """Take it and say so.
+
+        Raises LeaseHeldError; ExecutionClosedError when it has ended, or was to be cancelled, which then is its ending.
+        """
+        terms = self._terms
+        lease = await self.hold.take(terms.execution_id, terms.owner, terms.pipeline, terms.max_attempts)
+        self._meta: dict[str, Any] | None = terms.publisher.get("meta")
+        self._publisher = self._new_publisher("body", **terms.publisher)
+        try:
+            await self._begin(lease)
+            self._requests.watch(tail)
+        except BaseException:
+            await self.leave()
+            raise
+
+    async def append_ending(self, ending: Ending) -> None:
+        """Raises as ``tailrace.bus.ownership.ending.append_ending`` does."""
+        await self.steering.settle()
+        await append_ending(self.publisher, ending, self.new_words)
+        self.ended = True
+
+    async def hand_back(self, reason: str, details: dict[str, Any]) -> None:
+        """Raises AppendRefusedError, PublishFailedError."""
+        await self.publisher.flush()
+        words = self.new_words()
+        try:
+            await words.append(RETRYING, {"attempt": self.hold.attempt + 1, "reason": reason, **details})
+        except TransitionRefusedError as refusal:
+            await self._find_cancellation(refusal)
+        else:
+            self.handed_back = True
+            await self.publisher.abandon()
+        finally:
+            await words.abandon()
+
+    async def leave(self) -> None:
+        """Let go of everything."""
+        self._requests.close()
+        await self.steering.aclose()
+        await self.publisher.abandon()
+        if self.ended:
+            self.hold.relax()
+        else:
+            await self.hold.release()
+
+    def new_words(self) -> Publisher:
+        """Make a publisher for what is said beside the body."""
+        self._words += 1
+        return self._new_publisher(f"words{self._words}", give_up_after_seconds=ENDING_SECONDS, meta=self._meta)
+
+    def _new_publisher(self, part: str, **options: Any) -> Publisher:
+        # One producer a tenure and part: numbers of a predecessor never meet ours.
+        fence = self.hold.fence
+        producer = f"{self._terms.owner}.{fence}.{part}"
+        return Publisher(self._log, self._terms.execution_id, producer=producer, fence=fence, **options)
+
+    async def _flush(self) -> None:
+        await self.publisher.flush()
+
+    async def _begin(self, lease: Lease) -> None:
+        """Raises ExecutionClosedError when it was to be cancelled, and now is."""
+        steering = self.steering
+        if lease.status == "paused":
+            steering.stand_still()
+        if lease.status == "cancelling":
+            await self._requests.read()
+            await self._end_at_once()
+        if lease.status in {"running", "paused"} and not lease.waited:
+            # Whoever ran it is gone: its attempt ends here, ours begins.
+            await self.publisher.emit(RETRYING, {"attempt": lease.attempt, "reason": "worker_lost"})
+        pipeline = {} if self._terms.pipeline is None else {"pipeline": self._terms.pipeline}
+        await self.publisher.emit(STARTED, {"attempt": lease.attempt, "owner": self._terms.owner, **pipeline})
+        await self._requests.read()
+        try:
+            await self.publisher.flush()
+        except TransitionRefusedError as refusal:
+            await self._find_cancellation(refusal)
+        if self.body.stop is not None:
+            await self._end_at_once()
+        answered = await self._requests.answered(steering.asked) if lease.attempt > 1 else ()
+        steering.begin(answered)
+
+    async def _find_cancellation(self, refusal: TransitionRefusedError) -> None:
+        """Nothing goes on in what was told to cancel. Raises any other refusal."""
+        if refusal.status != "cancelling":
+            raise refusal
+        await self._requests.read()
+        self._cancel(LOST_REQUEST)
+
+    async def _end_at_once(self) -> NoReturn:
+        words = self.new_words()
+        try:
+            cursor = await append_ending(words, stopped(self.body.stop or LOST_REQUEST), self.new_words)
+            self.ended = True
+        finally:
+            await words.abandon()
+        raise ExecutionClosedError(self._terms.execution_id, str(cursor))
+
+    # What happens to it from outside, between two turns of the loop.
+
+    def _cancel(self, request: ControlRequest) -> None:
+        self._stop_for(request, request.grace_seconds)
+
+    def _time_out(self) -> None:
+        if self._terms.timeout_seconds is not None:
+            self._stop_for(Overrun(self._terms.timeout_seconds), GRACE_SECONDS)
+
+    def _stop_for(self, stop: Stop, grace_seconds: float) -> None:
+        if self.hold.lost is None:
+            self.steering.release()
+            self.body.stop_for(stop, grace_seconds)
+
+    async def _end_by_force(self, stop: Stop) -> bool:
+        try:
+            async with asyncio.timeout(ENDING_SECONDS):
+                await self.append_ending(stopped(stop, forced=True))
+        except (BusError, TimeoutError) as refusal:
+            logger.warning("execution %s: not ended by force: %s; a healer does", self._terms.execution_id, refusal)
+            return False
+        self._log.counters.add("bodies_abandoned")
+        logger.error("execution %s: its body does not stop; ended without it", self._terms.execution_id)
+        self.hold.relax()
+        return True
+
+    def _remind(self) -> None:
+        self._reminders += 1
+        if self._reminders == 1:
+            self._requests.look_again()
+        elif self.body.stop is None:
+            # The request itself is gone; that there was one is certain.
+            self._cancel(LOST_REQUEST)
+
+    def _is_over(self) -> bool:
+        return self.ended or self.handed_back or self.publisher.closes_log
+
+    def _lose(self) -> None:
+        self.steering.release()
+        self.body.lose(LOST_SECONDS)

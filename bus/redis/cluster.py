@@ -1,0 +1,164 @@
+"""Commands to a cluster: each goes to the node that serves its keys; redirections are followed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from tailrace.bus.errors import BusClosedError, BusUnavailableError, ConnectionLostError, ReplyError
+from tailrace.bus.model.counters import Counters
+from tailrace.bus.model.retry import Backoff
+from tailrace.bus.redis.connection import Dial
+from tailrace.bus.redis.slots import Address, SlotMap, redirection, slot_map, slot_of
+from tailrace.bus.redis.supervised import SupervisedConnection
+
+logger = logging.getLogger(__name__)
+
+MAX_REDIRECTIONS: Final = 6
+DialNode = Callable[[Address], Dial]
+
+
+class ClusterConnection:
+    """One line a node, opened when it is first needed; the map of slots is read again when it proves wrong."""
+
+    def __init__(
+        self, dial_node: DialNode, seeds: Iterable[Address], *, counters: Counters, name: str, wait_seconds: float = 5.0
+    ) -> None:
+        self._dial_node = dial_node
+        self._seeds = tuple(seeds)
+        self._counters = counters
+        self._name = name
+        self._wait_seconds = wait_seconds
+        self._lines: dict[Address, SupervisedConnection] = {}
+        self._opening: dict[Address, asyncio.Task[SupervisedConnection]] = {}
+        self._refreshing: asyncio.Task[None] | None = None
+        self._closed = False
+        self.map: SlotMap | None = None
+
+    async def connect(self) -> None:
+        """Learn the map of slots from the first seed that answers. Raises BusUnavailableError."""
+        await self.refresh()
+
+    async def command(self, *command: bytes | str | float) -> Any:
+        slot = slot_of(command)
+        address = self.owner(slot)
+        asking = False
+        for attempt in range(1, MAX_REDIRECTIONS + 1):
+            try:
+                return await self._ask(address, command, asking=asking)
+            except ReplyError as error:
+                match error.code:
+                    case "MOVED":
+                        address, asking = redirection(str(error), address), False
+                        self._counters.add("cluster_redirections")
+                        self.refresh_soon()
+                    case "ASK":
+                        address, asking = redirection(str(error), address), True
+                    case "TRYAGAIN":
+                        await asyncio.sleep(Backoff().delay_seconds(attempt, random.random))
+                    case _:
+                        if error.code in {"CLUSTERDOWN", "READONLY"}:
+                            self.refresh_soon()
+                        raise
+            except BusUnavailableError:
+                # The node may be gone for good and another serve its slots: the next call should know.
+                self.refresh_soon()
+                raise
+        raise BusUnavailableError(f"still redirected after {MAX_REDIRECTIONS} redirections")
+
+    def owner(self, slot: int | None) -> Address:
+        """The node for a slot, or any node. Raises BusUnavailableError when nobody serves it."""
+        known = self.map
+        if known is None or not known.owners:
+            raise BusUnavailableError("the cluster's slots are not known yet")
+        if slot is None:
+            return known.owners[0]
+        owner = known.owner(slot)
+        if owner is None:
+            self.refresh_soon()
+            raise BusUnavailableError(f"no node of the cluster serves slot {slot}")
+        return owner
+
+    async def refresh(self) -> None:
+        """Read the map again, from whichever node answers. Raises BusUnavailableError."""
+        failure: BusUnavailableError | None = None
+        known = self.map.addresses if self.map is not None else frozenset()
+        for address in (*known, *(seed for seed in self._seeds if seed not in known)):
+            try:
+                reply = await self._ask(address, ("CLUSTER", "SLOTS"), asking=False)
+            except BusClosedError:
+                raise
+            except BusUnavailableError as error:
+                failure = error
+                continue
+            if reply:
+                self._take_map(slot_map(reply, address))
+                return
+        raise failure or BusUnavailableError("no node of the cluster knows its slots")
+
+    def refresh_soon(self) -> None:
+        if self._refreshing is None and not self._closed:
+            self._refreshing = asyncio.create_task(self._refresh_quietly(), name=f"cluster:{self._name}")
+
+    async def aclose(self) -> None:
+        self._closed = True
+        tasks = [task for task in (self._refreshing, *self._opening.values()) if task is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        for line in self._lines.values():
+            await line.aclose()
+        self._lines.clear()
+
+    async def _refresh_quietly(self) -> None:
+        try:
+            await self.refresh()
+        except BusUnavailableError as error:
+            logger.warning("%s: the cluster's slots could not be read: %s", self._name, error)
+        finally:
+            self._refreshing = None
+
+    def _take_map(self, found: SlotMap) -> None:
+        self.map = found
+        for address in [known for known in self._lines if known not in found.addresses and known not in self._seeds]:
+            line = self._lines.pop(address)
+            asyncio.get_running_loop().create_task(line.aclose())
+
+    async def _ask(self, address: Address, command: tuple[bytes | str | float, ...], *, asking: bool) -> Any:
+        line = self._lines.get(address) or await self._open(address)
+        if not asking:
+            return await line.command(*command)
+        # Both in one turn of the loop: nobody's command comes between them.
+        link = await line.wait_connected()
+        link.send("ASKING").add_done_callback(_retrieve)
+        return await link.send(*command)
+
+    async def _open(self, address: Address) -> SupervisedConnection:
+        if self._closed:
+            raise BusClosedError("the bus is closed")
+        opening = self._opening.get(address)
+        if opening is None:
+            opening = self._opening[address] = asyncio.create_task(self._open_line(address))
+            opening.add_done_callback(lambda _: self._opening.pop(address, None))
+        return await asyncio.shield(opening)
+
+    async def _open_line(self, address: Address) -> SupervisedConnection:
+        line = SupervisedConnection(
+            self._dial_node(address), counters=self._counters, name=self._name, wait_seconds=self._wait_seconds
+        )
+        try:
+            await line.connect()
+        except BusUnavailableError:
+            await line.aclose()
+            raise
+        self._lines[address] = line
+        return line
+
+
+def _retrieve(future: asyncio.Future[Any]) -> None:
+    if not future.cancelled() and isinstance(future.exception(), ConnectionLostError):
+        logger.debug("the connection broke while asking")

@@ -1,0 +1,145 @@
+"""A link that comes back: reconnects by itself, with backoff, for as long as it is open."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from tailrace.bus.errors import BusClosedError, BusUnavailableError, ReplyError
+from tailrace.bus.model.counters import Counters
+from tailrace.bus.model.retry import Backoff
+from tailrace.bus.redis.connection import Connection, Dial
+
+logger = logging.getLogger(__name__)
+
+# Redis says with these that it is the wrong server, or not ready: a new connection may find the right one.
+WRONG_SERVER_CODES: Final = frozenset({"READONLY", "LOADING", "MASTERDOWN", "UNBLOCKED", "CLUSTERDOWN", "NOREPLICAS"})
+
+
+class Commands(Protocol):
+    """Something that runs commands and gives raw replies.
+
+    Promises: replies belong to their command whatever is cancelled. Raises ReplyError, LinkLostError when it is not
+    known whether the command ran, BusUnavailableError when it certainly did not.
+    """
+
+    async def command(self, *command: bytes | str | float) -> Any: ...
+
+    async def aclose(self) -> None: ...
+
+
+class SupervisedConnection:
+    """One supervised connection that all callers of a process share; commands are pipelined."""
+
+    def __init__(
+        self,
+        dial: Dial,
+        *,
+        counters: Counters,
+        name: str,
+        on_connect: Callable[[Connection], None] | None = None,
+        on_push: Callable[[list[Any]], None] | None = None,
+        wait_seconds: float = 5.0,
+    ) -> None:
+        self._dial = dial
+        self._counters = counters
+        self._name = name
+        self._on_connect = on_connect
+        self._on_push = on_push
+        self._wait_seconds = wait_seconds
+        self._backoff = Backoff()
+        self._link: Connection | None = None
+        self._connected = asyncio.Event()
+        self._why_not = "not connected yet"
+        self._closed = False
+        self._supervisor: asyncio.Task[None] | None = None
+
+    async def connect(self) -> None:
+        """Connect once, so that a wrong address is told at start. Raises BusUnavailableError."""
+        self._adopt(await self._open())
+        self._supervisor = asyncio.create_task(self._supervise(), name=f"line:{self._name}")
+
+    async def command(self, *command: bytes | str | float) -> Any:
+        link = self._link or await self._wait()
+        try:
+            return await link.send(*command)
+        except ReplyError as error:
+            if error.code in WRONG_SERVER_CODES:
+                self._leave(link, f"Redis answered {error.code}")
+            if error.code != "LOADING":
+                raise
+        # It certainly did not run, and the server will be there again: as with any outage.
+        return await (await self._wait()).send(*command)
+
+    def _leave(self, link: Connection, reason: str) -> None:
+        if link is self._link:
+            self._link = None
+            self._connected.clear()
+            self._why_not = reason
+        link.close(reason)
+
+    async def wait_connected(self) -> Connection:
+        """Wait for a live link, up to ``wait_seconds``. Raises BusUnavailableError, BusClosedError."""
+        return self._link or await self._wait()
+
+    async def aclose(self) -> None:
+        self._closed = True
+        self._connected.set()
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+            await asyncio.wait([self._supervisor])
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+
+    @property
+    def connected(self) -> bool:
+        return self._link is not None
+
+    async def _wait(self) -> Connection:
+        if self._closed:
+            raise BusClosedError("the bus is closed")
+        try:
+            async with asyncio.timeout(self._wait_seconds):
+                while self._link is None and not self._closed:
+                    await self._connected.wait()
+        except TimeoutError:
+            raise BusUnavailableError(self._why_not) from None
+        if self._link is None:
+            raise BusClosedError("the bus is closed")
+        return self._link
+
+    async def _open(self) -> Connection:
+        if self._on_push is None:
+            return await Connection.open(self._dial)
+        return await Connection.open(self._dial, self._on_push)
+
+    def _adopt(self, link: Connection) -> None:
+        self._link = link
+        self._connected.set()
+        if self._on_connect is not None:
+            self._on_connect(link)
+
+    async def _supervise(self) -> None:
+        attempt = 0
+        while True:
+            if self._link is not None:
+                reason = await asyncio.shield(self._link.lost)
+                self._link = None
+                self._connected.clear()
+                self._why_not = str(reason)
+                self._counters.add(f"{self._name}_disconnects")
+                logger.warning("%s: %s; reconnecting", self._name, reason)
+                attempt = 1
+            await asyncio.sleep(self._backoff.delay_seconds(attempt, random.random))
+            try:
+                link = await self._open()
+            except BusUnavailableError as error:
+                attempt += 1
+                self._why_not = str(error)
+                continue
+            logger.info("%s: connected again after %d attempts", self._name, attempt)
+            self._adopt(link)

@@ -1,0 +1,237 @@
+"""The one way into every route: ``access: ReadAccess`` asks who it is, what for, and whose execution.
+
+    @router.get("/executions/{execution_id}/events")
+    async def read_events(access: ReadAccess, execution_id: ExecutionId) -> Response: ...
+
+A route with ``{execution_id}`` in its path is reached only by who covers that execution. One that takes ids elsewhere
+calls ``await access.run(id)`` for each; one that lists executions filters them with ``access.principal``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Annotated, Any, Final
+
+from fastapi import Depends
+from starlette.requests import HTTPConnection
+from starlette.types import Scope as AsgiScope
+
+from tailrace.bus import ExecutionUnknownError
+from tailrace.bus.model.event import check_execution_id
+from tailrace.bus.ownership.tenancy import claim
+from tailrace.gateway.auth.principal import Principal
+from tailrace.gateway.auth.refusals import ForbiddenError, missing_scope
+from tailrace.gateway.auth.scopes import Scope
+from tailrace.gateway.auth.sessions import Session, SessionEnding
+from tailrace.gateway.auth.tenant import ANY_TENANT, SEPARATOR, tenant_in
+from tailrace.gateway.context import CurrentGateway, GatewayContext
+from tailrace.gateway.limits.addresses import client_address
+from tailrace.gateway.limits.connections import Client
+from tailrace.gateway.presence.stays import Kind, Standing, Watching
+
+_NO_CLIENT: Final = Client()
+
+
+class Access:
+    """What one request, or one socket, may do."""
+
+    __slots__ = ("_client", "_gateway", "principal")
+
+    def __init__(self, gateway: GatewayContext, principal: Principal, client: Client = _NO_CLIENT) -> None:
+        self.principal = principal
+        self._gateway = gateway
+        self._client = client
+
+    @property
+    def tenant(self) -> str | None:
+        """Whose the executions are that it makes; None for nobody's."""
+        return None if self.principal.tenant == ANY_TENANT else self.principal.tenant
+
+    def check(self, scope: Scope) -> None:
+        """Raises ForbiddenError, which tells nothing of any execution."""
+        if scope not in self.principal.scopes:
+            raise missing_scope(scope)
+
+    def check_current(self) -> None:
+        """For a request that waited before it answers. Raises UnauthenticatedError."""
+        self._gateway.auth.check_current(self.principal)
+
+    def check_all(self) -> None:
+        """For what tells of all tenants at once. Raises ForbiddenError."""
+        if not self.principal.covers_all:
+            raise ForbiddenError(
+                "insufficient_scope", "this tells of all tenants; it takes a token whose tenant is '*'"
+            )
+
+    async def run(self, execution_id: str) -> None:
+        """Make sure that it covers an execution, if there is one.
+
+        Raises ExecutionUnknownError for another's, whether that exists or not; where nobody has it at all, the caller
+        finds that out as ever. Raises InvalidExecutionIdError, BusUnavailableError.
+        """
+        check_execution_id(execution_id)
+        principal = self.principal
+        if principal.covers_all:
+            return
+        if not principal.names(execution_id):
+            raise ExecutionUnknownError(execution_id)
+        if principal.tenant != ANY_TENANT and await self._tenant_of(execution_id) != principal.tenant:
+            raise ExecutionUnknownError(execution_id)
+
+    async def run_or_new(self, execution_id: str) -> None:
+        """Like ``run``, and where nobody has the execution, it becomes its own: for who publishes to it.
+
+        Raises ExecutionUnknownError where it may not choose that id, as if it were another's.
+        """
+        check_execution_id(execution_id)
+        principal, bus = self.principal, self._gateway.bus
+        if principal.covers_all:
+            return
+        if self.tenant is not None and principal.names(execution_id) and tenant_in(execution_id) == self.tenant:
+            live_seconds = bus.settings.retention.live_seconds
+            if await claim(bus.commands, bus.keys, execution_id, self.tenant, live_seconds) == self.tenant:
+                return
+            raise ExecutionUnknownError(execution_id)
+        await self.run(execution_id)
+
+    def check_new(self, execution_id: str, *, chosen: bool) -> None:
+        """Make sure that an execution which it submits is its own, and that no refusal tells of another's.
+
+        Raises ForbiddenError.
+        """
+        principal = self.principal
+        if chosen and principal.tenant not in {ANY_TENANT, tenant_in(execution_id)}:
+            detail = (
+                f"an id with {SEPARATOR!r} is of the tenant whose name stands before it"
+                if self.tenant is None
+                else f"an id that is chosen for tenant {self.tenant!r} begins with '{self.tenant}{SEPARATOR}'"
+            )
+            raise ForbiddenError("execution_id_not_covered", f"{detail}; or leave it out", "execution_id")
+        if not principal.names(execution_id):
+            detail = "the token is good for some executions only; choose an execution_id that it covers"
+            raise ForbiddenError("execution_id_not_covered", detail, "execution_id")
+
+    async def spend(self, events: int) -> None:
+        """Count events to be published. Raises ProblemError (429)."""
+        if self._client.account is not None:
+            await self._gateway.rates.spend("events", self._client.account, events)
+
+    async def spend_request(self) -> None:
+        """Raises ProblemError (429)."""
+        if self._client.account is not None:
+            await self._gateway.rates.spend("requests", self._client.account)
+
+    def check_room(self) -> None:
+        """Raises GatewayFullError (503), ProblemError (429)."""
+        self._gateway.connections.check(self._client)
+
+    def stay(self, kind: Kind, watching: Watching, end: Callable[[SessionEnding], None]) -> Stay:
+        """Be a live connection from now on. ``end`` closes it when the credential ends, or an operator says so."""
+        standing = Standing(kind, watching, self.principal, self._client.address, time.time_ns() // 1_000_000, end)
+        return Stay(self._gateway, self._client, standing)
+
+    async def renewed(self, token: str, executions: list[str]) -> Principal:
+        """Whom a newer token speaks for: the same one, and for all that is being watched.
+
+        Raises UnauthenticatedError, ForbiddenError.
+        """
+        principal = await self._gateway.auth.verify(token) if self._gateway.auth.required else self.principal
+        if (principal.subject, principal.tenant) != (self.principal.subject, self.principal.tenant):
+            raise ForbiddenError("other_principal", "the token is of somebody else; open another connection for it")
+        if executions and ("read" not in principal.scopes or not all(map(principal.names, executions))):
+            raise ForbiddenError("insufficient_scope", "the token does not cover all that is subscribed here")
+        return principal
+
+    async def _tenant_of(self, execution_id: str) -> str | None:
+        state = await self._gateway.bus.log.state(execution_id)
+        # A log without a state was written by a stranger, or its state was lost: then the id still says whose it is.
+        return tenant_in(execution_id) if state is None else state.tenant
+
+
+class Stay:
+    """A live connection's place: counted, and on a credential. ``leave`` exactly once."""
+
+    __slots__ = ("_client", "_gateway", "_session", "_standing")
+
+    def __init__(self, gateway: GatewayContext, client: Client, standing: Standing) -> None:
+        self._gateway = gateway
+        self._client = client
+        self._standing = standing
+        self._session: Session | None = None
+        gateway.connections.enter(client)
+        gateway.presence.stays.enter(standing)
+        if not standing.principal.lasts:
+            self._session = Session(standing.principal, standing.end)
+            gateway.auth.sessions.enter(self._session)
+
+    def renew(self, principal: Principal) -> None:
+        self._standing.principal = principal
+        if self._session is not None:
+            self._gateway.auth.sessions.renew(self._session, principal)
+
+    def leave(self) -> None:
+        self._gateway.connections.leave(self._client)
+        self._gateway.presence.stays.leave(self._standing)
+        if self._session is not None:
+            self._gateway.auth.sessions.leave(self._session)
+
+
+class Requires:
+    """What a route asks for: all of these scopes, and the execution that its path names."""
+
+    def __init__(self, *scopes: Scope, new: bool = False) -> None:
+        """``new`` lets in who may make that execution, where nobody has it."""
+        self.scopes = scopes
+        self.new = new
+
+    async def admit(self, connection: HTTPConnection, gateway: CurrentGateway) -> Access:
+        """Raises ProblemError (401, 403, 429), ExecutionUnknownError (404), and others for a malformed id."""
+        access = await self.identify(connection, gateway)
+        execution_id = connection.path_params.get("execution_id")
+        if execution_id is not None:
+            await (access.run_or_new(execution_id) if self.new else access.run(execution_id))
+        return access
+
+    async def identify(self, connection: HTTPConnection, gateway: GatewayContext) -> Access:
+        """Like ``admit``, for who looks at the execution later."""
+        auth = gateway.auth
+        principal = await auth.authenticate(connection)
+        access = Access(gateway, principal, _client_of(connection, gateway, principal) if auth.required else _NO_CLIENT)
+        for scope in self.scopes:
+            access.check(scope)
+        await access.spend_request()
+        # Responses that last find it there.
+        connection.scope.setdefault("state", {})["access"] = access
+        return access
+
+
+def requires(*scopes: Scope, new: bool = False) -> Any:
+    """Make a dependency, for ``Annotated[Access, …]``."""
+    return Depends(Requires(*scopes, new=new).admit)
+
+
+async def everybody() -> None:
+    """Stands in a route that asks for nothing, and says that this is meant."""
+
+
+ReadAccess = Annotated[Access, requires("read")]
+PublishAccess = Annotated[Access, requires("publish", new=True)]
+ControlAccess = Annotated[Access, requires("control")]
+SubmitAccess = Annotated[Access, requires("submit")]
+AdminAccess = Annotated[Access, requires("admin")]
+Everybody: Final = Depends(everybody)
+
+
+def access_of(scope: AsgiScope) -> Access:
+    """The access that a request in progress was given."""
+    found = scope.get("state", {}).get("access")
+    if not isinstance(found, Access):
+        raise TypeError("the route has no access: give it a dependency of gateway.auth.access")
+    return found
+
+
+def _client_of(connection: HTTPConnection, gateway: GatewayContext, principal: Principal) -> Client:
+    peer = connection.client.host if connection.client is not None else None
+    forwarded = connection.headers.getlist("x-forwarded-for")
+    return Client(principal.account, client_address(peer, forwarded, gateway.settings.trusted_proxies))

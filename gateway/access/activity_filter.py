@@ -1,0 +1,38 @@
+"""Which changes a viewer sees: those that its credential covers, and of them what it asks for. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tailrace.bus.model.entry import Entry
+from tailrace.gateway.auth.principal import Principal
+from tailrace.gateway.hub.filter import Filter, is_wanted_type
+from tailrace.gateway.wire.activity import change_of
+
+
+@dataclass(frozen=True, slots=True)
+class ActivityFilter(Filter):
+    """``viewer`` None covers everything; ``pipeline`` and ``tenant`` None mean any."""
+
+    viewer: Principal | None = None
+    pipeline: str | None = None
+    tenant: str | None = None
+
+    def wants(self, entry: Entry) -> bool:
+        change = change_of(entry)
+        if change is None:
+            return False
+        if self.viewer is not None and not self.viewer.covers(change.execution_id, change.tenant):
+            return False
+        if self.pipeline is not None and change.pipeline != self.pipeline:
+            return False
+        if self.tenant is not None and change.tenant != self.tenant:
+            return False
+        return not self.types or is_wanted_type(self.types, change.type)
+
+
+def viewer_of(principal: Principal) -> Principal | None:
+    """Who sees what, and nothing else of it: viewers who see the same share their frames."""
+    if principal.covers_all:
+        return None
+    return Principal("", principal.tenant, frozenset(), principal.runs)

@@ -1,0 +1,23 @@
+"""Ending a viewer's stream before its time, and saying why."""
+
+from __future__ import annotations
+
+from tailrace.gateway.auth.sessions import SessionEnding
+from tailrace.gateway.hub import Hub, Topic, Viewer
+from tailrace.gateway.hub.viewer import Stage
+
+
+def dismiss(hub: Hub, topic: Topic, viewer: Viewer, ending: SessionEnding) -> None:
+    """Close well, with a ``stream.error``: what was read so far is what a resume goes on from.
+
+    A full socket is cut instead; who comes back then is told by the answer.
+    """
+    if viewer.stage is Stage.GONE:
+        return
+    stuck = viewer.stage is Stage.LAGGING
+    hub.leave(topic, viewer)
+    if stuck:
+        viewer.sink.cut()
+        return
+    payload = {"code": ending.code, "detail": ending.detail, "execution_id": topic.execution_id}
+    viewer.sink.finish(viewer.rendering.message(viewer.rendering.control("stream.error", payload)))

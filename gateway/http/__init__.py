@@ -1,0 +1,1 @@
+"""The vocabulary of HTTP answers: problems, schemas, parameters. Imports no other room."""

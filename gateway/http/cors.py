@@ -1,0 +1,43 @@
+"""Which pages of other origins may use the gateway (the Fetch standard, section 3.2); Starlette does the protocol."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from tailrace.gateway.settings import GatewaySettings
+
+# Beside those that every page may read.
+_EXPOSED: Final = ("Location", "Retry-After", "Allow", "WWW-Authenticate", "X-Request-Id")
+_ASKED: Final = (
+    "Accept",
+    "Authorization",
+    "Content-Type",
+    "Idempotency-Key",
+    "Last-Event-ID",
+    "Tailrace-Fence",
+    "Tailrace-Producer",
+    "Tailrace-Seq",
+    "traceparent",
+    "tracestate",
+    "X-Request-Id",
+)
+_LOOPBACK: Final = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?"
+_PREFLIGHT_SECONDS: Final = 600
+
+
+def cors_options(settings: GatewaySettings) -> dict[str, Any]:
+    """Arguments of CORSMiddleware.
+
+    Without auth, pages of this machine are as welcome as its programs. Cookies go along to origins that are named,
+    never to all.
+    """
+    origins = settings.allowed_origins
+    return {
+        "allow_origins": list(origins),
+        "allow_origin_regex": None if settings.auth_required else _LOOPBACK,
+        "allow_credentials": settings.auth_required and "*" not in origins,
+        "allow_methods": ["GET", "HEAD", "POST", "DELETE"],
+        "allow_headers": list(_ASKED),
+        "expose_headers": list(_EXPOSED),
+        "max_age": _PREFLIGHT_SECONDS,
+    }

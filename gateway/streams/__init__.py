@@ -1,0 +1,1 @@
+"""Live responses: SSE, NDJSON, WebSocket, several executions on one connection, long polling."""

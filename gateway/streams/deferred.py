@@ -1,0 +1,36 @@
+"""What an EventSource gets in place of a 503, which would end it for good (WHATWG HTML, section 9.2.3)."""
+
+from __future__ import annotations
+
+import random
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tailrace.gateway.http.accept import choose
+from tailrace.gateway.http.problems import Problem
+from tailrace.gateway.wire.formats import SSE, SSE_UNNAMED
+
+_SSE_TYPE: Final = "text/event-stream"
+_JSON_TYPE: Final = "application/json"
+_OFFERED: Final = {kind: kind for kind in (_JSON_TYPE, _SSE_TYPE)}
+_UNAVAILABLE: Final = 503
+# About how long a browser waits before it asks again; spread, so that not all ask at once.
+_RETRY_MS: Final = 2000
+
+
+def is_put_off(request: Request, problem: Problem) -> bool:
+    """Only where nothing but a stream was asked for: other clients know what a 503 is."""
+    if problem.status != _UNAVAILABLE or request.method != "GET":
+        return False
+    return choose(request.headers.get("accept"), _OFFERED, default=_JSON_TYPE) == _SSE_TYPE
+
+
+def put_off(request: Request, problem: Problem) -> Response:
+    """A stream that only says why there is none, and when to come again."""
+    rendering = SSE_UNNAMED if request.query_params.get("events") == "message" else SSE
+    retry_ms = random.randint(_RETRY_MS // 2, _RETRY_MS * 3 // 2)
+    frames = rendering.control("stream.error", {"code": problem.code, "detail": problem.detail, "retry_ms": retry_ms})
+    headers = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
+    return Response(frames, media_type=_SSE_TYPE, headers=headers)

@@ -1,0 +1,117 @@
+"""Waiting for news of a log without polling it: a viewer of the hub that wants no bytes, only to be rung."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+from starlette.requests import ClientDisconnect, Request
+
+from tailrace.bus.model.continuity import Numbering
+from tailrace.bus.model.cursor import Cursor
+from tailrace.bus.model.entry import Entry
+from tailrace.gateway.access.access import access_of
+from tailrace.gateway.auth.refusals import UnauthenticatedError
+from tailrace.gateway.auth.sessions import SessionEnding
+from tailrace.gateway.hub import Viewer
+from tailrace.gateway.presence.stays import DISCONNECTED
+from tailrace.gateway.wire.formats import Message
+
+if TYPE_CHECKING:
+    from tailrace.gateway.context import GatewayContext
+
+
+async def await_news(
+    request: Request, gateway: GatewayContext, execution_id: str, after: Cursor, seconds: float
+) -> bool:
+    """Return as soon as the log has more than what a cursor has seen, or has ended, or the time is over.
+
+    It is a live connection meanwhile, and counts as one. False when this gateway drains, or an operator has ended the
+    waiting: whoever asks again should ask another one. Raises UnauthenticatedError when the credential has ended;
+    BusUnavailableError; ProblemError when there are too many connections; ClientDisconnect when nobody waits for the
+    answer any more.
+    """
+    hub, access = gateway.hub, access_of(request.scope)
+    access.check_room()
+    topic = await hub.open(execution_id)
+    bell = NewsSink()
+    stay = access.stay("long-poll", topic, bell.end)
+    viewer = Viewer(bell, RINGING, Numbering.after(after))
+    gone = asyncio.create_task(_gone(request), name=f"long-poll:{execution_id}")
+    rung = asyncio.create_task(bell.rung.wait())
+    try:
+        # Nothing was awaited since the topic was opened: it is still the hub's.
+        topic.join(viewer)
+        if hub.draining:
+            hub.send_away(topic, viewer)
+        await asyncio.wait([gone, rung], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        hub.leave(topic, viewer)
+        stay.leave()
+        gone.cancel()
+        rung.cancel()
+    if gone.done() and not bell.rung.is_set():
+        raise ClientDisconnect
+    if bell.ending is not None and bell.ending is not DISCONNECTED:
+        raise UnauthenticatedError(bell.ending.code, bell.ending.detail)
+    return not (bell.sent_away or bell.ending)
+
+
+class NewsSink:
+    """A viewer's socket that is never full: whatever is written to it is news."""
+
+    def __init__(self) -> None:
+        self.rung = asyncio.Event()
+        self.sent_away = False
+        self.ending: SessionEnding | None = None
+
+    def end(self, ending: SessionEnding) -> None:
+        self.ending = ending
+        self.rung.set()
+
+    def write(self, message: Message) -> bool:
+        del message
+        self.rung.set()
+        return True
+
+    def finish(self, message: Message) -> None:
+        self.write(message)
+
+    def send_away(self, message: Message) -> None:
+        self.sent_away = True
+        self.write(message)
+
+    def cut(self) -> None:
+        # The log was deleted, or the gateway ends: what there is now, a look at the log tells.
+        self.rung.set()
+
+
+class NewsFormat:
+    """Entries and gaps are news; how the stream stands is none."""
+
+    name = "ringing"
+    heartbeat = b""
+
+    def entry(self, execution_id: str, entry: Entry) -> bytes:
+        del execution_id, entry
+        return b"!"
+
+    def skipped(self, execution_id: str, cursor: Cursor) -> bytes:
+        del execution_id, cursor
+        return b""
+
+    def control(self, name: str, payload: dict[str, Any]) -> bytes:
+        del payload
+        return b"" if name in _NO_NEWS else b"!"
+
+    def message(self, frames: bytes) -> Message:
+        return {"frames": frames}
+
+
+_NO_NEWS: Final = frozenset({"stream.open", "stream.caught_up"})
+RINGING: Final = NewsFormat()
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

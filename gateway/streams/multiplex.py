@@ -1,0 +1,74 @@
+"""One SSE response and the viewers that share it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from tailrace.gateway.asgi.stepping import Send, SteppedSend
+from tailrace.gateway.hub import Hub
+from tailrace.gateway.streams.close_codes import CloseCode
+from tailrace.gateway.streams.socket_connection import Connection, WsSink
+from tailrace.gateway.wire.cursors import Cursors
+from tailrace.gateway.wire.formats import Message
+from tailrace.gateway.wire.multiplex import MultiplexFormat, with_ids
+
+# Each execution's viewer says that it lives; one of them is enough for the connection that they share.
+_BEATS_APART: Final = 0.5
+
+
+class MultiplexSend(SteppedSend):
+    """Gives frames their ids as they are written."""
+
+    __slots__ = ("_beat_due", "_cursors", "_heartbeat", "_heartbeat_seconds", "_now")
+
+    def __init__(
+        self, send: Send, cursors: Cursors, *, heartbeat: bytes, heartbeat_seconds: float, now: Callable[[], float]
+    ) -> None:
+        super().__init__(send)
+        self._cursors = cursors
+        self._heartbeat = heartbeat
+        self._heartbeat_seconds = heartbeat_seconds
+        self._now = now
+        self._beat_due = 0.0
+
+    def write(self, message: Message) -> bool:
+        pieces = message["body"]
+        now = self._now()
+        if pieces == self._heartbeat and now < self._beat_due:
+            return True
+        self._beat_due = now + self._heartbeat_seconds * _BEATS_APART
+        return super().write({**message, "body": with_ids(pieces, self._cursors)})
+
+
+class MultiplexConnection(Connection[MultiplexFormat]):
+    """Ends when the last of its executions has ended."""
+
+    __slots__ = ("_opening",)
+
+    def __init__(self, send: MultiplexSend, hub: Hub, rendering: MultiplexFormat) -> None:
+        super().__init__(send, hub, rendering)
+        # While subscriptions are made one by one, none of them is the last.
+        self._opening = True
+
+    def opened(self) -> None:
+        """All subscriptions were made."""
+        self._opening = False
+        self._close_when_all_ended()
+
+    def send_all_away(self) -> None:
+        """They come back elsewhere, together."""
+        for sink in list(self.subscriptions.values())[:1]:
+            self._hub.send_away(sink.topic, sink.viewer)
+
+    def finished(self, sink: WsSink, message: Message) -> None:
+        super().finished(sink, message)
+        self._close_when_all_ended()
+
+    def goodbye(self, code: CloseCode, reason: str) -> Message:
+        del code, reason
+        return {"type": "http.response.body", "body": b"", "more_body": False}
+
+    def _close_when_all_ended(self) -> None:
+        if not self._opening and not self.subscriptions:
+            self.close(CloseCode.DONE)

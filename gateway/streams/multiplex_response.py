@@ -1,0 +1,100 @@
+"""The streaming response for several executions: headers as for one, and as many viewers as there are executions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from starlette.types import Receive, Send
+
+from tailrace.bus.model.continuity import Numbering
+from tailrace.bus.model.cursor import Cursor
+from tailrace.gateway.access.access import Access
+from tailrace.gateway.auth.sessions import SessionEnding
+from tailrace.gateway.hub import Filter, Hub, Topic
+from tailrace.gateway.streams.close_codes import CloseCode
+from tailrace.gateway.streams.multiplex import MultiplexConnection, MultiplexSend
+from tailrace.gateway.streams.response import LastingResponse, Watching
+from tailrace.gateway.wire.cursors import Cursors
+from tailrace.gateway.wire.formats import SseFormat
+from tailrace.gateway.wire.multiplex import MultiplexFormat, remark
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One of the executions; ``topic`` is None when it has ended and the viewer knows."""
+
+    execution_id: str
+    cursor: Cursor
+    topic: Topic | None
+
+
+@dataclass(frozen=True, slots=True)
+class MultiplexRequest:
+    """How the viewer wants it; ``tell_cursors`` for one who has no id yet to come back with."""
+
+    plain: SseFormat
+    wanted: Filter | None
+    coalesce_ms: int
+    retry_ms: int
+    tell_cursors: bool
+
+
+class MultiplexResponse(LastingResponse):
+    def __init__(self, hub: Hub, members: Sequence[Member], wishes: MultiplexRequest) -> None:
+        super().__init__()
+        self._hub = hub
+        self._members = members
+        self._wishes = wishes
+
+    def begin(self, send: Send, access: Access) -> Watching:
+        return partial(self._watch, send, access)
+
+    async def _watch(self, send: Send, access: Access, receive: Receive) -> None:
+        """Stay until the viewer has gone, all executions have ended, or its credential has."""
+        executions = [member.execution_id for member in self._members]
+        cursors = Cursors(executions, [member.cursor for member in self._members])
+        rendering = MultiplexFormat(executions, self._wishes.plain)
+        writer = MultiplexSend(
+            send,
+            cursors,
+            heartbeat=rendering.heartbeat,
+            heartbeat_seconds=self._hub.limits.heartbeat_seconds,
+            now=asyncio.get_running_loop().time,
+        )
+        connection = MultiplexConnection(writer, self._hub, rendering)
+        stay = access.stay("multiplex", connection, partial(_dismiss, connection, rendering))
+        try:
+            first = b"retry: %d\n\n" % self._wishes.retry_ms
+            if self._wishes.tell_cursors:
+                first += b"id: %b\n\n" % cursors.id()
+            connection.say(rendering.message(remark(first)))
+            self._join(connection)
+            while (await receive())["type"] != "http.disconnect":
+                pass
+        finally:
+            connection.leave()
+            stay.leave()
+
+    def _join(self, connection: MultiplexConnection) -> None:
+        wishes = self._wishes
+        for member in self._members:
+            if member.topic is not None and not connection.closing:
+                connection.subscribe(
+                    member.topic,
+                    Numbering.after(member.cursor),
+                    wanted=wishes.wanted,
+                    coalesce_ms=wishes.coalesce_ms,
+                )
+        if self._hub.draining:
+            # It asked on a connection that it had before.
+            connection.send_all_away()
+        else:
+            connection.opened()
+
+
+def _dismiss(connection: MultiplexConnection, rendering: MultiplexFormat, ending: SessionEnding) -> None:
+    frames = rendering.control("stream.error", {"code": ending.code, "detail": ending.detail})
+    connection.end(rendering.message(frames), CloseCode.TOKEN_ENDED)

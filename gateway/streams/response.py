@@ -1,0 +1,112 @@
+"""The streaming response, SSE or NDJSON: sse-starlette's headers and HEAD, with the hub in place of its stream loop."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+
+from sse_starlette import EventSourceResponse
+from starlette.types import Receive, Scope, Send
+
+from tailrace.bus.model.continuity import Numbering
+from tailrace.gateway.access.access import Access, access_of
+from tailrace.gateway.access.dismissal import dismiss
+from tailrace.gateway.asgi.http_sink import AsgiSink
+from tailrace.gateway.hub import Filter, Hub, Topic, Viewer
+from tailrace.gateway.presence import Kind
+from tailrace.gateway.wire.formats import Format
+
+Watching = Callable[[Receive], Awaitable[None]]
+
+
+class LastingResponse(EventSourceResponse):
+    """A stream that somebody else writes: headers and HEAD are sse-starlette's, its stream loop gives way.
+
+    One task per connection, which only waits for the client to leave.
+    """
+
+    def __init__(self, media_type: str = "text/event-stream") -> None:
+        super().__init__(_nothing(), headers={"Cache-Control": "no-cache, no-transform"}, media_type=media_type, ping=0)
+
+    @abstractmethod
+    def begin(self, send: Send, access: Access) -> Watching:
+        """Get ready to write with the server's own ``send``; give what waits until the client has gone."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "HEAD":
+            await super().__call__(scope, receive, send)
+            return
+        access = access_of(scope)
+        access.check_room()
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        state = scope.get("state", {})
+        watching = self.begin(state.get("server_send", send), access)
+        if "afterwards" in state:
+            # The request has been answered for; what waits from here on need not hold it, nor the layers around it.
+            state["afterwards"] = watching
+        else:
+            await watching(receive)
+
+
+class HubResponse(LastingResponse):
+    """Streams a topic to one viewer."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        topic: Topic,
+        position: Numbering,
+        *,
+        rendering: Format,
+        wanted: Filter | None,
+        coalesce_ms: int,
+        retry_ms: int | None,
+        media_type: str = "text/event-stream",
+        kind: Kind = "sse",
+        tell_cursor: bool = False,
+    ) -> None:
+        """``tell_cursor`` gives a viewer who has none yet something to come back with, though nothing happens."""
+        super().__init__(media_type)
+        self._hub = hub
+        self._topic = topic
+        self._position = position
+        self._rendering = rendering
+        self._wanted = wanted
+        self._coalesce_ms = coalesce_ms
+        self._retry_ms = retry_ms
+        self._kind = kind
+        self._tell_cursor = tell_cursor
+
+    def begin(self, send: Send, access: Access) -> Watching:
+        sink = AsgiSink(send)
+        viewer = Viewer(sink, self._rendering, self._position, wanted=self._wanted, coalesce_ms=self._coalesce_ms)
+        sink.on_drained = partial(self._topic.drained, viewer)
+        if self._retry_ms is not None:
+            first = b"retry: %d\n\n" % self._retry_ms
+            if self._tell_cursor:
+                first += self._rendering.skipped(self._topic.execution_id, self._position.cursor)
+            sink.write(self._rendering.message(first))
+        return partial(watch, self._hub, self._topic, viewer, access, kind=self._kind)
+
+
+async def watch(hub: Hub, topic: Topic, viewer: Viewer, access: Access, receive: Receive, *, kind: Kind) -> None:
+    """Stay until the viewer has gone, the hub has finished it, or its credential has ended."""
+    stay = access.stay(kind, topic, partial(dismiss, hub, topic, viewer))
+    try:
+        topic.join(viewer)
+        if hub.draining:
+            # It asked on a connection that it had before.
+            hub.send_away(topic, viewer)
+        while (await receive())["type"] != "http.disconnect":
+            pass
+    finally:
+        hub.leave(topic, viewer)
+        stay.leave()
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    """Stand in for the stream that sse-starlette would iterate; the hub writes instead."""
+    frames: tuple[bytes, ...] = ()
+    for frame in frames:
+        yield frame

@@ -1,0 +1,1 @@
+"""What routes and sockets do between the request and the bus."""

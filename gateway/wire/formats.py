@@ -1,0 +1,169 @@
+"""Entries and control frames as bytes, one format each. Pure.
+
+A frame is rendered once and the same bytes go to every viewer of that format. Entries come checked: their data is one
+line of valid JSON, their type and time cannot break a frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, MutableMapping, Sequence
+from functools import lru_cache
+from typing import Any, Final, Protocol
+
+import orjson
+
+from tailrace.bus.model.cursor import Cursor
+from tailrace.bus.model.entry import Entry, Gap
+from tailrace.bus.model.reading import Bare
+
+Message = MutableMapping[str, Any]
+
+
+# Renders bare entries, in order; the same frames as ``entry`` makes of them.
+RenderBare = Callable[[str, Sequence[Bare]], bytes]
+
+
+class Format(Protocol):
+    """How one kind of viewer wants its bytes; ``message`` wraps them for the ASGI server.
+
+    No bytes, as heartbeat or control, mean that there is nothing to say.
+    """
+
+    name: str
+    heartbeat: bytes
+
+    def entry(self, execution_id: str, entry: Entry) -> bytes: ...
+
+    def skipped(self, execution_id: str, cursor: Cursor) -> bytes:
+        """Move the viewer's cursor without showing it anything."""
+
+    def control(self, name: str, payload: dict[str, Any]) -> bytes:
+        """Say something about the stream itself; carries no id."""
+
+    def message(self, frames: bytes) -> Message: ...
+
+
+def envelope(execution_id: str, entry: Entry) -> bytes:
+    """The event as JSON members, without the braces, so that each format can add its own."""
+    frame = b'%b"ts":"%b","data":%b' % (
+        _lead(entry.type, execution_id, entry.step),
+        entry.ts.encode(),
+        entry.raw_data,
+    )
+    if entry.raw_meta is not None:
+        frame += b',"meta":' + entry.raw_meta
+    if entry.encoding is not None:
+        frame += b',"encoding":"base64"'
+    return frame
+
+
+@lru_cache(maxsize=16384)
+def _lead(event_type: str, execution_id: str, step: str | None) -> bytes:
+    """The members that an execution's events of one kind have in common."""
+    members = {"type": event_type, "execution_id": execution_id}
+    if step is not None:
+        members["step"] = step
+    return orjson.dumps(members)[1:-1] + b","
+
+
+@lru_cache(maxsize=16384)
+def _sse_lead(event_type: str, execution_id: str, step: str | None, named: bool) -> bytes:  # noqa: FBT001 - a key
+    name = b"event: %b\n" % event_type.encode() if named else b""
+    return b"%bdata: {%b" % (name, _lead(event_type, execution_id, step))
+
+
+@lru_cache(maxsize=4096)
+def _named_start(event_type: bytes) -> bytes:
+    """What comes between the id and the execution's; types and ids need no escapes in JSON."""
+    return b'event: %b\ndata: {"type":"%b","execution_id":"' % (event_type, event_type)
+
+
+@lru_cache(maxsize=4096)
+def _unnamed_start(event_type: bytes) -> bytes:
+    return b'data: {"type":"%b","execution_id":"' % event_type
+
+
+_NO_STEP: Final = b'","ts":"'
+
+
+@lru_cache(maxsize=4096)
+def _step_member(step: bytes) -> bytes:
+    """What comes between the execution's id and the time."""
+    return b'","step":%b,"ts":"' % orjson.dumps(step.decode())
+
+
+def gap_payload(gap: Gap) -> dict[str, Any]:
+    return {
+        "requested": str(gap.requested),
+        "earliest": None if gap.earliest is None else str(gap.earliest),
+        "latest": None if gap.latest is None else str(gap.latest),
+        "reason": gap.reason,
+    }
+
+
+class SseFormat:
+    """Server-Sent Events, LF only (WHATWG HTML, section 9.2). Named events, or all of them unnamed."""
+
+    heartbeat = b": hb\n\n"
+
+    def __init__(self, *, named: bool) -> None:
+        self.name = "sse" if named else "sse-message"
+        self._named = named
+        self._start = _named_start if named else _unnamed_start
+
+    def bare(self, execution_id: str, entries: Sequence[Bare]) -> bytes:
+        run, start = execution_id.encode(), self._start
+        frames = []
+        for entry_id, kind, step, ts, data in entries:
+            member = _NO_STEP if step is None else _step_member(step)
+            frames.append(b'id: %b\n%b%b%b%b","data":%b}\n\n' % (entry_id, start(kind), run, member, ts, data))
+        return b"".join(frames)
+
+    def entry(self, execution_id: str, entry: Entry) -> bytes:
+        (ms, n), event_type, step, ts, data, meta, encoding = entry
+        if meta is None and encoding is None:
+            # The same as below in one go: nearly every entry is such a one.
+            lead = _sse_lead(event_type, execution_id, step, self._named)
+            return b'id: %d-%d\n%b"ts":"%b","data":%b}\n\n' % (ms, n, lead, ts.encode(), data)
+        name = b"event: %b\n" % event_type.encode() if self._named else b""
+        return b"id: %d-%d\n%bdata: {%b}\n\n" % (ms, n, name, envelope(execution_id, entry))
+
+    def skipped(self, execution_id: str, cursor: Cursor) -> bytes:
+        del execution_id
+        # An id without data sets the browser's last event id and dispatches nothing.
+        return b"id: %d-%d\n\n" % cursor
+
+    def control(self, name: str, payload: dict[str, Any]) -> bytes:
+        # An EventSource obeys the field, not our data: without it, all who are sent away would return at once.
+        retry = b"retry: %d\n" % payload["retry_ms"] if "retry_ms" in payload else b""
+        if self._named:
+            return b"%bevent: %b\ndata: %b\n\n" % (retry, name.encode(), orjson.dumps(payload))
+        return b"%bdata: %b\n\n" % (retry, orjson.dumps({"type": name, **payload}))
+
+    def message(self, frames: bytes) -> Message:
+        return {"type": "http.response.body", "body": frames, "more_body": True}
+
+
+class NdjsonFormat:
+    """One JSON object a line; control frames are objects whose type begins with ``stream.``."""
+
+    name = "ndjson"
+    # An empty line is ignored by NDJSON readers (ndjson-spec, section 3.1, allows it).
+    heartbeat = b"\n"
+
+    def entry(self, execution_id: str, entry: Entry) -> bytes:
+        return b'{"id":"%d-%d",%b}\n' % (*entry.cursor, envelope(execution_id, entry))
+
+    def skipped(self, execution_id: str, cursor: Cursor) -> bytes:
+        return self.control("stream.cursor", {"execution_id": execution_id, "id": str(cursor)})
+
+    def control(self, name: str, payload: dict[str, Any]) -> bytes:
+        return orjson.dumps({"type": name, **payload}, option=orjson.OPT_APPEND_NEWLINE)
+
+    def message(self, frames: bytes) -> Message:
+        return {"type": "http.response.body", "body": frames, "more_body": True}
+
+
+SSE: Final = SseFormat(named=True)
+SSE_UNNAMED: Final = SseFormat(named=False)
+NDJSON: Final = NdjsonFormat()

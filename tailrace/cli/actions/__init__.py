@@ -1,0 +1,1 @@
+"""What each command does, over a gateway or over Redis itself."""

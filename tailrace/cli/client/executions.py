@@ -1,0 +1,108 @@
+"""Which executions there are: from a gateway, or from Redis itself."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import httpx
+
+from tailrace.bus import Bus, open_bus
+from tailrace.bus.model.event import check_name
+from tailrace.bus.model.lifecycle import Status
+from tailrace.cli.client.asking import ask
+from tailrace.cli.client.watch import client_for
+from tailrace.gateway.routes.listing import MAX_LIMIT
+from tailrace.gateway.views.listing import ListQuery, list_executions, parse_place, parse_time
+
+LIVE: Final[tuple[Status, ...]] = ("queued", "running", "paused", "cancelling")
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionFilter:
+    """``after`` and ``before`` bound the time of creation, as RFC 3339. No statuses are all of them."""
+
+    statuses: tuple[Status, ...] = LIVE
+    pipeline: str | None = None
+    tenant: str | None = None
+    after: str | None = None
+    before: str | None = None
+    limit: int = 50
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionPage:
+    """Executions as the gateway shows them, the newest first; ``more`` says that there may be more of them."""
+
+    items: list[dict[str, Any]]
+    more: bool
+
+
+class ExecutionSource(Protocol):
+    async def read(self, wish: ExecutionFilter) -> ExecutionPage:
+        """Raises BusError, GatewayError."""
+
+
+@asynccontextmanager
+async def open_roster(gateways: Sequence[str], redis_url: str | None) -> AsyncGenerator[ExecutionSource, None]:
+    """Raises BusError."""
+    if redis_url is not None:
+        async with await open_bus(redis_url) as bus:
+            yield _OfRedis(bus)
+    else:
+        async with client_for(gateways) as client:
+            yield _OfGateways(client, gateways)
+
+
+class _Paged:
+    async def page(self, wish: ExecutionFilter, limit: int, cursor: str | None) -> dict[str, Any]:
+        raise NotImplementedError
+
+    async def read(self, wish: ExecutionFilter) -> ExecutionPage:
+        items: list[dict[str, Any]] = []
+        cursor: str | None = None
+        while True:
+            page = await self.page(wish, min(wish.limit - len(items), MAX_LIMIT), cursor)
+            items += page["items"]
+            cursor = page["next"]
+            if cursor is None or len(items) >= wish.limit:
+                return ExecutionPage(items, more=cursor is not None)
+
+
+class _OfGateways(_Paged):
+    def __init__(self, client: httpx.AsyncClient, gateways: Sequence[str]) -> None:
+        self._client = client
+        self._gateways = gateways
+
+    async def page(self, wish: ExecutionFilter, limit: int, cursor: str | None) -> dict[str, Any]:
+        given = {
+            "status": list(wish.statuses),
+            "pipeline": wish.pipeline,
+            "tenant": wish.tenant,
+            "created_after": wish.after,
+            "created_before": wish.before,
+            "limit": limit,
+            "cursor": cursor,
+        }
+        params = {name: value for name, value in given.items() if value is not None}
+        page: dict[str, Any] = await ask(self._client, self._gateways, "/v1/executions", params=params)
+        return page
+
+
+class _OfRedis(_Paged):
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    async def page(self, wish: ExecutionFilter, limit: int, cursor: str | None) -> dict[str, Any]:
+        query = ListQuery(
+            statuses=wish.statuses,
+            pipeline=None if wish.pipeline is None else check_name(wish.pipeline, field="--pipeline"),
+            tenant=wish.tenant,
+            after_ms=None if wish.after is None else parse_time(wish.after, field="--since"),
+            before_ms=None if wish.before is None else parse_time(wish.before, field="--before"),
+            cursor=None if cursor is None else parse_place(cursor),
+            limit=limit,
+        )
+        return (await list_executions(self._bus, query)).model_dump(mode="json")

@@ -1,0 +1,46 @@
+"""``tailrace gateway``."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from tailrace.cli.commands.options import RedisUrl, only_given
+
+
+class TailKind(StrEnum):
+    AUTO = "auto"
+    TRACKING = "tracking"
+    BLOCKING = "blocking"
+
+
+def gateway(
+    host: Annotated[
+        str | None, typer.Option("--host", metavar="ADDRESS", help="Listen here. [default: 127.0.0.1]")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", min=0, max=65535, help="Listen here; 0 takes a free one. [default: 8080]")
+    ] = None,
+    redis_url: RedisUrl = None,
+    tail: Annotated[
+        TailKind | None, typer.Option("--tail", help="How streams are watched. [default: auto]", show_default=False)
+    ] = None,
+) -> None:
+    """Serve executions over HTTP.
+
+    Until SIGTERM or Ctrl-C; then its viewers are sent on to the other gateways. Every setting may also stand in
+    the environment, as in TAILRACE_PORT. A gateway keeps nothing: run several.
+
+    \b
+    Examples:
+      tailrace gateway --redis-url redis://10.0.0.5:6379/0
+      TAILRACE_DRAIN_SECONDS=30 tailrace gateway --port 8081
+    """  # noqa: D301 - \b keeps typer from joining the lines
+    from tailrace.bus import BusSettings  # noqa: PLC0415 - see tailrace.cli.app
+    from tailrace.gateway.server import serve  # noqa: PLC0415 - see tailrace.cli.app
+    from tailrace.gateway.settings import GatewaySettings  # noqa: PLC0415 - see tailrace.cli.app
+
+    settings = GatewaySettings(**only_given(host=host, port=port))
+    raise typer.Exit(serve(settings, BusSettings(**only_given(redis_url=redis_url, tail=tail and tail.value))))

@@ -1,0 +1,106 @@
+"""``tailrace worker``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tailrace.cli.commands.options import RedisUrl, only_given
+from tailrace.cli.errors import CliError
+
+if TYPE_CHECKING:
+    from tailrace.bus import BusSettings
+    from tailrace.workers import WorkerSettings
+
+
+def worker(
+    redis_url: RedisUrl = None,
+    queue: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--queue", metavar="NAME", help="Take work from here; several are tried in order. [default: default]"
+        ),
+    ] = None,
+    concurrency: Annotated[
+        int | None, typer.Option("--concurrency", min=1, max=1000, help="Executions at a time. [default: 8]")
+    ] = None,
+    pipelines: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--pipelines", metavar="MODULE:ATTRIBUTE", help="Pipelines and steps of your own, as in my_app:registry."
+        ),
+    ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            "--metrics-port",
+            min=0,
+            max=65535,
+            metavar="PORT",
+            help="Serve /metrics for Prometheus here; 0 takes a free one. [default: nowhere]",
+        ),
+    ] = None,
+    *,
+    allow_command: Annotated[
+        bool,
+        typer.Option("--allow-command", help="Let whoever may submit run ANY program as this user."),
+    ] = False,
+) -> None:
+    """Take work from the queues and run it.
+
+    Until SIGTERM or Ctrl-C; then what runs may end. Every setting may also stand in the environment, as in
+    TAILRACE_CONCURRENCY. Run as many workers as you like, on any host.
+
+    \b
+    Examples:
+      tailrace worker --redis-url redis://10.0.0.5:6379/0
+      tailrace worker --queue urgent --queue default --concurrency 2
+      tailrace worker --pipelines my_app.pipelines:registry
+      tailrace worker --metrics-port 9464
+      tailrace worker --allow-command
+    """  # noqa: D301 - \b keeps typer from joining the lines
+    import asyncio  # noqa: PLC0415 - see tailrace.cli.app
+
+    from tailrace.bus import BusSettings  # noqa: PLC0415 - see tailrace.cli.app
+    from tailrace.workers import WorkerSettings  # noqa: PLC0415 - see tailrace.cli.app
+
+    settings = WorkerSettings(
+        **only_given(
+            queues=",".join(queue) if queue else None,
+            concurrency=concurrency,
+            pipelines=",".join(pipelines) if pipelines else None,
+            metrics_port=metrics_port,
+            allow_command=allow_command or None,
+        )
+    )
+    asyncio.run(_work(BusSettings(**only_given(redis_url=redis_url)), settings))
+
+
+async def _work(bus_settings: BusSettings, settings: WorkerSettings) -> None:
+    import asyncio  # noqa: PLC0415 - see tailrace.cli.app
+    import os  # noqa: PLC0415 - see tailrace.cli.app
+    import signal  # noqa: PLC0415 - see tailrace.cli.app
+
+    from tailrace.bus import open_bus  # noqa: PLC0415 - see tailrace.cli.app
+    from tailrace.bus.ops import logging as logs  # noqa: PLC0415 - see tailrace.cli.app
+    from tailrace.workers import RegistryInvalidError, Worker, registry_for  # noqa: PLC0415 - see tailrace.cli.app
+    from tailrace.workers.worker.metrics import serving_metrics  # noqa: PLC0415 - see tailrace.cli.app
+
+    logs.set_up(bus_settings.log_format)
+    try:
+        registry = registry_for(settings)
+    except RegistryInvalidError as error:
+        raise CliError(f"--pipelines: {error}") from error
+    async with await open_bus(settings=bus_settings) as bus:
+        worker = Worker(bus, registry, settings)
+        for order in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(order, worker.stop)
+        async with serving_metrics(bus, worker) as metrics_url:
+            print(
+                f"worker ready for {', '.join(settings.queues)} "
+                f"(pipelines {', '.join(registry.names)}, prefix {bus.settings.prefix}, pid {os.getpid()}"
+                f"{'' if metrics_url is None else f', metrics at {metrics_url}'})",
+                flush=True,
+            )
+            await worker.run()

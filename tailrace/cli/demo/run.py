@@ -1,0 +1,213 @@
+"""The demo: embedded Valkey, two gateways, a worker, a document, a murder, and a verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+
+from tailrace.bus import Entry, open_bus
+from tailrace.bus.embedded import start_embedded
+from tailrace.bus.model.continuity import Numbering
+from tailrace.bus.model.cursor import START
+from tailrace.cli.client.submission import submit_work
+from tailrace.cli.client.watch import client_for
+from tailrace.cli.demo import document
+from tailrace.cli.demo.audience import Audience
+from tailrace.cli.demo.screen import Scene, Screen, open_screen, verdict_table
+from tailrace.cli.demo.story import Expectation, Story
+from tailrace.cli.demo.verdict import Fingerprint, Verdict, fingerprint, judge
+from tailrace.cli.errors import CliError
+from tailrace.cli.exit_codes import ExitCode
+from tailrace.cli.processes.children import Child, ChildError, Children, check_running
+from tailrace.cli.processes.local import start_gateway, start_worker
+from tailrace.workers.builtin.document_pipeline import DOCUMENT
+
+VIEWERS_PER_GATEWAY: Final = 10
+TARGET_SECONDS: Final = 8.0
+STALL_SECONDS: Final = 60.0
+LOOK_SECONDS: Final = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Plant:
+    """What runs: two gateways over one Redis. The first is the one to be killed."""
+
+    children: Children
+    redis_url: str
+    victim: Child
+    victim_url: str
+    survivor_url: str
+
+    def check(self, *, victim_may_be_dead: bool) -> None:
+        """Raises ChildError when something died that should not have."""
+        for child in self.children.all:
+            if child is not self.victim or not victim_may_be_dead:
+                check_running(child)
+
+
+async def run_demo(file: Path | None, *, stay: bool, console: Console) -> ExitCode:
+    """Raises BusError, CliError when the machine does not allow it; a bad verdict is an exit code."""
+    chosen = document.choose(file, Path.cwd())
+    async with await start_embedded(None) as server:
+        # Goes with the server, also when we are killed.
+        logs = server.directory / "logs"
+        logs.mkdir()
+        try:
+            async with Children(logs) as children:
+                with open_screen(console) as screen:
+                    screen.note("starting an embedded Valkey, two gateways and a worker")
+                    plant = await _start(children, server.url)
+                    execution_id, verdict = await _perform(plant, chosen, screen)
+                _announce(verdict, console)
+                if stay:
+                    await _stay(plant, execution_id, console)
+        except CliError:
+            _keep(logs, console)
+            raise
+        if not verdict.good and verdict.failure is None:
+            _keep(logs, console)
+        return ExitCode.OK if verdict.good else ExitCode.RUN_FAILED
+
+
+def _keep(logs: Path, console: Console) -> None:
+    kept = shutil.copytree(logs, tempfile.mkdtemp(prefix="tailrace-demo-logs-"), dirs_exist_ok=True)
+    console.print(f"What the processes said is in {kept}", markup=False, highlight=False, soft_wrap=True)
+
+
+async def _start(children: Children, redis_url: str) -> Plant:
+    start_worker(children, "worker", redis_url)
+    (victim, victim_url), (_, survivor_url) = await asyncio.gather(
+        start_gateway(children, "gateway A", redis_url), start_gateway(children, "gateway B", redis_url)
+    )
+    return Plant(children, redis_url, victim, victim_url, survivor_url)
+
+
+async def _perform(plant: Plant, chosen: Path, screen: Screen) -> tuple[str, Verdict]:
+    first, second = plant.victim_url, plant.survivor_url
+    expectation = Expectation.of_file(document.size_bytes(chosen), is_pdf=chosen.suffix.lower() == ".pdf")
+    given = {"path": str(chosen), "pace_ms": expectation.pace_ms(TARGET_SECONDS)}
+    screen.note(f"gateway A is {first}, gateway B is {second}")
+    execution_id = await submit_work("document", given, gateways=[first], redis_url=None)
+    screen.note(f"submitted {chosen} through gateway A: execution {execution_id}")
+    scene = Scene(Story(expectation, dict.fromkeys(DOCUMENT.step_names, 0.0)), {})
+    async with client_for([first, second]) as client:
+        audience = Audience(client, execution_id, scene, screen, {first: "A", second: "B"})
+        try:
+            for _ in range(VIEWERS_PER_GATEWAY):
+                audience.join([first, second])
+                audience.join([second, first])
+            killed = await _kill_half_way(plant, audience, screen)
+            if killed:
+                # Somebody who comes late sees it all from the start.
+                audience.join([second])
+            await _until_ended(plant, audience, screen, killed=killed)
+        finally:
+            await audience.leave()
+    log, status = await _read_log(plant.redis_url, execution_id)
+    screen.note(f"the execution is {status}; the log has {len(log)} events")
+    seen = [viewer.seen for viewer in audience.viewers]
+    verdict = judge(log, seen, status=status, gateway_killed=killed, failure=scene.story.failure)
+    return execution_id, verdict
+
+
+async def _kill_half_way(plant: Plant, audience: Audience, screen: Screen) -> bool:
+    """Kill the first gateway when half is seen; False when the execution ended before."""
+    halfway = asyncio.create_task(audience.halfway.wait())
+    ended = asyncio.create_task(audience.ending())
+    try:
+        while not halfway.done() and not ended.done():
+            await asyncio.wait([halfway, ended], timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            plant.check(victim_may_be_dead=False)
+            _check_stall(audience)
+    finally:
+        halfway.cancel()
+        ended.cancel()
+        await asyncio.wait([halfway, ended])
+    if not audience.halfway.is_set() or not audience.on(plant.victim_url):
+        return False
+    plant.victim.kill()
+    watching = audience.expect_resumes(plant.victim_url)
+    code = await plant.victim.wait()
+    screen.note(f"gateway A (pid {plant.victim.pid}) killed with SIGKILL; {watching} viewers were watching through it")
+    return code < 0
+
+
+async def _until_ended(plant: Plant, audience: Audience, screen: Screen, *, killed: bool) -> None:
+    ended = asyncio.create_task(audience.ending())
+    started = time.monotonic()
+    told = not killed
+    try:
+        while not ended.done():
+            await asyncio.wait([ended], timeout=LOOK_SECONDS)
+            if not told and audience.resumed_at is not None:
+                told = True
+                screen.note(f"the last of them resumed on gateway B after {audience.resumed_at - started:.1f} s")
+            plant.check(victim_may_be_dead=killed)
+            _check_stall(audience)
+        ended.result()
+    finally:
+        ended.cancel()
+        await asyncio.wait([ended])
+
+
+def _check_stall(audience: Audience) -> None:
+    if time.monotonic() - audience.last_news > STALL_SECONDS:
+        raise CliError(f"no viewer has heard anything for {STALL_SECONDS:g} s", ExitCode.RUN_FAILED)
+
+
+async def _read_log(redis_url: str, execution_id: str) -> tuple[list[Fingerprint], str]:
+    """From Redis itself, past all gateways."""
+    log: list[Fingerprint] = []
+    async with await open_bus(redis_url) as bus:
+        position = Numbering.after(START)
+        while True:
+            page = await bus.log.read(execution_id, position)
+            log += [
+                fingerprint(item.id, item.type, item.step, item.ts, item.data)
+                for item in page.items
+                if isinstance(item, Entry)
+            ]
+            if not page.more:
+                state = await bus.state(execution_id)
+                return log, state.status if state is not None else "unknown"
+            position = page.position
+
+
+def _announce(verdict: Verdict, console: Console) -> None:
+    if verdict.failure is None or verdict.gateway_killed:
+        console.print(verdict_table(verdict), highlight=False)
+    style = "bold green" if verdict.good else "bold red"
+    console.print(verdict.sentence(), style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+async def _stay(plant: Plant, execution_id: str, console: Console) -> None:
+    """Until Ctrl-C, which is then no failure."""
+    urls = [plant.survivor_url]
+    if not plant.victim.running:
+        with suppress(ChildError):
+            port = int(plant.victim_url.rpartition(":")[2])
+            _, url = await start_gateway(plant.children, "gateway A again", plant.redis_url, port=port)
+            urls.insert(0, url)
+    console.print(
+        *(f"gateway  {url}" for url in urls),
+        f"redis    {plant.redis_url}",
+        f"replay   curl -N {urls[0]}/v1/executions/{execution_id}/events",
+        f"again    tailrace submit document path=$PWD/README.md pace_ms=50 --follow --gateway {urls[0]}",
+        "Ctrl-C ends all of it.",
+        sep="\n",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+    with suppress(asyncio.CancelledError):
+        while True:
+            plant.check(victim_may_be_dead=True)
+            await asyncio.sleep(LOOK_SECONDS)

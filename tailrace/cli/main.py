@@ -1,0 +1,68 @@
+"""The entry point: runs one command and turns whatever goes wrong into one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from tailrace.cli.exit_codes import ExitCode
+from tailrace.cli.processes.lifeline import hold_on
+from tailrace.cli.text.safe import paragraph
+
+
+def main() -> None:
+    # Until a command is under way there is nothing to put in order: Ctrl-C then ends us without a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    hold_on()
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code. Never raises an Exception."""
+    import typer  # noqa: PLC0415 - Ctrl-C during the imports is handled above
+
+    from tailrace.cli.app import app  # noqa: PLC0415 - as above
+    from tailrace.cli.errors import SignalledError  # noqa: PLC0415 - as above
+
+    for stream in (sys.stdout, sys.stderr):
+        # What the terminal cannot show must not end the command.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        code = app(args=list(arguments), prog_name="tailrace", standalone_mode=False)
+        sys.stdout.flush()
+    except typer.TyperException as error:
+        return _complain(ExitCode.USAGE, f"{_without_period(error.format_message())}; see {_help_for(error)}")
+    except (KeyboardInterrupt, typer.Abort):
+        return ExitCode.INTERRUPTED
+    except SignalledError as end:
+        return 128 + end.order
+    except BrokenPipeError:
+        # Whoever read our output has gone; the interpreter must not stumble over it again while it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.RUN_FAILED
+    except Exception as error:
+        # Never a traceback, unless it is asked for.
+        if os.environ.get("TAILRACE_DEBUG"):
+            raise
+        from tailrace.cli.explanation import explain  # noqa: PLC0415 - imports much
+
+        return _complain(*explain(error))
+    return code if isinstance(code, int) else ExitCode.OK
+
+
+def _complain(code: ExitCode, message: str) -> int:
+    print(f"tailrace: {paragraph(message)}", file=sys.stderr)
+    return code
+
+
+def _help_for(error: Exception) -> str:
+    context = getattr(error, "ctx", None)
+    return f"'{context.command_path if context else 'tailrace'} --help'"
+
+
+def _without_period(sentence: str) -> str:
+    return sentence.strip().removesuffix(".")

@@ -1,0 +1,1 @@
+"""Processes that a command starts on this machine, and signals to them."""

@@ -1,0 +1,41 @@
+"""Run a coroutine so that SIGTERM and a closed terminal end it as orderly as Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Coroutine
+from typing import Any, Final, TypeVar
+
+from tailrace.cli.errors import SignalledError
+
+T = TypeVar("T")
+_ORDERS: Final = (signal.SIGTERM, signal.SIGHUP)
+
+
+def run_orderly(work: Coroutine[Any, Any, T]) -> T:
+    """Raises KeyboardInterrupt after Ctrl-C, SignalledError after the others; the work was cancelled then."""
+    return asyncio.run(_heed(work))
+
+
+async def _heed(work: Coroutine[Any, Any, T]) -> T:
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    received: list[signal.Signals] = []
+
+    def heed(order: signal.Signals) -> None:
+        if not received and task is not None:
+            task.cancel()
+        received.append(order)
+
+    for order in _ORDERS:
+        loop.add_signal_handler(order, heed, order)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if received:
+            raise SignalledError(received[0]) from None
+        raise
+    finally:
+        for order in _ORDERS:
+            loop.remove_signal_handler(order)

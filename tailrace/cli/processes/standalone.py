@@ -1,0 +1,103 @@
+"""All of Tailrace on one machine, until it is interrupted; a part that dies is started again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import httpx
+
+from tailrace.bus.embedded import EmbeddedServer, start_embedded
+from tailrace.cli.errors import CliError
+from tailrace.cli.exit_codes import ExitCode
+from tailrace.cli.processes.children import Child, Children, check_running, death_of
+from tailrace.cli.processes.local import start_gateway, start_worker
+
+LOOK_SECONDS: Final = 0.5
+# A part that has died so often in such a time will not live the next time either.
+MAX_DEATHS: Final = 5
+DEATHS_SECONDS: Final = 60.0
+# What gateways and workers leave their viewers and executions by default, and a little.
+STOP_SECONDS: Final = 15.0
+# What a worker needs to kill a program that does not heed SIGTERM, and a little.
+ORPHAN_SECONDS: Final = 6.0
+
+
+async def stand_alone(directory: Path, *, host: str, port: int, allow_command: bool) -> None:
+    """Return when interrupted, which is how it should end. Raises BusError, ChildError, CliError."""
+    async with await start_embedded(str(directory)) as server:
+        logs = server.directory / "logs"
+        logs.mkdir(exist_ok=True)
+        with _alone(server):
+            async with Children(logs, stop_seconds=STOP_SECONDS, orphan_seconds=ORPHAN_SECONDS) as children:
+                options = ["--allow-command"] if allow_command else []
+
+                async def begin_worker() -> Child:
+                    return start_worker(children, "worker", server.url, *options)
+
+                worker = Part(await begin_worker(), begin_worker)
+                first, url = await start_gateway(children, "gateway", server.url, host=host, port=port)
+
+                async def begin_gateway() -> Child:
+                    # Where its viewers will look for it.
+                    same = httpx.URL(url).port or port
+                    return (await start_gateway(children, "gateway", server.url, host=host, port=same))[0]
+
+                print(
+                    f"gateway  {url}\n"
+                    f"redis    {server.url}\n"
+                    f"data     {server.directory}\n"
+                    f"logs     {logs}\n"
+                    f"try      tailrace submit document path=$PWD/README.md --follow --gateway {url}\n"
+                    "Ctrl-C ends all of it.",
+                    flush=True,
+                )
+                with contextlib.suppress(asyncio.CancelledError):
+                    await _watch(worker, Part(first, begin_gateway))
+
+
+class Part:
+    """A process that is started again when it dies, and not for ever."""
+
+    def __init__(self, child: Child, begin: Callable[[], Awaitable[Child]]) -> None:
+        self._child = child
+        self._begin = begin
+        self._deaths: deque[float] = deque(maxlen=MAX_DEATHS)
+
+    async def look_after(self) -> None:
+        """Raises ChildError when it dies again and again, or does not come up again."""
+        how = death_of(self._child)
+        if how is None:
+            return
+        now = asyncio.get_running_loop().time()
+        self._deaths.append(now)
+        if len(self._deaths) == MAX_DEATHS and now - self._deaths[0] < DEATHS_SECONDS:
+            check_running(self._child)
+        print(f"the {self._child.name} {how}; starting it again", flush=True)
+        self._child = await self._begin()
+
+
+async def _watch(*parts: Part) -> None:
+    while True:
+        for part in parts:
+            await part.look_after()
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+@contextlib.contextmanager
+def _alone(server: EmbeddedServer) -> Iterator[None]:
+    """One `up` a directory: a second one would write over the logs of the first."""
+    with (server.directory / "up.lock").open("wb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CliError(
+                f"another 'tailrace up' runs in {server.directory}; choose another directory with --dir",
+                ExitCode.CONFLICT,
+            ) from None
+        yield

@@ -1,0 +1,1 @@
+"""Text for terminals: safe, aligned, as people read it. Pure."""

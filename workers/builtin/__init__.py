@@ -1,0 +1,1 @@
+"""The pipelines and steps that come with Tailrace. Imports running."""

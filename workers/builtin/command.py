@@ -1,0 +1,112 @@
+"""Runs any program without a shell: each line a ``log`` event as it comes, the exit code in the ending."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from tailrace.bus.bus import Bus
+from tailrace.workers.command.lines import OutputLine
+from tailrace.workers.command.process import Exit, start
+from tailrace.workers.definition.context import Context
+from tailrace.workers.definition.pipeline import Pipeline, Step
+from tailrace.workers.running.runner import run_pipeline
+
+STEP: Final = "command"
+
+
+class CommandInput(BaseModel):
+    """``argv`` is the program and its arguments. ``env`` is added to the worker's own environment."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    argv: list[str] = Field(min_length=1)
+    cwd: str | None = None
+    env: dict[str, str] | None = None
+
+
+class CommandFailedError(Exception):
+    """The program ran and did not end with 0. ``details`` go into ``execution.failed`` as they are."""
+
+    def __init__(self, program: str, end: Exit) -> None:
+        self.details: dict[str, Any]
+        if end.signal is not None:
+            self.code = "signal"
+            self.details = {"exit_code": None, "signal": _signal_name(end.signal)}
+            how = f"was ended by {self.details['signal']}"
+        elif end.code is not None:
+            self.code = "exit_code"
+            self.details = {"exit_code": end.code}
+            how = f"exited with code {end.code}"
+        else:
+            self.code = "exit_unknown"
+            self.details = {"exit_code": None}
+            how = "ended, but the system did not say how, because SIGCHLD is ignored here"
+        super().__init__(f"The program {program!r} {how} after {end.duration_seconds:.1f} s.")
+        self.details["duration_seconds"] = round(end.duration_seconds, 6)
+
+
+async def run_program(ctx: Context) -> dict[str, Any]:
+    return await _run(ctx, _ignore)
+
+
+# Once only: nobody knows what a program had done when its worker was lost.
+COMMAND: Final = Pipeline("command", (Step(STEP, run_program),), CommandInput, max_attempts=1)
+
+
+async def run_command(
+    bus: Bus,
+    execution_id: str | None,
+    argv: Sequence[str],
+    *,
+    cwd: str | None = None,
+    env: Mapping[str, str] | None = None,
+    on_line: Callable[[OutputLine], None] | None = None,
+) -> dict[str, Any]:
+    """Run a program here, as an execution of its own, without a queue or a worker.
+
+    ``env`` is added to our own environment; ``on_line`` sees each line beside the log.
+
+    Returns ``{"exit_code": 0, "duration_seconds": …}``. Raises CommandFailedError (with ``details``) when the program
+    fails, a ``CommandError`` when it cannot be started; the execution has its ending then. Raises LeaseHeldError or
+    ExecutionClosedError when it is somebody else's or has ended, and another BusError when events could not be
+    appended. Cancelling it ends the program's process group and the execution.
+    """
+    given = CommandInput.model_construct(argv=list(argv), cwd=cwd, env=None if env is None else dict(env))
+
+    async def run(ctx: Context) -> dict[str, Any]:
+        return await _run(ctx, on_line or _ignore)
+
+    async with bus.execution(execution_id, pipeline=COMMAND.name) as execution:
+        pipeline = Pipeline(COMMAND.name, (Step(STEP, run),), CommandInput)
+        result: dict[str, Any] = await run_pipeline(bus, execution, pipeline, given)
+        execution.result = result
+    return result
+
+
+async def _run(ctx: Context, on_line: Callable[[OutputLine], None]) -> dict[str, Any]:
+    given: CommandInput = ctx.input
+    env = None if given.env is None else {**os.environ, **given.env}
+    async with await start(given.argv, cwd=given.cwd, env=env, max_line_bytes=ctx.max_line_bytes) as process:
+        async for line in process.lines():
+            on_line(line)
+            await ctx.emit("log", line.event_data)
+        end = await process.wait()
+    if end.code != 0:
+        raise CommandFailedError(given.argv[0], end)
+    return {"exit_code": 0, "duration_seconds": round(end.duration_seconds, 6)}
+
+
+def _ignore(_line: OutputLine) -> None:
+    pass
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -1,0 +1,1 @@
+"""A pipeline, run in an execution: steps in the loop, in threads, in processes. Imports definition and command."""

@@ -1,0 +1,47 @@
+"""Waiting for a step that may not stop when it is told to."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Sequence
+from typing import Any, Final
+
+from tailrace.workers.definition.deadline import StepDeadline
+
+logger = logging.getLogger(__name__)
+
+# How long a step whose time is up may take to stop before it is left behind.
+DEAF_SECONDS: Final = 5.0
+
+# The loop itself holds tasks weakly.
+_left_behind: set[asyncio.Task[Any]] = set()
+
+
+async def in_time(step: str, call: Coroutine[Any, Any, Any], deadlines: Sequence[StepDeadline]) -> Any:
+    """Return what it gives, or raise what it raises; CancelledError when this is cancelled, as by a deadline.
+
+    What a cancellation does not stop is waited for; if it is a deadline's, not for long.
+    """
+    task = asyncio.create_task(call, name=f"step:{step}")
+    try:
+        await asyncio.wait([task])
+    except asyncio.CancelledError:
+        task.cancel()
+        overdue = any(deadline.expired for deadline in deadlines)
+        await asyncio.wait([task], timeout=DEAF_SECONDS if overdue else None)
+        if task.done():
+            # Or its exception would be called never retrieved.
+            task.cancelled() or task.exception()
+        else:
+            _left_behind.add(task)
+            task.add_done_callback(_forget)
+            logger.error("step %r does not stop though its time is up; left behind", step)  # noqa: TRY400 - no trace helps
+        raise
+    return task.result()
+
+
+def _forget(task: asyncio.Task[Any]) -> None:
+    _left_behind.discard(task)
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.info("%s, which was left behind, ended with %s: %s", task.get_name(), type(error).__name__, error)

@@ -1,0 +1,1 @@
+"""The worker process: takes jobs from queues and attempts them. Imports running and builtin."""

@@ -1,0 +1,220 @@
+"""One worker's attempt at one execution: from the job to the ending, or to the next attempt."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from typing import Final
+
+from tailrace.bus.bus import Bus
+from tailrace.bus.errors import (
+    AppendRefusedError,
+    BusClosedError,
+    BusError,
+    BusUnavailableError,
+    ExecutionClosedError,
+    ExecutionUnknownError,
+    FenceStaleError,
+    InvalidInputError,
+    LeaseHeldError,
+    LeaseLostError,
+    PublishFailedError,
+    ReplyError,
+)
+from tailrace.bus.jobs.queue import Job, UnusableJob
+from tailrace.bus.model.event import CANCELLED
+from tailrace.bus.model.submission import Submission
+from tailrace.bus.model.trace import meta_of
+from tailrace.bus.ownership.execution import Execution, failure_of
+from tailrace.workers.errors import InputInvalidError, WorkerError
+from tailrace.workers.running.runner import run_pipeline
+from tailrace.workers.worker.plan import AttemptPlan, plan_of
+from tailrace.workers.worker.registry import Registry
+
+logger = logging.getLogger(__name__)
+
+ENDING_SECONDS: Final = 10.0
+# The pipeline is not to blame, and nobody is left who could append that it is tried again.
+_NOT_THE_PIPELINE: Final = (
+    AppendRefusedError,
+    BusClosedError,
+    BusUnavailableError,
+    LeaseLostError,
+    PublishFailedError,
+)
+
+
+class Attempt:
+    """Runs in a task of its own from the beginning; ``stop`` makes it leave the execution early."""
+
+    def __init__(self, bus: Bus, registry: Registry, job: Job, consumer: str) -> None:
+        self.job = job
+        self._bus = bus
+        self._registry = registry
+        self._consumer = consumer
+        self._submission: Submission | None = None
+        self._plan: AttemptPlan | None = None
+        self._execution: Execution | None = None
+        self._stopped = False
+        # Set when the execution was left to a next attempt.
+        self._again_after_seconds: float | None = None
+        self._task = asyncio.create_task(self._run(), name=f"attempt:{job.execution_id}")
+
+    def on_end(self, call: Callable[[asyncio.Task[None]], None]) -> None:
+        self._task.add_done_callback(call)
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether the execution has ended without its step, which does not stop."""
+        return self._execution is not None and self._execution.abandoned.is_set() and not self._task.done()
+
+    def stop(self) -> asyncio.Task[None]:
+        """Leave the execution to another worker; one that must not be repeated ends in ``execution.cancelled``."""
+        # Once: a second cancellation would interrupt the ending that the first one asked for.
+        if not self._stopped:
+            self._stopped = True
+            self._task.cancel("the worker stops")
+        return self._task
+
+    async def keep_slot(self) -> None:
+        """Keep the slot of its concurrency key."""
+        if self._submission is not None and self._submission.concurrency_key is not None:
+            await self._bus.jobs.concurrency.keep(self._submission.tenant, self._submission.concurrency_key)
+
+    async def settle(self) -> None:
+        """Be done with the job if there is nothing left to do for it, by anybody. Raises BusUnavailableError."""
+        jobs, execution_id = self._bus.jobs, self.job.execution_id
+        # Ask the state, not our own memory: an ending that was not appended is no ending.
+        state = await self._bus.state(execution_id)
+        if state is None or state.ended:
+            if state is not None:
+                retried = self._plan is not None and self._plan.pipeline.retries > 0
+                await self._bus.dead_letters.bury(state, retried=retried)
+            await jobs.queues.acknowledge(self.job)
+        elif self._again_after_seconds is not None and state.status in {"queued", "paused"}:
+            await jobs.requeue(execution_id, delay_seconds=self._again_after_seconds)
+            await jobs.queues.acknowledge(self.job)
+        elif self._stopped:
+            await jobs.queues.hand_back(self.job, self._consumer)
+
+    async def _run(self) -> None:
+        try:
+            if await self._tried(self.job.execution_id):
+                await self.settle()
+            else:
+                await self._bus.jobs.queues.acknowledge(self.job)
+        except BusError as error:
+            # It comes again to whoever claims, who finds the execution as it is.
+            logger.debug("execution %s: job not acknowledged: %s", self.job.execution_id, error)
+
+    async def _tried(self, execution_id: str) -> bool:
+        """Attempt it; False when nobody can ever do anything with this job. Raises BusUnavailableError."""
+        try:
+            await self._attempt(execution_id)
+        except asyncio.CancelledError:
+            # An execution that was asked to cancel raises this too, and then nobody cancels us.
+            if not self._stopped and (task := asyncio.current_task()) is not None and task.cancelling():
+                raise
+        except ExecutionUnknownError as error:
+            self._bus.counters.add("jobs_without_execution")
+            logger.warning("job dropped: %s", error)
+            await self._bus.dead_letters.add_unknown(self.job.queue, execution_id)
+            return False
+        except (LeaseHeldError, LeaseLostError, FenceStaleError) as error:
+            # Not ours; it stays in the queue until its execution has ended, should whoever runs it be lost as well.
+            self._bus.counters.add("jobs_held")
+            logger.info("%s", error)
+        except ExecutionClosedError as error:
+            logger.debug("%s", error)
+        except BusError as error:
+            if _is_beyond_repair(error):
+                self._bus.counters.add("jobs_unusable")
+                logger.error("execution %s: job dropped, its keys hold something else: %s", execution_id, error)  # noqa: TRY400 - no trace helps
+                defect = f"its keys hold something else: {error}"
+                await self._bus.dead_letters.add_unusable(
+                    UnusableJob(self.job.queue, self.job.entry_id, defect), execution_id
+                )
+                return False
+            logger.warning("execution %s: %s", execution_id, error)
+        except Exception as error:
+            # A step may raise anything; the log of its execution says so.
+            logger.info("execution %s failed: %s: %s", execution_id, type(error).__name__, error)
+            logger.debug("execution %s", execution_id, exc_info=error)
+        return True
+
+    async def _attempt(self, execution_id: str) -> None:
+        plan = await self._planned(execution_id)
+        name = None if self._submission is None else self._submission.pipeline
+        most = plan.max_attempts if isinstance(plan, AttemptPlan) else None
+        meta = None if self._submission is None else meta_of(self._submission.trace)
+        async with self._bus.execution(execution_id, pipeline=name, max_attempts=most, meta=meta) as execution:
+            self._execution = execution
+            if isinstance(plan, WorkerError):
+                raise plan
+            plan.check_attempt(execution.attempt)
+            try:
+                execution.result = await run_pipeline(self._bus, execution, plan.pipeline, plan.given)
+            except asyncio.CancelledError:
+                if self._stopped:
+                    await self._leave_early(execution, plan)
+                raise
+            except _NOT_THE_PIPELINE:
+                raise
+            except Exception as error:
+                delay_seconds = plan.retry_delay_seconds(error, execution.attempt, random.random)
+                if delay_seconds is None:
+                    raise
+                await self._leave_failed(execution, error, delay_seconds)
+
+    async def _planned(self, execution_id: str) -> AttemptPlan | WorkerError:
+        """What is wrong with it is for its execution's log to say, so it is given, not raised."""
+        jobs = self._bus.jobs
+        try:
+            submission, history = await asyncio.gather(jobs.submission_of(execution_id), jobs.history_of(execution_id))
+        except InvalidInputError as error:
+            return InputInvalidError(error.detail)
+        if submission is None:
+            raise ExecutionUnknownError(execution_id)
+        self._submission = submission
+        try:
+            self._plan = plan = plan_of(self._registry, submission, failures=history.failures)
+        except WorkerError as error:
+            return error
+        if history.attempts >= plan.max_attempts:
+            # If the last of them was lost, that is its end: nothing is begun only to say so.
+            await self._bus.healer.heal(execution_id)
+        return plan
+
+    async def _leave_failed(self, execution: Execution, error: Exception, delay_seconds: float) -> None:
+        failure = failure_of(error)
+        logger.info("execution %s failed, to be tried again in %.1f s: %s", execution.id, delay_seconds, error)
+        await self._bus.jobs.count_failure(execution.id, fence=execution.fence)
+        self._again_after_seconds = delay_seconds
+        await execution.hand_back(
+            failure["reason"],
+            message=failure["message"],
+            exception=failure["exception"],
+            delay_seconds=round(delay_seconds, 3),
+        )
+
+    async def _leave_early(self, execution: Execution, plan: AttemptPlan) -> None:
+        message = "The worker that ran it was stopped before it was done."
+        async with asyncio.timeout(ENDING_SECONDS):
+            if not plan.may_be_repeated:
+                await execution.append(CANCELLED, {"reason": "worker_stopped", "message": message})
+                return
+            await self._bus.jobs.uncount_attempt(execution.id, fence=execution.fence)
+            self._again_after_seconds = 0.0
+            # The same attempt once more: this one was not its fault.
+            await execution.hand_back("worker_stopped", message=message, attempt=execution.attempt)
+
+
+def _is_beyond_repair(error: BaseException | None) -> bool:
+    """Somebody put something else where a stream or a hash belongs: trying again would only meet it again."""
+    while error is not None:
+        if isinstance(error, ReplyError) and error.code == "WRONGTYPE":
+            return True
+        error = error.__cause__
+    return False
