@@ -1,6 +1,7 @@
 """Workers: pipelines, and the process that runs them. Stands on the bus; knows nothing of HTTP."""
 
 from tailrace.workers.builtin.command import CommandFailedError, run_command
+from tailrace.workers.command.screen import Screen
 from tailrace.workers.definition.blueprint import pipeline_from, pipeline_from_file
 from tailrace.workers.definition.condition import Condition
 from tailrace.workers.definition.context import Context
@@ -18,6 +19,7 @@ from tailrace.workers.errors import (
     PipelineTimeoutError,
     PipelineUnknownError,
     RegistryInvalidError,
+    StepCancelledError,
     StepExitedError,
     StepInputInvalidError,
     StepOverError,
@@ -49,8 +51,10 @@ __all__ = [
     "PlainContext",
     "Registry",
     "RegistryInvalidError",
+    "Screen",
     "Sequential",
     "Step",
+    "StepCancelledError",
     "StepExitedError",
     "StepInputInvalidError",
     "StepOverError",

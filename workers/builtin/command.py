@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from tailrace.bus.bus import Bus
-from tailrace.workers.command.lines import OutputLine
+from tailrace.workers.command.lines import line_limit
 from tailrace.workers.command.process import Exit, start
+from tailrace.workers.command.screen import Screen
 from tailrace.workers.definition.context import Context
 from tailrace.workers.definition.pipeline import Pipeline, Step
 from tailrace.workers.running.runner import run_pipeline
@@ -51,7 +52,7 @@ class CommandFailedError(Exception):
 
 
 async def run_program(ctx: Context) -> dict[str, Any]:
-    return await _run(ctx, _ignore)
+    return await _run(ctx)
 
 
 # Once only: nobody knows what a program had done when its worker was lost.
@@ -65,11 +66,11 @@ async def run_command(
     *,
     cwd: str | None = None,
     env: Mapping[str, str] | None = None,
-    on_line: Callable[[OutputLine], None] | None = None,
+    screen: Screen | None = None,
 ) -> dict[str, Any]:
     """Run a program here, as an execution of its own, without a queue or a worker.
 
-    ``env`` is added to our own environment; ``on_line`` sees each line beside the log.
+    ``env`` is added to our own environment; ``screen`` is shown what the program writes, beside the log.
 
     Returns ``{"exit_code": 0, "duration_seconds": …}``. Raises CommandFailedError (with ``details``) when the program
     fails, a ``CommandError`` when it cannot be started; the execution has its ending then. Raises LeaseHeldError or
@@ -79,7 +80,7 @@ async def run_command(
     given = CommandInput.model_construct(argv=list(argv), cwd=cwd, env=None if env is None else dict(env))
 
     async def run(ctx: Context) -> dict[str, Any]:
-        return await _run(ctx, on_line or _ignore)
+        return await _run(ctx, screen)
 
     async with bus.execution(execution_id, pipeline=COMMAND.name) as execution:
         pipeline = Pipeline(COMMAND.name, (Step(STEP, run),), CommandInput)
@@ -88,21 +89,17 @@ async def run_command(
     return result
 
 
-async def _run(ctx: Context, on_line: Callable[[OutputLine], None]) -> dict[str, Any]:
+async def _run(ctx: Context, screen: Screen | None = None) -> dict[str, Any]:
     given: CommandInput = ctx.input
     env = None if given.env is None else {**os.environ, **given.env}
-    async with await start(given.argv, cwd=given.cwd, env=env, max_line_bytes=ctx.max_line_bytes) as process:
+    limit = line_limit(ctx.backing.max_event_bytes)
+    async with await start(given.argv, cwd=given.cwd, env=env, max_line_bytes=limit, screen=screen) as process:
         async for line in process.lines():
-            on_line(line)
             await ctx.emit("log", line.event_data)
         end = await process.wait()
     if end.code != 0:
         raise CommandFailedError(given.argv[0], end)
     return {"exit_code": 0, "duration_seconds": round(end.duration_seconds, 6)}
-
-
-def _ignore(_line: OutputLine) -> None:
-    pass
 
 
 def _signal_name(number: int) -> str:

@@ -6,6 +6,7 @@
     * `CommandNotFoundError`: no such program
     * `CommandNotExecutableError`: a file, but not one to run
     * `CommandNotStartedError`: the system refused, for want of memory or processes
+    * `CommandScreenError`: it ran, but its output could not be shown to who started it
     * `CommandNotEndedError`: it is still there after SIGKILL
 
 Each message is one sentence that a person understands; `code` is stable, for programs. A command that runs and
@@ -62,6 +63,13 @@ class CommandNotStartedError(CommandError):
     def __init__(self, program: str, reason: str) -> None:
         super().__init__(f"The program {program!r} could not be started ({reason}): try again later.")
         self.program = program
+
+
+class CommandScreenError(CommandError):
+    code = "command_screen"
+
+    def __init__(self, stream: str, reason: str) -> None:
+        super().__init__(f"The program was ended because its {stream} could not be written here ({reason}).")
 
 
 class CommandNotEndedError(CommandError):

@@ -18,9 +18,15 @@ from tailrace.workers.command.errors import (
 
 
 def launch(
-    argv: Sequence[str], *, cwd: str | None, env: Mapping[str, str] | None, pass_fds: Sequence[int] = ()
+    argv: Sequence[str],
+    *,
+    cwd: str | None,
+    env: Mapping[str, str] | None,
+    pass_fds: Sequence[int] = (),
+    stdout: int = subprocess.PIPE,
+    stderr: int = subprocess.PIPE,
 ) -> subprocess.Popen[bytes]:
-    """Start `argv` in a session of its own, its output in pipes. Raises a `CommandError`."""
+    """Start `argv` in a session of its own, its output in pipes or those descriptors. Raises a `CommandError`."""
     environment = {"PYTHONUNBUFFERED": "1", **(os.environ if env is None else env)}
     _check_argv(argv)
     _check_environment(environment)
@@ -32,8 +38,8 @@ def launch(
             cwd=cwd,
             env=environment,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=stdout,
+            stderr=stderr,
             bufsize=0,
             start_new_session=True,
             pass_fds=pass_fds,

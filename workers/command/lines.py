@@ -11,12 +11,11 @@ from typing import Any, Final, Literal
 Stream = Literal["stdout", "stderr"]
 
 MAX_LINE_BYTES: Final = 65_536
-EVENT_OVERHEAD_BYTES: Final = 64
-"""What a line's event has beside its text, as JSON; see ``OutputLine.event_data``."""
-
 MIN_LINE_BYTES: Final = 12
 """The longest character of UTF-8, four bytes, each replaced by U+FFFD: a line is not cut inside one."""
 
+# What a line's event has beside its text, as JSON; see OutputLine.event_data.
+_EVENT_OVERHEAD_BYTES: Final = 64
 _CONTINUATION_BYTE = 0b1000_0000
 # What JSON writes in two bytes (\"), in six (\u0000), and what may be no UTF-8: U+FFFD has three bytes.
 _IN_TWO_BYTES: Final = b'"\\\b\t\n\f\r'
@@ -39,6 +38,11 @@ class OutputLine:
         """The data of its ``log`` event."""
         data: dict[str, Any] = {"text": self.text, "stream": self.stream}
         return {**data, "truncated": True} if self.truncated else data
+
+
+def line_limit(max_event_bytes: int) -> int:
+    """How long a line may be for its event to have that size."""
+    return min(MAX_LINE_BYTES, max_event_bytes - _EVENT_OVERHEAD_BYTES)
 
 
 class Splitter:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import os
 import struct
@@ -59,6 +60,11 @@ class Output:
                 waiting -= size
         self.close()
 
+    def hang_up(self, stream: Stream) -> None:
+        """Read no more of it: the program gets SIGPIPE when it writes to it again. What was read remains."""
+        for pipe in [pipe for pipe, its in self._open.items() if its == stream]:
+            self._end(pipe)
+
     def close(self) -> None:
         """Stop reading. What was read remains to be taken."""
         for pipe in list(self._open):
@@ -86,6 +92,10 @@ class Output:
             chunk = os.read(pipe.fileno(), _READ_BYTES)
         except BlockingIOError:
             return 0
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            chunk = b""  # how a terminal ends
         if chunk:
             self._chunks.append((self._open[pipe], chunk))
             self._buffered_bytes += len(chunk)

@@ -26,6 +26,8 @@ from tailrace.workers.command.group import ProcessGroup
 from tailrace.workers.command.launch import launch
 from tailrace.workers.command.lines import MAX_LINE_BYTES, OutputLine, Splitter, Stream
 from tailrace.workers.command.output import Output
+from tailrace.workers.command.screen import Screen
+from tailrace.workers.command.terminal import Size, Terminal
 
 GRACE_SECONDS = 5.0
 """Between SIGTERM and SIGKILL, unless the caller says otherwise."""
@@ -57,6 +59,7 @@ async def start(
     max_buffered_bytes: int = 262_144,
     grace_seconds: float = GRACE_SECONDS,
     pass_fds: Sequence[int] = (),
+    screen: Screen | None = None,
 ) -> Process:
     """Run `argv` in a process group (and session) of its own, with nothing on its standard input.
 
@@ -64,6 +67,9 @@ async def start(
     Python buffers what goes into a pipe, and its lines would come late. `max_line_bytes` is the longest `Line`
     as JSON, `max_buffered_bytes` about what is held of lines that nobody has taken yet, `grace_seconds` what leaving
     the `async with` block leaves the group to end by itself, `pass_fds` what it inherits beside its output.
+
+    `screen` is shown all output before its lines are given out. Where it is a terminal the program has one, too; where
+    its reader goes away the program's own stream is closed, so that SIGPIPE ends it as it would without us.
 
     Raises a `CommandError` if the program cannot be started.
     """
@@ -74,10 +80,27 @@ async def start(
         "stdout": Splitter("stdout", max_line_bytes),
         "stderr": Splitter("stderr", max_line_bytes),
     }
-    popen = launch(argv, cwd=cwd, env=env, pass_fds=pass_fds)
-    output = Output(_pipes(popen), max_buffered_bytes)
+    terminals = {} if screen is None else _terminals(screen)
     try:
-        return Process(popen, output, splitters, grace_seconds)
+        slaves: dict[Stream, int] = {stream: terminal.slave for stream, terminal in terminals.items()}
+        popen = launch(
+            argv,
+            cwd=cwd,
+            env=env,
+            pass_fds=pass_fds,
+            stdout=slaves.get("stdout", subprocess.PIPE),
+            stderr=slaves.get("stderr", subprocess.PIPE),
+        )
+    except BaseException:
+        for terminal in terminals.values():
+            terminal.output.close()
+        raise
+    finally:
+        for terminal in terminals.values():
+            terminal.close_slave()
+    output = Output(_pipes(popen, terminals), max_buffered_bytes)
+    try:
+        return Process(popen, output, splitters, grace_seconds=grace_seconds, screen=screen, terminals=terminals)
     except RuntimeError as error:  # no thread to be had
         os.killpg(popen.pid, signal.SIGKILL)
         popen.wait()
@@ -96,8 +119,13 @@ class Process:
         popen: subprocess.Popen[bytes],
         output: Output,
         splitters: Mapping[Stream, Splitter],
+        *,
         grace_seconds: float,
+        screen: Screen | None,
+        terminals: Mapping[Stream, Terminal],
     ) -> None:
+        self._screen = screen
+        self._terminals = terminals
         self._popen = popen
         self._output = output
         self._splitters = splitters
@@ -108,6 +136,8 @@ class Process:
         self._split: Iterator[OutputLine] = iter(())
         self._group = ProcessGroup(popen.pid)
         self._is_released = False
+        if screen is not None:
+            screen.on_resize(self._resize)
         # A daemon: a program that nobody ended must not keep the worker from exiting.
         threading.Thread(target=self._watch, name=f"command-{popen.pid}", daemon=True).start()
 
@@ -165,6 +195,11 @@ class Process:
             raise CommandNotEndedError(str(self._popen.args), self.pid)
         return self._exit.result()
 
+    def _resize(self, sizes: Mapping[Stream, Size]) -> None:
+        for stream in sizes.keys() & self._terminals.keys():
+            self._terminals[stream].resize(sizes[stream])
+        self._group.signal(signal.SIGWINCH)
+
     async def _next(self) -> OutputLine | None:
         while True:
             if (line := next(self._split, None)) is not None:
@@ -172,6 +207,8 @@ class Process:
             if (taken := await self._output.take()) is None:
                 return next(chain.from_iterable(each.close() for each in self._splitters.values()), None)
             stream, chunk = taken
+            if self._screen is not None and not await self._screen.write(stream, chunk):
+                self._output.hang_up(stream)
             self._split = self._splitters[stream].feed(chunk)
 
     async def _until_gone(self, seconds: float) -> None:
@@ -206,9 +243,18 @@ class Process:
             self._popen.wait()
 
 
-def _pipes(popen: subprocess.Popen[bytes]) -> dict[IO[bytes], Stream]:
+def _terminals(screen: Screen) -> dict[Stream, Terminal]:
+    terminals: dict[Stream, Terminal] = {}
+    with suppress(OSError):  # no terminal to be had: pipes will do
+        for stream, size in screen.terminals().items():
+            terminals[stream] = Terminal(size)
+    return terminals
+
+
+def _pipes(popen: subprocess.Popen[bytes], terminals: Mapping[Stream, Terminal]) -> dict[IO[bytes], Stream]:
     streams: tuple[tuple[IO[bytes] | None, Stream], ...] = ((popen.stdout, "stdout"), (popen.stderr, "stderr"))
-    return {pipe: stream for pipe, stream in streams if pipe is not None}
+    pipes = {pipe: stream for pipe, stream in streams if pipe is not None}
+    return pipes | {terminal.output: stream for stream, terminal in terminals.items()}
 
 
 def _await_end(popen: subprocess.Popen[bytes]) -> tuple[int | None, int | None]:

@@ -11,7 +11,6 @@ from typing import Any, Final, Literal, ParamSpec, TypeVar
 from tailrace.bus.errors import InvalidEventError
 from tailrace.bus.model.event import LIFECYCLE_TYPES, TOKEN
 from tailrace.bus.ownership.checkpoints import pack
-from tailrace.workers.command.lines import EVENT_OVERHEAD_BYTES, MAX_LINE_BYTES
 from tailrace.workers.definition.backing import Backing
 from tailrace.workers.definition.question import Schema, ask, name_of
 
@@ -79,11 +78,6 @@ class Context:
         if not math.isfinite(score):
             raise ValueError(f"score is {score}: that of the check {name!r} must be finite")
         await self.backing.emit("quality.check", {"name": name, "score": score, "passed": passed})
-
-    @property
-    def max_line_bytes(self) -> int:
-        """How long a line of ``log`` may be, as JSON."""
-        return min(MAX_LINE_BYTES, self.backing.max_event_bytes - EVENT_OVERHEAD_BYTES)
 
     async def emit(self, event_type: str, data: Any = None) -> None:
         """Emit an event of the step's own. Raises InvalidEventError; also for the life cycle, which is the worker's."""

@@ -16,6 +16,7 @@ import msgpack
 import orjson
 
 from tailrace.bus.errors import InvalidInputError
+from tailrace.workers.command.lines import line_limit
 from tailrace.workers.command.process import Exit, Process, start
 from tailrace.workers.definition.backing import Answer, Backing
 from tailrace.workers.definition.context import Context
@@ -46,7 +47,7 @@ async def called_in_process(step: Step, context: Context, outputs: Outputs) -> A
         context.restored,
         step.retry_on,
     )
-    async with _process(order, context.max_line_bytes) as (process, channel):
+    async with _process(order, line_limit(context.backing.max_event_bytes)) as (process, channel):
         match await _served(process, channel, context):
             case ["done", bytes(packed)]:
                 return msgpack.unpackb(packed, strict_map_key=False)

@@ -1,4 +1,4 @@
-"""Run a program as an execution and show its lines, as they stand in the log."""
+"""Run a program as an execution and show its output as it comes."""
 
 from __future__ import annotations
 
@@ -6,58 +6,72 @@ import asyncio
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import aclosing, suppress
-from typing import Final
+from contextlib import suppress
 
-from tailrace.bus import Bus, Entry, open_bus
+from tailrace.bus import open_bus
 from tailrace.bus.model.event import check_execution_id
 from tailrace.cli.errors import CliError
 from tailrace.cli.exit_codes import ExitCode
-from tailrace.workers import run_command
+from tailrace.workers import Screen, run_command
 from tailrace.workers.builtin.command import CommandFailedError
 from tailrace.workers.command.errors import CommandError as ProgramError
-from tailrace.workers.command.errors import CommandNotExecutableError, CommandNotFoundError
-
-# After the ending is in the log, the last lines are a round trip away.
-LAST_LINES_SECONDS: Final = 5.0
+from tailrace.workers.command.errors import CommandNotExecutableError, CommandNotFoundError, CommandScreenError
+from tailrace.workers.command.lines import Stream
 
 
-async def run_and_echo(argv: Sequence[str], redis_url: str | None, execution_id: str | None) -> int:
+async def run_and_echo(argv: Sequence[str], redis_url: str | None, execution_id: str | None, *, quiet: bool) -> int:
     """Return the program's own exit code. Raises BusError, CliError when it could not be run."""
     if execution_id is not None:
         check_execution_id(execution_id, field="--id")
+    say = _say_nothing if quiet else _say
+    screen = Screen(_own_outputs())
+    asyncio.get_running_loop().add_signal_handler(signal.SIGWINCH, screen.resize)
     async with await open_bus(redis_url) as bus:
         chosen = execution_id or bus.new_execution_id()
-        print(f"tailrace: execution {chosen}", file=sys.stderr, flush=True)
-        started_after = await bus.log.latest(chosen)
-        echo = asyncio.create_task(_echo(bus, chosen, str(started_after)))
+        say(f"execution {chosen}")
         try:
-            await run_command(bus, chosen, argv)
+            result = await run_command(bus, chosen, argv, screen=screen)
         except CommandFailedError as error:
-            await _last_lines(echo)
-            return _exit_code(error)
+            code = _exit_code(error)
+            name = error.details.get("signal")
+            how = f"{name}, exit code {code}" if name else f"exit code {code}"
+            say(f"execution {chosen} failed after {_shown(error.details['duration_seconds'])} ({how})")
+            return code
         except ProgramError as error:
             raise CliError(str(error), _code_of(error)) from None
-        else:
-            await _last_lines(echo)
-            return ExitCode.OK
-        finally:
-            echo.cancel()
-            await asyncio.wait([echo])
+        except asyncio.CancelledError:
+            if (task := asyncio.current_task()) is None or task.cancelling():
+                raise
+            say(f"execution {chosen} was cancelled; 'tailrace tail {chosen}' shows by whom")
+            return ExitCode.RUN_FAILED
+        say(f"execution {chosen} completed in {_shown(result['duration_seconds'])} (exit code 0)")
+        return ExitCode.OK
 
 
-async def _echo(bus: Bus, execution_id: str, after: str) -> None:
-    async with aclosing(bus.follow(execution_id, after)) as items:
-        async for item in items:
-            if isinstance(item, Entry) and item.type == "log":
-                data = item.data
-                stream = sys.stderr if data.get("stream") == "stderr" else sys.stdout
-                print(data.get("text", ""), file=stream, flush=True)
+def _own_outputs() -> dict[Stream, int]:
+    """Without those that were closed before we began: their numbers are by now those of other files."""
+    outputs: dict[Stream, int] = {}
+    if sys.stdout is not None:
+        outputs["stdout"] = sys.stdout.fileno()
+    if sys.stderr is not None:
+        outputs["stderr"] = sys.stderr.fileno()
+    return outputs
 
 
-async def _last_lines(echo: asyncio.Task[None]) -> None:
-    with suppress(TimeoutError):
-        await asyncio.wait_for(asyncio.shield(echo), LAST_LINES_SECONDS)
+def _say(line: str) -> None:
+    if sys.stderr is not None:
+        # The program's exit code is ours, whether this can be read or not.
+        with suppress(OSError):
+            print(f"tailrace: {line}", file=sys.stderr, flush=True)
+
+
+def _say_nothing(_line: str) -> None:
+    pass
+
+
+def _shown(seconds: float) -> str:
+    minutes, rest = divmod(seconds, 60)
+    return f"{seconds:.1f} s" if not minutes else f"{minutes:.0f} min {rest:.0f} s"
 
 
 def _exit_code(error: CommandFailedError) -> int:
@@ -75,5 +89,7 @@ def _code_of(error: ProgramError) -> ExitCode:
             return ExitCode.NOT_FOUND
         case CommandNotExecutableError():
             return ExitCode.NOT_EXECUTABLE
+        case CommandScreenError():
+            return ExitCode.RUN_FAILED
         case _:
             return ExitCode.USAGE

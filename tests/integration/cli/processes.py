@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -28,6 +29,23 @@ def call(*arguments: str, env: Mapping[str, str] | None = None, stdin: str = "")
         timeout=60,
         check=False,
     )
+
+
+def shown_on_terminal(*arguments: str, columns: int, env: Mapping[str, str]) -> bytes:
+    """What one command shows on a terminal of that width, once it has ended well."""
+    screen, ours = os.openpty()
+    termios.tcsetwinsize(ours, (24, columns))
+    with subprocess.Popen(
+        [*TAILRACE, *arguments], stdin=subprocess.DEVNULL, stdout=ours, stderr=ours, env={**os.environ, **env}
+    ) as process:
+        os.close(ours)
+        shown = bytearray()
+        with contextlib.suppress(OSError):  # how a terminal ends
+            while chunk := os.read(screen, 65_536):
+                shown += chunk
+        os.close(screen)
+    assert process.returncode == 0, shown
+    return bytes(shown)
 
 
 class Family:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from uuid import uuid4
 import pytest
 
 from tests.integration.cli.conftest import Site
-from tests.integration.cli.processes import call, family, wait_until
+from tests.integration.cli.processes import call, family, shown_on_terminal, wait_until
 from tests.servers import free_port
 
 
@@ -126,3 +127,17 @@ def test_the_two_ways_are_not_taken_at_once(site: Site) -> None:
     done = call("ps", "--gateway", site.gateway, "--redis-url", site.redis_url)
     assert done.returncode == 64
     assert "two ways to the same log" in done.stderr
+
+
+def test_on_a_narrow_terminal_without_colours_or_unicode_the_id_is_still_there_to_be_copied(site: Site) -> None:
+    execution_id = submit(site, "false", follow=True)
+    way = ("--redis-url", site.redis_url)
+    coloured = {**site.env, "TERM": "xterm-256color", "NO_COLOR": ""}
+    plain = {**coloured, "NO_COLOR": "1", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    colours = re.compile(rb"\x1b\[(?:[0-9]+;)*[34][0-9]")
+
+    shown = shown_on_terminal("ps", "--all", *way, columns=20, env=plain)
+    assert execution_id.encode() in shown
+    assert shown.isascii()
+    assert not colours.search(shown)
+    assert colours.search(shown_on_terminal("ps", "--all", *way, columns=80, env=coloured))
