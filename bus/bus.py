@@ -23,7 +23,6 @@ from tailrace.bus.errors import BusClosedError, BusUnavailableError, InvalidInpu
 from tailrace.bus.healing.healer import Healer
 from tailrace.bus.jobs.dead_letters import DeadLetters
 from tailrace.bus.jobs.jobs import Jobs
-from tailrace.bus.loading import LoadingNotice
 from tailrace.bus.log.follow import follow
 from tailrace.bus.log.index import ExecutionIndex
 from tailrace.bus.log.log import Log
@@ -44,7 +43,8 @@ from tailrace.bus.ownership.heartbeat import Heartbeat
 from tailrace.bus.ownership.lease import Leases
 from tailrace.bus.ownership.tenancy import claim
 from tailrace.bus.redis.address import parse_url, redacted
-from tailrace.bus.redis.supervised import Commands
+from tailrace.bus.redis.commands import Commands
+from tailrace.bus.redis.loading import LoadingNotice
 from tailrace.bus.settings import BusSettings
 from tailrace.bus.tail.watch import Tail
 

@@ -9,9 +9,10 @@ from tailrace.bus.errors import ConnectionLostError, InvalidInputError, ReplyErr
 from tailrace.bus.model.counters import Counters
 from tailrace.bus.redis.address import Target, dial_of, node_url
 from tailrace.bus.redis.cluster import ClusterConnection
+from tailrace.bus.redis.commands import Commands
 from tailrace.bus.redis.connection import Dial
 from tailrace.bus.redis.slots import Address
-from tailrace.bus.redis.supervised import WRONG_SERVER_CODES, Commands, SupervisedConnection
+from tailrace.bus.redis.supervised import WRONG_SERVER_CODES, SupervisedConnection
 from tailrace.bus.tail.blocking import BlockingTail
 from tailrace.bus.tail.cluster import ClusterTail
 from tailrace.bus.tail.tracking import TrackingTail

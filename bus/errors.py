@@ -16,7 +16,7 @@ BusError
 ├── TenantMismatchError                   there already, and not the tenant's; carries both
 ├── LeaseHeldError                        somebody else runs it; carries the owner
 ├── LeaseLostError                        somebody else runs it now
-├── NotOrphanedError                   nothing is to be healed; carries the status
+├── NotOrphanedError                      nothing is to be healed; carries the status
 ├── ConcurrencyConflictError              another of its concurrency key is in flight; carries its id
 ├── DeadLetterUnknownError                dropped, requeued or trimmed, or never written
 ├── QueueFullError                        too many jobs wait in it; carries how many
@@ -24,7 +24,7 @@ BusError
 ├── PublishFailedError                    gave up after retries; carries the true reason
 ├── BusClosedError                        used after close
 └── BusUnavailableError                   Redis cannot be reached or does not answer
-    ├── ConnectionLostError                     the connection broke; whether a command ran is unknown
+    ├── ConnectionLostError               the connection broke; whether a command ran is unknown
     └── ReplyError                        Redis answered with an error; carries its code
 """
 

@@ -1,4 +1,4 @@
-"""What happens to all executions: one capped stream of their life cycles."""
+"""The life cycles of all executions, in one capped stream. Imports log, tail, redis and model."""
 
 from tailrace.bus.activity.activity import Activity
 from tailrace.bus.activity.change import Change

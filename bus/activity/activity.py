@@ -24,8 +24,8 @@ from tailrace.bus.model.event import TERMINAL_TYPES, Event, check_execution_id, 
 from tailrace.bus.model.keys import Keys
 from tailrace.bus.model.retry import Backoff
 from tailrace.bus.model.state import State
+from tailrace.bus.redis.commands import Commands
 from tailrace.bus.redis.script import Script
-from tailrace.bus.redis.supervised import Commands
 from tailrace.bus.tail.watch import Tail
 
 logger = logging.getLogger(__name__)

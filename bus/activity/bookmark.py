@@ -9,8 +9,8 @@ from tailrace.bus.errors import BusError, InvalidCursorError, ReplyError
 from tailrace.bus.model.cursor import START, Cursor, parse
 from tailrace.bus.model.keys import Keys
 from tailrace.bus.model.retention import Retention
+from tailrace.bus.redis.commands import Commands
 from tailrace.bus.redis.script import Script
-from tailrace.bus.redis.supervised import Commands
 
 
 class BookmarkHeldError(BusError):

@@ -16,8 +16,8 @@ from tailrace.bus.model.cursor import START, Cursor, from_id
 from tailrace.bus.model.event import check_name
 from tailrace.bus.model.keys import Keys
 from tailrace.bus.model.reading import RawEntry
+from tailrace.bus.redis.commands import Commands
 from tailrace.bus.redis.script import Script
-from tailrace.bus.redis.supervised import Commands
 from tailrace.bus.tail.watch import Tail
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from tailrace.bus.model.counters import Counters
 from tailrace.bus.model.keys import Keys
 from tailrace.bus.model.retention import Retention
 from tailrace.bus.model.state import State
-from tailrace.bus.redis.supervised import Commands
+from tailrace.bus.redis.commands import Commands
 
 # What readers that serve any log call this one; no execution is looked up by it.
 NAME = "activity"

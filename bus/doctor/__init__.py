@@ -1,4 +1,4 @@
-"""Whether a Redis is fit for Tailrace, asked before it matters: by doing what will be done, not by reading manuals."""
+"""Checks that a Redis is suitable for Tailrace, by doing what a bus will do. May import all of the bus."""
 
 from tailrace.bus.doctor.examination import examine
 from tailrace.bus.doctor.finding import Finding, Verdict

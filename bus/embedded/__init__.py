@@ -6,6 +6,8 @@ protocol, because the kernel takes a lock back when its holder dies, however it 
 * `server.lock`, exclusive: held by the supervisor *and* the server, which inherit it from whoever started
   them. While it is taken nobody else opens the data; when it is free nothing is running.
 * `users.lock`, shared: held by each user. The supervisor stops the server only while holding it exclusively.
+
+Imports redis (for a server that is loading) and errors.
 """
 
 from __future__ import annotations

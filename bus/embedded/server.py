@@ -15,7 +15,7 @@ from tailrace.bus.embedded.layout import Layout, socket_url
 from tailrace.bus.embedded.private import PrivateDirectory
 from tailrace.bus.embedded.starter import Launch, read_log, start_unless_running
 from tailrace.bus.embedded.supervisor import read_info, run_id_when_ready
-from tailrace.bus.loading import LoadingNotice, progress
+from tailrace.bus.redis.loading import LoadingNotice, progress
 
 START_TIMEOUT_SECONDS: Final = 15.0
 # How often one who waits looks whether the server is loading.

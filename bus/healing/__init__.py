@@ -1,1 +1,1 @@
-"""What becomes of an execution whose owner is gone. Imports ownership and activity."""
+"""What becomes of an execution whose owner is gone. Imports ownership, activity, log, redis and model."""

@@ -43,7 +43,7 @@ from tailrace.bus.model.keys import Keys
 from tailrace.bus.model.retry import Backoff
 from tailrace.bus.model.state import State
 from tailrace.bus.ownership.lease import Leases, Orphan
-from tailrace.bus.redis.supervised import Commands
+from tailrace.bus.redis.commands import Commands
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from typing import Final
 from tailrace.bus.errors import ReplyError
 from tailrace.bus.log.index import ExecutionIndex
 from tailrace.bus.model.counters import Counters
-from tailrace.bus.redis.supervised import Commands
+from tailrace.bus.redis.commands import Commands
 
 logger = logging.getLogger(__name__)
 

@@ -1,1 +1,1 @@
-"""Submitted work: queues, delayed jobs, concurrency keys, dead letters. Imports ownership."""
+"""Submitted work: queues, delayed jobs, concurrency keys, dead letters. Imports log, redis and model."""

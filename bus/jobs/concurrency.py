@@ -13,8 +13,8 @@ from typing import Final
 
 from tailrace.bus.model.keys import Keys
 from tailrace.bus.model.retention import Retention
+from tailrace.bus.redis.commands import Commands
 from tailrace.bus.redis.script import Script
-from tailrace.bus.redis.supervised import Commands
 
 # A slot outlives the state of its holder, which is what decides; afterwards it only takes up room.
 LIVES_LONGER: Final = 2

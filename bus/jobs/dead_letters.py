@@ -18,8 +18,8 @@ from tailrace.bus.model.keys import Keys
 from tailrace.bus.model.reading import RawEntry
 from tailrace.bus.model.state import State
 from tailrace.bus.model.submission import id_of_repetition
+from tailrace.bus.redis.commands import Commands
 from tailrace.bus.redis.script import Script
-from tailrace.bus.redis.supervised import Commands
 
 MAX_LETTERS: Final = 100_000
 MAX_MESSAGE_CHARS: Final = 4000

@@ -23,8 +23,8 @@ from tailrace.bus.model.keys import Keys
 from tailrace.bus.model.retention import Retention
 from tailrace.bus.model.submission import MAX_DIGITS, SUBMISSION_FIELDS, Submission, parse_submission
 from tailrace.bus.model.trace import meta_of
+from tailrace.bus.redis.commands import Commands
 from tailrace.bus.redis.script import Script
-from tailrace.bus.redis.supervised import Commands
 
 MAX_QUEUE_JOBS: Final = 1_000_000
 # When a healer looks whether what was submitted has its job: whoever submits may die over it.

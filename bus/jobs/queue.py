@@ -18,8 +18,8 @@ from tailrace.bus.errors import InvalidExecutionIdError, ReplyError
 from tailrace.bus.model.event import check_execution_id
 from tailrace.bus.model.keys import Keys
 from tailrace.bus.model.reading import RawEntry
+from tailrace.bus.redis.commands import Commands
 from tailrace.bus.redis.script import Script
-from tailrace.bus.redis.supervised import Commands
 from tailrace.bus.tail.replies import streams_of
 
 GROUP: Final = "workers"

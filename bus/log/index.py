@@ -13,8 +13,8 @@ from typing import Any, Final
 from tailrace.bus.errors import InvalidExecutionIdError
 from tailrace.bus.model.event import check_execution_id
 from tailrace.bus.model.keys import Keys
+from tailrace.bus.redis.commands import Commands
 from tailrace.bus.redis.script import Script
-from tailrace.bus.redis.supervised import Commands
 
 MAX_EXECUTIONS: Final = 100_000
 # Cutting an index off costs as much as writing to it; so often is enough for a bound that need not be exact.

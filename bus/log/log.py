@@ -26,8 +26,8 @@ from tailrace.bus.model.lifecycle import as_lua
 from tailrace.bus.model.reading import Page, RawEntry, read_proved
 from tailrace.bus.model.retention import Retention
 from tailrace.bus.model.state import STATE_FIELDS, State, parse_state
+from tailrace.bus.redis.commands import Commands
 from tailrace.bus.redis.script import Script
-from tailrace.bus.redis.supervised import Commands
 
 PAGE_ENTRIES: Final = 512
 # A log that is deleted, written or trimmed between two commands is looked at again, and not for ever.

@@ -1,1 +1,1 @@
-"""Who runs an execution, and how: lease, heartbeat, control requests, checkpoints, ending. Imports log."""
+"""Who owns an execution, and how: lease, heartbeat, control requests, checkpoints, ending. Imports log, tail, redis."""

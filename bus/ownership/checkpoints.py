@@ -12,8 +12,8 @@ import msgpack
 from tailrace.bus.errors import ExecutionClosedError, FenceStaleError, InvalidInputError, ReplyError
 from tailrace.bus.model.keys import Keys
 from tailrace.bus.model.retention import Retention
+from tailrace.bus.redis.commands import Commands
 from tailrace.bus.redis.script import Script
-from tailrace.bus.redis.supervised import Commands
 
 logger = logging.getLogger(__name__)
 

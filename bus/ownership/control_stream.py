@@ -17,7 +17,7 @@ from tailrace.bus.model.cursor import START, from_id, parse
 from tailrace.bus.model.keys import Keys
 from tailrace.bus.model.reading import RawEntry
 from tailrace.bus.model.retry import Backoff
-from tailrace.bus.redis.supervised import Commands
+from tailrace.bus.redis.commands import Commands
 from tailrace.bus.tail.watch import Tail, Watch
 
 logger = logging.getLogger(__name__)

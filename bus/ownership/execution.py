@@ -21,7 +21,7 @@ from tailrace.bus.ownership.heartbeat import Heartbeat
 from tailrace.bus.ownership.lease import Leases
 from tailrace.bus.ownership.ownership import Ownership, OwnershipOptions
 from tailrace.bus.ownership.signals import Signal
-from tailrace.bus.redis.supervised import Commands
+from tailrace.bus.redis.commands import Commands
 from tailrace.bus.tail.watch import Tail
 
 logger = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from typing import Any, Final
 from tailrace.bus.errors import ExecutionClosedError, LeaseHeldError, LeaseLostError, NotOrphanedError, ReplyError
 from tailrace.bus.model.keys import Keys
 from tailrace.bus.model.retention import Retention
+from tailrace.bus.redis.commands import Commands
 from tailrace.bus.redis.script import Script
-from tailrace.bus.redis.supervised import Commands
 
 LEASE_SECONDS: Final = 10.0
 # A decision takes two round trips; who has not made it by then is gone, too.

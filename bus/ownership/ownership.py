@@ -21,7 +21,7 @@ from tailrace.bus.ownership.held_lease import HeldLease
 from tailrace.bus.ownership.lease import Lease, Leases
 from tailrace.bus.ownership.signals import SignalInbox
 from tailrace.bus.ownership.steering import Steering
-from tailrace.bus.redis.supervised import Commands
+from tailrace.bus.redis.commands import Commands
 from tailrace.bus.tail.watch import Tail
 
 logger = logging.getLogger(__name__)

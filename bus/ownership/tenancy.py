@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from tailrace.bus.model.keys import Keys
+from tailrace.bus.redis.commands import Commands
 from tailrace.bus.redis.script import Script
-from tailrace.bus.redis.supervised import Commands
 
 _CLAIM: Final = Script.load("claim")
 

@@ -1,1 +1,1 @@
-"""Questions about executions that the gateway and the command line both ask. Imports log and ownership."""
+"""Questions about executions that the gateway and the command line both ask. Imports redis and model."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tailrace.bus.model.cursor import START, Cursor, from_id
 from tailrace.bus.model.keys import Keys
-from tailrace.bus.redis.supervised import Commands
+from tailrace.bus.redis.commands import Commands
 
 
 async def before_newest(commands: Commands, keys: Keys, execution_id: str, count: int) -> Cursor:

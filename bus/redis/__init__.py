@@ -1,1 +1,1 @@
-"""Connections to Redis: one that reconnects, one for a cluster, and Lua scripts. Imports model."""
+"""Connections to Redis: addresses, one connection that reconnects, a cluster, Lua scripts. Imports model and errors."""

@@ -16,8 +16,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError, ResponseError
 
 from tailrace.bus.errors import InvalidInputError
-from tailrace.bus.loading import progress
 from tailrace.bus.redis.connection import Dial
+from tailrace.bus.redis.loading import progress
 
 Kind = Literal["server", "sentinel", "cluster"]
 SCHEMES: Final = (

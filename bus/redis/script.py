@@ -8,7 +8,7 @@ from importlib.resources import files
 from typing import Any
 
 from tailrace.bus.errors import ReplyError
-from tailrace.bus.redis.supervised import Commands
+from tailrace.bus.redis.commands import Commands
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from tailrace.bus.errors import BusClosedError, BusUnavailableError, ReplyError
 from tailrace.bus.model.counters import Counters
@@ -17,18 +17,6 @@ logger = logging.getLogger(__name__)
 
 # Redis says with these that it is the wrong server, or not ready: a new connection may find the right one.
 WRONG_SERVER_CODES: Final = frozenset({"READONLY", "LOADING", "MASTERDOWN", "UNBLOCKED", "CLUSTERDOWN", "NOREPLICAS"})
-
-
-class Commands(Protocol):
-    """Something that runs commands and gives raw replies.
-
-    Promises: replies belong to their command whatever is cancelled. Raises ReplyError, LinkLostError when it is not
-    known whether the command ran, BusUnavailableError when it certainly did not.
-    """
-
-    async def command(self, *command: bytes | str | float) -> Any: ...
-
-    async def aclose(self) -> None: ...
 
 
 class SupervisedConnection:

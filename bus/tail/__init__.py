@@ -2,4 +2,5 @@
 
 A Tail reads only what somebody watches here. Two implementations keep one contract (tests/contract):
 TrackingTail uses CLIENT TRACKING as epoll for streams, BlockingTail groups of blocking XREADs.
+Imports redis and model.
 """

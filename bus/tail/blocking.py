@@ -15,7 +15,7 @@ from tailrace.bus.errors import BusClosedError, BusUnavailableError, ConnectionL
 from tailrace.bus.model.counters import Counters
 from tailrace.bus.model.cursor import Cursor
 from tailrace.bus.model.reading import RawEntry
-from tailrace.bus.redis.supervised import Commands
+from tailrace.bus.redis.commands import Commands
 from tailrace.bus.tail.replies import age_seconds, streams_of
 from tailrace.bus.tail.watch import Listener
 

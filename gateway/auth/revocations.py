@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from tailrace.bus.model.keys import Keys
-from tailrace.bus.redis.supervised import Commands
+from tailrace.bus.redis.commands import Commands
 from tailrace.gateway.auth.revoked import Revocation, Revoked, parse_revocation
 from tailrace.gateway.http.problems import ProblemError, unavailable
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 import jwt
 
 from tailrace.bus.model.keys import Keys
-from tailrace.bus.redis.supervised import Commands
+from tailrace.bus.redis.commands import Commands
 from tailrace.gateway.auth.claims import scopes_of, subject_of, tenant_of
 from tailrace.gateway.auth.principal import Principal
 from tailrace.gateway.auth.refusals import UnauthenticatedError

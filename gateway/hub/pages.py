@@ -11,7 +11,7 @@ from tailrace.bus.model.continuity import Numbering
 from tailrace.bus.model.cursor import START, Cursor
 from tailrace.bus.model.entry import Entry, Gap
 from tailrace.bus.model.reading import BarePage, Page, bare_page
-from tailrace.bus.redis.supervised import Commands
+from tailrace.bus.redis.commands import Commands
 from tailrace.gateway.hub.filter import Filter
 from tailrace.gateway.wire.formats import Format, RenderBare, gap_payload
 

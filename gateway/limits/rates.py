@@ -12,8 +12,8 @@ from typing import Literal
 from tailrace.bus import ReplyError
 from tailrace.bus.model.counters import Counters
 from tailrace.bus.model.keys import Keys
+from tailrace.bus.redis.commands import Commands
 from tailrace.bus.redis.script import Script
-from tailrace.bus.redis.supervised import Commands
 from tailrace.gateway.http.problems import Problem, ProblemError
 
 logger = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from tailrace.bus.model.cursor import START, Cursor, from_id
 from tailrace.bus.model.keys import Keys
 from tailrace.bus.model.retention import Retention
 from tailrace.bus.redis.address import dial_of
-from tailrace.bus.redis.supervised import Commands
+from tailrace.bus.redis.commands import Commands
 from tailrace.bus.tail.blocking import BlockingTail
 from tailrace.bus.tail.watch import Tail, Watch
 from tests.contract.fake_commands import FakeCommands

@@ -1,1 +1,1 @@
-"""The pipelines and steps that come with Tailrace. Imports running."""
+"""The pipelines and steps that come with Tailrace. Imports running, definition and command."""

@@ -1,1 +1,1 @@
-"""The work inside the command pipeline: a program run without a shell, its lines as they come."""
+"""A program run without a shell, its output line by line. Imports thread_call of workers."""

@@ -10,7 +10,7 @@ from functools import partial
 from tailrace.workers.command.errors import CommandScreenError
 from tailrace.workers.command.lines import Stream
 from tailrace.workers.command.terminal import Size
-from tailrace.workers.definition.thread_call import in_thread
+from tailrace.workers.thread_call import in_thread
 
 
 class Screen:

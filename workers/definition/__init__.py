@@ -1,1 +1,1 @@
-"""What is to be done: pipelines, steps, conditions, and the context that a step is given."""
+"""Pipelines, steps, conditions, and the context that a step is given. Imports command and errors."""

@@ -11,8 +11,8 @@ from tailrace.workers.definition.context import Context
 from tailrace.workers.definition.outputs import Outputs
 from tailrace.workers.definition.parameters import Parameters
 from tailrace.workers.definition.plain_context import PlainContext
-from tailrace.workers.definition.thread_call import in_thread
 from tailrace.workers.errors import StepExitedError
+from tailrace.workers.thread_call import in_thread
 
 
 def prepared(

@@ -1,4 +1,4 @@
-"""Code that runs when something happens: in one execution, or in all of them, durably."""
+"""Code that runs when something happens, in one execution or, durably, in all. Imports nothing of workers."""
 
 from tailrace.workers.handlers.delivery import Delivery
 from tailrace.workers.handlers.execution_metrics import Metrics

@@ -1,1 +1,1 @@
-"""A pipeline, run in an execution: steps in the loop, in threads, in processes. Imports definition and command."""
+"""Executes a pipeline: steps in the loop, in threads, in processes. Imports definition, command, errors."""

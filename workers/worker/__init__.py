@@ -1,1 +1,1 @@
-"""The worker process: takes jobs from queues and attempts them. Imports running and builtin."""
+"""The worker process: takes jobs from queues and attempts them. Imports all other rooms of workers."""

@@ -10,7 +10,7 @@ from typing import Final
 from tailrace.bus.bus import Bus
 from tailrace.bus.errors import ReplyError
 from tailrace.bus.jobs.queue import Taken
-from tailrace.bus.redis.supervised import Commands
+from tailrace.bus.redis.commands import Commands
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from fastapi import APIRouter
 from tailrace.bus import Bus, BusSettings
 from tailrace.bus.deployment import Deployment
 from tailrace.bus.model.counters import Counters
-from tailrace.bus.redis.supervised import Commands
+from tailrace.bus.redis.commands import Commands
 from tailrace.gateway.app import create_app
 from tailrace.gateway.settings import read_settings
 from tests.integration.auth.doors import Door, UnguardedError, doors_of

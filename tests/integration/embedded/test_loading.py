@@ -45,7 +45,7 @@ def slow_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.name == "tailrace.bus.loading"]
+    return [record.getMessage() for record in caplog.records if record.name == "tailrace.bus.redis.loading"]
 
 
 async def test_attack_70_a_directory_that_loads_longer_than_the_start_may_take_is_opened_with_all_data(

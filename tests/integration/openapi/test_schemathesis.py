@@ -25,7 +25,7 @@ from schemathesis.specs.openapi.checks import (
 from tailrace.bus import Bus, BusSettings, open_bus
 from tailrace.bus.deployment import Deployment
 from tailrace.bus.model.counters import Counters
-from tailrace.bus.redis.supervised import Commands
+from tailrace.bus.redis.commands import Commands
 from tailrace.gateway.app import create_app
 from tailrace.gateway.settings import read_settings
 from tests.integration.gateway.live import GatewayProcess

@@ -1,0 +1,22 @@
+"""Running commands on Redis: what every room above ``redis`` is given, whatever stands behind it."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+
+class Commands(Protocol):
+    """Runs commands and gives raw replies (RESP3: bytes, ints, lists, dicts). Safe to share between tasks.
+
+    Promises:
+
+    - Every reply belongs to its command, also when a caller was cancelled while waiting for its own.
+    - ReplyError: Redis refused the command. ConnectionLostError: whether it ran is not known.
+      BusUnavailableError: it did not run. BusClosedError: the bus is closed, trying again is of no use.
+
+    Does not promise to retry: ``log.appender`` does, for what is safe to send twice.
+    """
+
+    async def command(self, *command: bytes | str | float) -> Any: ...
+
+    async def aclose(self) -> None: ...
