@@ -7,17 +7,17 @@ import contextlib
 import gc
 import logging
 import os
-import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from typing import Final, Self
+from typing import Final
 
 import uvicorn
 import uvloop
 
 from tailrace.bus import Bus, BusError, BusSettings, open_bus
 from tailrace.bus.ops import logging as logs
+from tailrace.bus.ops.stop_signals import obeying
 from tailrace.gateway.app import GatewayApp, create_app
 from tailrace.gateway.asgi.arrivals import Arrivals, bound_to
 from tailrace.gateway.asgi.listener import (
@@ -37,16 +37,15 @@ logger = logging.getLogger(__name__)
 
 EXIT_NO_BUS: Final = 2
 EXIT_NO_PORT: Final = 3
-EXIT_INTERRUPTED: Final = 130
 
 # Beyond the drain: requests that are no streams may finish, then they are cancelled.
 GRACE_SECONDS: Final = 3
 
 
 def serve(settings: GatewaySettings, bus_settings: BusSettings) -> int:
-    """Serve until SIGTERM or SIGINT.
+    """Serve until SIGTERM, SIGINT or SIGHUP.
 
-    The exit code: 0 after a drain, 2 without Redis, 3 without its port, 130 when told to stop before it was ready.
+    The exit code: 0 when told to stop, 2 without Redis, 3 without its port.
     """
     logs.set_up(bus_settings.log_format)
     settings = _with_room(settings, raise_file_limit())
@@ -61,7 +60,8 @@ def serve(settings: GatewaySettings, bus_settings: BusSettings) -> int:
     except BusError as error:
         return _refuse(error, EXIT_NO_BUS)
     except (KeyboardInterrupt, asyncio.CancelledError):
-        return EXIT_INTERRUPTED
+        # Told to stop before it was ready: there was nobody to send away.
+        return 0
     return 0
 
 
@@ -174,13 +174,19 @@ def uvicorn_config(app: GatewayApp) -> uvicorn.Config:
 async def _serve(listener: socket.socket, settings: GatewaySettings, bus_settings: BusSettings) -> None:
     """Raises BusError when Redis cannot be used, ListenError, CancelledError when told to stop before it began."""
     stopped = asyncio.Event()
-    with _Signals(stopped.set) as signals:
+    server: GatewayServer | None = None
+
+    def stop(_order: object) -> None:
+        stopped.set()
+        if server is not None:
+            server.stop()
+
+    with obeying(stop):
         async with await _open(bus_settings, stopped) as bus:
             tail = await bus.tail()
             listen(listener)
             app = create_app(bus, settings)
             server = GatewayServer(app, on_ready=lambda: _announce(url_of(listener), bus, tail.mode))
-            signals.obey = server.stop
             if stopped.is_set():
                 server.stop()
             await server.serve([listener])
@@ -197,27 +203,6 @@ async def _open(bus_settings: BusSettings, stopped: asyncio.Event) -> Bus:
         opening.cancel()
         await asyncio.wait([opening], timeout=0.1)
     return await opening
-
-
-class _Signals:
-    """SIGTERM and SIGINT call ``obey``, whatever that is at the time."""
-
-    _NUMBERS: Final = (signal.SIGTERM, signal.SIGINT)
-
-    def __init__(self, obey: Callable[[], None]) -> None:
-        self.obey = obey
-
-    def __enter__(self) -> Self:
-        for number in self._NUMBERS:
-            asyncio.get_running_loop().add_signal_handler(number, self._received)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number in self._NUMBERS:
-            asyncio.get_running_loop().remove_signal_handler(number)
-
-    def _received(self) -> None:
-        self.obey()
 
 
 def _announce(url: str, bus: Bus, tail_mode: str) -> None:

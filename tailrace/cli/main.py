@@ -13,10 +13,27 @@ from tailrace.cli.text.safe import paragraph
 
 
 def main() -> None:
-    # Until a command is under way there is nothing to put in order: Ctrl-C then ends us without a traceback.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    _stop_at_once(serving=_serving(sys.argv[1:]))
     hold_on()
     sys.exit(run(sys.argv[1:]))
+
+
+def _serving(arguments: Sequence[str]) -> bool:
+    """Whether it lasts until it is told to stop, which is then no failure."""
+    return arguments[:1] in (["worker"], ["gateway"])
+
+
+def _stop_at_once(*, serving: bool) -> None:
+    """Until a command is under way there is nothing to put in order, nor to print a traceback about.
+
+    This stands before the slow imports. A worker and a gateway replace it once there is something to drain.
+    """
+    if not serving:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        return
+    for order in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if order != signal.SIGHUP or signal.getsignal(order) != signal.SIG_IGN:
+            signal.signal(order, lambda *_: os._exit(ExitCode.OK))
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -30,7 +47,8 @@ def run(arguments: Sequence[str]) -> int:
         # What the terminal cannot show must not end the command.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if not _serving(arguments):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         code = app(args=list(arguments), prog_name="tailrace", standalone_mode=False)
         sys.stdout.flush()

@@ -78,12 +78,11 @@ def worker(
 
 
 async def _work(bus_settings: BusSettings, settings: WorkerSettings) -> None:
-    import asyncio  # noqa: PLC0415 - see tailrace.cli.app
     import os  # noqa: PLC0415 - see tailrace.cli.app
-    import signal  # noqa: PLC0415 - see tailrace.cli.app
 
     from tailrace.bus import open_bus  # noqa: PLC0415 - see tailrace.cli.app
     from tailrace.bus.ops import logging as logs  # noqa: PLC0415 - see tailrace.cli.app
+    from tailrace.bus.ops.stop_signals import obeying  # noqa: PLC0415 - see tailrace.cli.app
     from tailrace.workers import RegistryInvalidError, Worker, registry_for  # noqa: PLC0415 - see tailrace.cli.app
     from tailrace.workers.worker.metrics import serving_metrics  # noqa: PLC0415 - see tailrace.cli.app
 
@@ -94,13 +93,12 @@ async def _work(bus_settings: BusSettings, settings: WorkerSettings) -> None:
         raise CliError(f"--pipelines: {error}") from error
     async with await open_bus(settings=bus_settings) as bus:
         worker = Worker(bus, registry, settings)
-        for order in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            asyncio.get_running_loop().add_signal_handler(order, worker.stop)
-        async with serving_metrics(bus, worker) as metrics_url:
-            print(
-                f"worker ready for {', '.join(settings.queues)} "
-                f"(pipelines {', '.join(registry.names)}, prefix {bus.settings.prefix}, pid {os.getpid()}"
-                f"{'' if metrics_url is None else f', metrics at {metrics_url}'})",
-                flush=True,
-            )
-            await worker.run()
+        with obeying(lambda _order: worker.stop()):
+            async with serving_metrics(bus, worker) as metrics_url:
+                print(
+                    f"worker ready for {', '.join(settings.queues)} "
+                    f"(pipelines {', '.join(registry.names)}, prefix {bus.settings.prefix}, pid {os.getpid()}"
+                    f"{'' if metrics_url is None else f', metrics at {metrics_url}'})",
+                    flush=True,
+                )
+                await worker.run()

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Coroutine
 from typing import Any, Final, TypeVar
 
+from tailrace.bus.ops.stop_signals import obeying
 from tailrace.cli.errors import SignalledError
 
 T = TypeVar("T")
@@ -19,23 +20,18 @@ def run_orderly(work: Coroutine[Any, Any, T]) -> T:
 
 
 async def _heed(work: Coroutine[Any, Any, T]) -> T:
-    loop = asyncio.get_running_loop()
     task = asyncio.current_task()
     received: list[signal.Signals] = []
 
-    def heed(order: signal.Signals) -> None:
+    def stop(order: signal.Signals) -> None:
         if not received and task is not None:
             task.cancel()
         received.append(order)
 
-    for order in _ORDERS:
-        loop.add_signal_handler(order, heed, order)
-    try:
-        return await work
-    except asyncio.CancelledError:
-        if received:
-            raise SignalledError(received[0]) from None
-        raise
-    finally:
-        for order in _ORDERS:
-            loop.remove_signal_handler(order)
+    with obeying(stop, _ORDERS):
+        try:
+            return await work
+        except asyncio.CancelledError:
+            if received:
+                raise SignalledError(received[0]) from None
+            raise
