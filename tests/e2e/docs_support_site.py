@@ -15,6 +15,7 @@ from typing import Final
 from tailrace.cli.processes.local import announced_url
 from tests.e2e.docs_support_page import Block
 from tests.integration.cli.processes import family
+from tests.patience import patient
 from tests.servers import spawn_server
 
 DOCUMENTED_GATEWAY: Final = "127.0.0.1:8080"
@@ -23,6 +24,7 @@ RUN: Final = {"python": "block.py", "sh": "block.sh", "js": "block.mjs"}
 # What a newcomer may lack; a block that calls one of them is run where it is installed.
 TOOLS: Final = ("curl", "redis-cli")
 OLDEST_NODE: Final = (20, 18)
+_NODE_OPTIONS: Final = ("--no-warnings", "--experimental-eventsource", "--experimental-websocket")
 
 # A page's relative URL is relative to where the page came from, which Node has to be told.
 _PRELUDE: Final = """
@@ -58,7 +60,7 @@ class Site:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=BLOCK_SECONDS,
+            timeout=patient(BLOCK_SECONDS),
             check=False,
         )
         assert ran.returncode == 0, f"{block.place} ended with {ran.returncode}:\n{block.text}\n---\n{ran.stdout}"
@@ -104,16 +106,15 @@ def _interpreter(block: Block) -> list[str]:
         case "sh":
             return ["sh", "-eu"]
         case _:
-            experiments = ("--no-warnings", "--experimental-eventsource", "--experimental-websocket")
-            return [_node(block), *experiments, "--import", "./prelude.mjs"]
+            return [_node(block.place), *_NODE_OPTIONS, "--import", "./prelude.mjs"]
 
 
-def _node(block: Block) -> str:
+def _node(place: str) -> str:
     node = shutil.which("node")
     if node is None:
-        raise ToolMissingError(f"{block.place} is for node")
-    said = subprocess.run([node, "--version"], capture_output=True, text=True, timeout=30, check=True).stdout
+        raise ToolMissingError(f"{place} is for node")
+    said = subprocess.run([node, "--version"], capture_output=True, text=True, timeout=patient(30), check=True).stdout
     version = tuple(int(part) for part in said.strip().removeprefix("v").split(".")[:2])
     if version < OLDEST_NODE:
-        raise ToolMissingError(f"{block.place} is for node {'.'.join(map(str, OLDEST_NODE))}, this is {said.strip()}")
+        raise ToolMissingError(f"{place} is for node {'.'.join(map(str, OLDEST_NODE))}, this is {said.strip()}")
     return node

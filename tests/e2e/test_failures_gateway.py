@@ -15,11 +15,12 @@ import pytest
 
 from tailrace.bus import Bus, BusSettings, open_bus
 from tests.e2e.logs import append_events, controls_of
-from tests.e2e.proxied.nginx import Nginx
+from tests.e2e.proxied.nginx import buffering_nginx
 from tests.e2e.sse_client import open_stream
 from tests.e2e.waiting import eventually
 from tests.faults.gateway.watching import Publishing, assert_all_got_exactly, followers_of
 from tests.integration.gateway.live import GatewayProcess
+from tests.patience import patient, stretched
 
 pytestmark = pytest.mark.anyio
 
@@ -46,7 +47,7 @@ async def test_case_26_a_rolling_restart_of_two_gateways_under_500_viewers_loses
         for follower in followers:
             # Nobody but the gateways ends a connection here.
             follower.cut_after_bytes = lambda _: None
-        async with asyncio.timeout(110), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(patient(110)), asyncio.TaskGroup() as group:
             group.create_task(publishing.publish())
 
             async def there() -> bool:
@@ -67,7 +68,7 @@ async def test_case_26_a_rolling_restart_of_two_gateways_under_500_viewers_loses
                 gateways[turn].signal(signal.SIGTERM)
                 code, took_seconds = await asyncio.to_thread(gateways[turn].wait)
                 assert (code, gateways[turn].errors) == (0, gateways[turn].errors)
-                assert took_seconds < DRAIN_SECONDS + LATE_SECONDS
+                assert took_seconds < stretched(DRAIN_SECONDS + LATE_SECONDS)
                 port = str(urlsplit(urls[turn]).port)
                 gateways[turn] = stack.enter_context(GatewayProcess(**settings, port=port))
                 assert await asyncio.to_thread(gateways[turn].url) == urls[turn]
@@ -93,10 +94,10 @@ async def test_case_28_an_idle_stream_says_at_least_every_fifteen_seconds_that_i
         async with open_stream(gateway.url(), run) as stream:
             await stream.until("stream.caught_up")
             begun = time.monotonic()
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(patient(20)):
                 while not stream.frames_reader.heartbeats:
                     stream.frames_reader.feed(await stream.read())
-            assert time.monotonic() - begun <= 15
+            assert time.monotonic() - begun <= stretched(15)
 
 
 async def test_case_28_viewers_that_are_sent_away_are_told_different_times_to_come_back(
@@ -121,7 +122,7 @@ async def test_case_28_a_proxy_that_buffers_and_zips_by_default_passes_each_even
     bus: Bus, gateway_url: str, run: str, tmp_path: Path
 ) -> None:
     await append_events(bus, run, 1)
-    with Nginx(gateway_url, tmp_path) as proxy:
+    with buffering_nginx(gateway_url, tmp_path) as proxy:
         await asyncio.to_thread(proxy.await_ready)
         async with (
             httpx.AsyncClient(base_url=proxy.url, headers={"Accept-Encoding": "gzip, br"}) as client,
@@ -134,7 +135,7 @@ async def test_case_28_a_proxy_that_buffers_and_zips_by_default_passes_each_even
                 async with aclosing(bus.publisher(run)) as publisher:
                     await publisher.append("custom.counted", {"k": k})
                 # It is here before the next one is published: nobody waits for a buffer to fill.
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(patient(5)):
                     async for line in lines:
                         if line.startswith("data: ") and json.loads(line[6:]).get("data") == {"k": k}:
                             break
@@ -152,7 +153,7 @@ async def test_case_29_twenty_runs_take_one_connection(bus: Bus, gateway_url: st
     seen: set[tuple[str, int]] = set()
     published = False
     async with (
-        asyncio.timeout(30),
+        asyncio.timeout(patient(30)),
         httpx.AsyncClient(base_url=gateway_url, limits=limits) as client,
         client.stream("GET", "/v1/stream", params={"execution": runs}) as answer,
     ):

@@ -1,44 +1,38 @@
-"""A haproxy in front of gateways, round-robin, with the timeouts that one finds in the field."""
+"""A haproxy in front of two gateways, configured as docs/running.md shows."""
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 from urllib.parse import urlsplit
 
-from tests.e2e.proxied.proxy import Proxy, find
+from tests.e2e.proxied.proxy import Proxy, documented, find
+from tests.integration.cli.processes import wait_until
 from tests.servers import free_port
-
-_CONFIG: Final = """
-global
-    maxconn 2000
-defaults
-    mode http
-    timeout connect 2s
-    timeout client 30s
-    timeout server 30s
-    timeout tunnel 60s
-    retries 3
-    option redispatch
-    retry-on conn-failure empty-response
-frontend clients
-    bind 127.0.0.1:{port}
-    default_backend gateways
-backend gateways
-    balance roundrobin
-    option httpchk GET /readyz
-    default-server check inter 100ms fall 1 rise 1
-{servers}
-"""
 
 
 class Haproxy(Proxy):
-    """Gateways may come and go; it asks their ``/readyz``."""
-
     def __init__(self, gateways: Sequence[str], directory: Path) -> None:
-        binary, port = find("haproxy", "haproxy"), free_port()
-        servers = "\n".join(f"    server gateway{n} {urlsplit(url).netloc}" for n, url in enumerate(gateways))
+        binary, port, self._stats_port = find("haproxy", "haproxy"), free_port(), free_port()
+        first, second = (urlsplit(url).netloc for url in gateways)
         config = directory / "haproxy.cfg"
-        config.write_text(_CONFIG.format(port=port, servers=servers))
-        super().__init__(f"http://127.0.0.1:{port}", [binary, "-db", "-f", str(config)], directory / "haproxy.log")
+        config.write_text(
+            documented("haproxy", {":8080": f"127.0.0.1:{port}", "127.0.0.1:8081": first, "127.0.0.1:8082": second})
+        )
+        # Where it says how it judges the gateways; haproxy reads both files as one.
+        ours = directory / "ours.cfg"
+        ours.write_text(f"global\n    stats socket ipv4@127.0.0.1:{self._stats_port} level user\n")
+        command = [binary, "-db", "-f", str(ours), "-f", str(config)]
+        super().__init__(f"http://127.0.0.1:{port}", command, directory / "haproxy.log")
+
+    def await_both_up(self) -> None:
+        wait_until(lambda: self._states() == ["UP", "UP"], what=lambda: f"its servers are {self._states()}, not so")
+
+    def _states(self) -> list[str]:
+        with socket.create_connection(("127.0.0.1", self._stats_port)) as asking:
+            asking.sendall(b"show stat\n")
+            with asking.makefile() as answer:
+                head, *lines = (line.split(",") for line in answer if "," in line)
+        rows = [dict(zip(head, line, strict=True)) for line in lines]
+        return [row["status"] for row in rows if row["svname"] not in {"FRONTEND", "BACKEND"}]

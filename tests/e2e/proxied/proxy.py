@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -14,8 +14,11 @@ import httpx
 import pytest
 
 from tests.child import Child
+from tests.e2e.docs_support_page import Page
+from tests.patience import patient
 
 READY_SECONDS: Final = 20.0
+RUNNING: Final = Path(__file__).parents[3] / "docs/running.md"
 
 
 class Proxy(Child):
@@ -29,7 +32,7 @@ class Proxy(Child):
 
     def await_ready(self) -> None:
         """Return when it passes requests on. Raises AssertionError with what it said."""
-        deadline = time.monotonic() + READY_SECONDS
+        deadline = time.monotonic() + patient(READY_SECONDS)
         while time.monotonic() < deadline and self._process.poll() is None:
             try:
                 if httpx.get(f"{self.url}/readyz").status_code == httpx.codes.OK:
@@ -38,6 +41,15 @@ class Proxy(Child):
                 pass
             time.sleep(0.05)
         raise AssertionError(f"the proxy did not become ready: {self._output.read_text()}")
+
+
+def documented(language: str, addresses: Mapping[str, str]) -> str:
+    """The configuration that docs/running.md shows, with nothing replaced but these addresses, each there once."""
+    (text,) = Page("docs/running.md", RUNNING.read_text()).blocks_of(language)
+    for shown, ours in addresses.items():
+        assert text.count(shown) == 1, f"{shown} is there {text.count(shown)} times:\n{text}"
+        text = text.replace(shown, ours)
+    return text
 
 
 def find(program: str, package: str) -> str:

@@ -4,55 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import orjson
 import pytest
 
 from tailrace.bus import Bus
-from tests.e2e.proxied.clients import CLIENTS, Got, install_node_clients
+from tests.e2e.proxied.clients import CLIENTS, Got
 from tests.e2e.proxied.haproxy import Haproxy
-from tests.integration.gateway.live import GatewayProcess
+from tests.e2e.proxied.pair import Pair
+from tests.patience import patient
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 EVENTS = 600
 PUBLISH_SECONDS = 8.0
 DEADLINE_SECONDS = 90.0
-
-
-@pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return install_node_clients(tmp_path_factory.mktemp("node"))
-
-
-class Pair:
-    """Two gateways that come back where they were."""
-
-    def __init__(self, stack: ExitStack, **settings: str) -> None:
-        self._stack = stack
-        self._settings = settings
-        self._gateways = [stack.enter_context(GatewayProcess(**settings)) for _ in range(2)]
-        self.urls = [gateway.url() for gateway in self._gateways]
-
-    def end(self, number: int, order: signal.Signals) -> int:
-        gateway = self._gateways[number]
-        gateway.signal(order)
-        return gateway.wait()[0]
-
-    def bring_back(self, number: int) -> None:
-        port = str(urlsplit(self.urls[number]).port)
-        gateway = self._gateways[number] = self._stack.enter_context(GatewayProcess(**self._settings, port=port))
-        assert gateway.url() == self.urls[number]
-
-
-@pytest.fixture
-def pair(server_url: str, module_prefix: str) -> Iterator[Pair]:
-    with ExitStack() as stack:
-        yield Pair(stack, redis_url=server_url, prefix=module_prefix, drain_seconds="1", retry_ms="50")
 
 
 async def publish(bus: Bus, run: str) -> None:
@@ -73,7 +40,7 @@ async def test_every_client_gets_exactly_the_log_though_one_gateway_is_killed_an
 ) -> None:
     with Haproxy(pair.urls, tmp_path) as proxy:
         await asyncio.to_thread(proxy.await_ready)
-        async with asyncio.timeout(DEADLINE_SECONDS), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(patient(DEADLINE_SECONDS)), asyncio.TaskGroup() as group:
             publishing = group.create_task(publish(bus, run))
             await entries(bus, run, 1)
             watching = {
@@ -84,6 +51,7 @@ async def test_every_client_gets_exactly_the_log_though_one_gateway_is_killed_an
             await entries(bus, run, EVENTS // 4)
             await asyncio.to_thread(pair.end, 0, signal.SIGKILL)
             await asyncio.to_thread(pair.bring_back, 0)
+            await asyncio.to_thread(proxy.await_both_up)
             await entries(bus, run, EVENTS // 2)
             assert await asyncio.to_thread(pair.end, 1, signal.SIGTERM) == 0
             await asyncio.to_thread(pair.bring_back, 1)
