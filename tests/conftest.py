@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -10,19 +11,35 @@ from pathlib import Path
 from typing import cast
 from uuid import uuid4
 
+import httpx
 import pytest
 from hypothesis import settings
 
 from tests.leftovers import MARK_VARIABLE, end_leftovers
+from tests.patience import patient
 from tests.servers import RunningServer, ServerKind, ServerUnavailableError, spawn_server
 
 if os.environ.get("TAILRACE_CI_REQUIRE") == "1":
     # The same examples each time, so that what fails there fails here; new ones are for `make test` and `make fuzz`.
     settings.load_profile("ci")
+else:
+    settings.register_profile("suite", deadline=None)
+    settings.load_profile("suite")
+
+# A client that asks for no timeout of its own would give up after 5 s.
+for _phase in ("connect", "read", "write", "pool"):
+    setattr(httpx._config.DEFAULT_TIMEOUT_CONFIG, _phase, patient(5.0))
 
 # Where the workers of a session tell what they found.
 TOLD_VARIABLE = "TAILRACE_TEST_LEFTOVERS"
 ServerOfKind = Callable[[ServerKind], RunningServer]
+
+
+# `nohup make test`, or a background job of a script: some signals are ignored, and what we start would inherit that.
+# A handler that does nothing ignores them as well, and is not inherited.
+for _number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
+    if signal.getsignal(_number) == signal.SIG_IGN:
+        signal.signal(_number, lambda *_: None)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -56,6 +73,15 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def _is_controller(session: pytest.Session) -> bool:
     """Whether the tests run in other processes (pytest-xdist), which this one only directs."""
     return bool(getattr(session.config.option, "numprocesses", None)) and not hasattr(session.config, "workerinput")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("timeout") is not None:
+        return
+    for item in items:
+        marker = item.get_closest_marker("timeout")
+        seconds = marker.args[0] if marker else float(config.getini("timeout"))
+        item.add_marker(pytest.mark.timeout(patient(seconds)), append=False)
 
 
 @pytest.fixture(scope="session")

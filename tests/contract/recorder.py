@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from tailrace.bus.model.cursor import Cursor, from_id
 from tailrace.bus.model.reading import RawEntry
+from tests.patience import patient
 
 
 class Recorder:
@@ -41,7 +42,7 @@ class Recorder:
     async def until(self, condition: Callable[[Recorder], bool], *, seconds: float = 10.0) -> None:
         """Wait for something this listener was told. Raises AssertionError with all it was told."""
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(patient(seconds)):
                 while not condition(self):
                     self._news.clear()
                     await self._news.wait()

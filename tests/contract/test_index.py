@@ -10,6 +10,7 @@ from tailrace.bus.log import index as index_module
 from tailrace.bus.log.index import ExecutionIndex
 from tailrace.bus.model.keys import Keys
 from tailrace.bus.redis.supervised import SupervisedConnection
+from tests.patience import patient
 
 pytestmark = pytest.mark.anyio
 
@@ -49,7 +50,7 @@ async def test_of_many_claimers_each_gets_others(index: ExecutionIndex) -> None:
 async def test_what_a_claimer_did_nothing_about_is_due_again(index: ExecutionIndex) -> None:
     await index.look_at_all({"run": 1})
     assert await index.claim_due(1, 1) == ["run"]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(patient(5)):
         while not await index.claim_due(1, 60_000):
             pass
 

@@ -12,6 +12,7 @@ import httpx
 from tailrace.bus import Bus
 from tailrace.gateway.settings import read_settings
 from tests.integration.gateway.live import live_gateway
+from tests.patience import patient
 
 SECONDS: Final = 30.0
 NDJSON: Final = {"Accept": "application/x-ndjson"}
@@ -59,17 +60,17 @@ class Reader:
         self.task = asyncio.create_task(self._read())
 
     async def has(self, words: str) -> None:
-        async with asyncio.timeout(SECONDS), self._more:
+        async with asyncio.timeout(patient(SECONDS)), self._more:
             await self._more.wait_for(lambda: words in self.text)
 
     async def ended(self) -> str:
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(patient(SECONDS)):
             await self.task
         return self.text
 
     async def _read(self) -> None:
         async with (
-            httpx.AsyncClient(timeout=SECONDS) as client,
+            httpx.AsyncClient(timeout=patient(SECONDS)) as client,
             client.stream("GET", self._url, headers=self._headers) as answer,
         ):
             assert answer.status_code == 200, await answer.aread()

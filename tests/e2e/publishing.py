@@ -14,6 +14,7 @@ import orjson
 from pydantic import BaseModel
 
 from tailrace.bus import BusSettings, open_bus
+from tests.patience import patient
 from tests.program import Program
 
 TYPES = ("custom.even", "custom.odd", "step.progress", "log")
@@ -42,7 +43,7 @@ class PublisherProcess(Program):
 
     def wait(self, timeout_seconds: float) -> None:
         """Raises AssertionError with its last words when it failed."""
-        _, errors = self._process.communicate(timeout=timeout_seconds)
+        _, errors = self._process.communicate(timeout=patient(timeout_seconds))
         assert self._process.returncode == 0, errors.decode()[-3000:]
 
 

@@ -13,6 +13,7 @@ from typing import cast
 from urllib.parse import urlencode, urlsplit
 
 from tests.e2e.sse_frames import Frame, FrameReader
+from tests.patience import patient
 
 CONNECT_SECONDS = 10.0
 
@@ -89,7 +90,7 @@ class SseStream:
     async def until_true(self, wanted: Callable[[Frame], bool], *, seconds: float = 20.0) -> list[Frame]:
         got: list[Frame] = []
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(patient(seconds)):
                 while (frame := await self.next()) is not None:
                     got.append(frame)
                     if wanted(frame):
@@ -102,7 +103,7 @@ class SseStream:
         """Frames until the stream is closed well. Raises ConnectionBrokenError when it is cut."""
         got: list[Frame] = []
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(patient(seconds)):
                 while (frame := await self.next()) is not None:
                     got.append(frame)
         except TimeoutError:
@@ -150,7 +151,7 @@ async def open_stream(
         limit = receive_buffer_bytes
     connection.setblocking(False)
     try:
-        async with asyncio.timeout(CONNECT_SECONDS):
+        async with asyncio.timeout(patient(CONNECT_SECONDS)):
             await asyncio.get_running_loop().sock_connect(connection, (address.hostname, address.port))
     except BaseException:
         connection.close()

@@ -13,6 +13,7 @@ from typing import Literal
 from pydantic import BaseModel
 
 from tailrace.bus import BusError, BusSettings, Execution, open_bus
+from tests.patience import patient
 from tests.program import Program
 
 EVERY_SECONDS = 0.01
@@ -34,7 +35,7 @@ class SteeredProcess(Program):
         super().__init__("tests.e2e.steered", order, keeps="stderr")
 
     def wait(self, timeout_seconds: float = 20.0) -> int:
-        return self._process.wait(timeout_seconds)
+        return self._process.wait(patient(timeout_seconds))
 
 
 async def run(order: Order) -> None:

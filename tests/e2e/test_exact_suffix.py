@@ -22,6 +22,7 @@ from tests.e2e.publishing import Order, PublisherProcess, event_of
 from tests.e2e.sse_client import open_stream
 from tests.e2e.waiting import eventually
 from tests.integration.gateway.live import GatewayProcess
+from tests.patience import patient
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -60,7 +61,7 @@ async def test_a_hundred_clients_cut_at_random_on_two_gateways_get_exactly_the_l
         publishers = [stack.enter_context(PublisherProcess(order)) for order in orders]
         await all_exist(client, keys)
         followers = [a_follower(number, runs, urls, chance) for number in range(CLIENTS)]
-        async with asyncio.timeout(DEADLINE_SECONDS), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(patient(DEADLINE_SECONDS)), asyncio.TaskGroup() as group:
             for follower in followers:
                 group.create_task(follower.follow())
             # Half way through what is to be published, not through some time: the machine may be slow.

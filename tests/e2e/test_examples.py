@@ -17,6 +17,7 @@ from typing import Final
 import pytest
 
 from tailrace.bus import Bus, BusSettings, Entry, open_bus
+from tests.patience import patient
 from tests.servers import RunningServer
 
 pytestmark = pytest.mark.anyio
@@ -61,13 +62,13 @@ def program(folder: str, *command: str, server: RunningServer) -> Iterator[subpr
 
 
 async def said(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    output, errors = await asyncio.to_thread(process.communicate, timeout=PATIENCE_SECONDS)
+    output, errors = await asyncio.to_thread(process.communicate, timeout=patient(PATIENCE_SECONDS))
     return process.returncode, output, errors
 
 
 async def watched(bus: Bus, execution_id: str, until: str | None = None) -> list[Entry]:
     entries = []
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(patient(PATIENCE_SECONDS)):
         async for item in bus.follow(execution_id):
             assert isinstance(item, Entry), item
             entries.append(item)

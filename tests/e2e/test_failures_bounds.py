@@ -24,6 +24,7 @@ from tests.e2e.runs import end
 from tests.e2e.sse_client import open_stream
 from tests.e2e.waiting import eventually
 from tests.integration.gateway.live import GatewayProcess
+from tests.patience import patient
 
 pytestmark = pytest.mark.anyio
 
@@ -87,7 +88,7 @@ async def test_case_17_an_event_over_the_limit_is_refused_with_its_size_and_the_
     await publisher.append("custom.small")
     await publisher.aclose()
     assert (refusal.value.size_bytes, refusal.value.limit_bytes) == (33_000_011, 256 * 1024)
-    async with httpx.AsyncClient(base_url=gateway_url, timeout=10) as client:
+    async with httpx.AsyncClient(base_url=gateway_url, timeout=patient(10)) as client:
         answer = await client.post(
             "/v1/executions",
             json={"pipeline": "document", "input": {"text": "x" * 300_000}, "execution_id": f"{run}-2"},

@@ -19,6 +19,7 @@ from tests.e2e.logs import log_ids
 from tests.e2e.steered import Order, SteeredProcess
 from tests.e2e.waiting import eventually
 from tests.integration.gateway.live import GatewayProcess
+from tests.patience import patient
 
 pytestmark = pytest.mark.anyio
 
@@ -48,7 +49,7 @@ async def log_types(bus: Bus, run: str) -> list[str]:
 
 
 async def cancel(url: str, run: str, wait_seconds: float, **body: Any) -> httpx.Response:
-    async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+    async with httpx.AsyncClient(base_url=url, timeout=patient(60)) as client:
         return await client.post(f"/v1/executions/{run}/cancel?wait={wait_seconds:g}", json=body)
 
 

@@ -21,6 +21,7 @@ from tests.e2e.logs import (
 from tests.e2e.runs import end, watch_to_the_end
 from tests.e2e.sse_client import ConnectionBrokenError, open_stream
 from tests.e2e.sse_frames import Frame
+from tests.patience import patient
 
 pytestmark = pytest.mark.anyio
 
@@ -177,7 +178,7 @@ async def test_case_03_whatever_is_no_cursor_is_a_400_that_names_it(
     bus: Bus, gateway_url: str, run: str, where: str
 ) -> None:
     await append_events(bus, run, 1)
-    async with httpx.AsyncClient(base_url=gateway_url, timeout=5) as client:
+    async with httpx.AsyncClient(base_url=gateway_url, timeout=patient(5)) as client:
         for text in NOT_A_CURSOR:
             if where == "header" and text != text.strip():
                 continue
@@ -218,7 +219,7 @@ async def test_case_03_a_cursor_that_was_never_here_is_a_gap_and_never_a_hang(
 async def test_case_03_an_endless_header_is_refused_and_hurts_nobody(bus: Bus, gateway_url: str, run: str) -> None:
     await append_events(bus, run, 1)
     with contextlib.suppress(ConnectionBrokenError):
-        async with asyncio.timeout(5), open_stream(gateway_url, run, after="1" * 1_000_000) as stream:
+        async with asyncio.timeout(patient(5)), open_stream(gateway_url, run, after="1" * 1_000_000) as stream:
             assert 400 <= stream.status < 500
     async with open_stream(gateway_url, run) as stream:
         await stream.until("stream.caught_up", seconds=5)

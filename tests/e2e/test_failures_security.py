@@ -19,6 +19,7 @@ from tests.e2e.logs import append_events, ids_of, log_ids
 from tests.e2e.sse_client import open_stream
 from tests.e2e.sse_frames import Frame
 from tests.integration.gateway.live import GatewayProcess
+from tests.patience import patient
 
 pytestmark = pytest.mark.anyio
 
@@ -77,7 +78,7 @@ async def test_case_30_a_viewer_without_headers_resumes_over_token_expiries_and_
     seen: list[Frame] = []
     endings: list[str] = []
     cursor: str | None = None
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(patient(60)):
         while not endings or endings[-1] != "stream.end":
             gateway = len(endings) % 2
             # What a page does when its session has a new token: another ticket, and the id it saw last.

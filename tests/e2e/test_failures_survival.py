@@ -19,6 +19,7 @@ from tests.e2e.waiting import eventually
 from tests.faults.healing.owning import Order, OwnerProcess
 from tests.faults.healing.story import check_story, read_story
 from tests.integration.gateway.live import GatewayProcess
+from tests.patience import patient, stretched
 from tests.servers import RunningServer
 
 pytestmark = pytest.mark.anyio
@@ -56,7 +57,7 @@ async def test_case_07_the_viewers_of_a_killed_worker_are_told_the_truth_in_time
             took = time.monotonic() - died
             copies = [frames, await other.rest()]
     print(f"case 07: from death to the truth at the viewer: {took:.2f} s of {BUDGET_SECONDS:.2f} s")
-    assert took <= BUDGET_SECONDS
+    assert took <= stretched(BUDGET_SECONDS)
     ending, end = frames[-2:]
     assert (ending.name, end.name) == ("execution.failed", "stream.end")
     assert ending.payload["data"]["reason"] == "worker_lost"
@@ -252,7 +253,7 @@ async def _evict(bus: Bus, run: str) -> None:
     info = (await bus.commands.command("INFO", "memory")).decode()
     used = int(next(line for line in info.splitlines() if line.startswith("used_memory:")).partition(":")[2])
     await bus.commands.command("CONFIG", "SET", "maxmemory", used + 2**20)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(patient(30)):
         for index in itertools.count():
             await bus.commands.command("SET", f"junk:{index}", os.urandom(10_000), "EX", 600)
             if not await bus.commands.command("EXISTS", bus.keys.log(run)):

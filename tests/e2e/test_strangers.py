@@ -22,6 +22,7 @@ from tests.e2e.logs import append_events, controls_of, emit_events, ids_of, log_
 from tests.e2e.sse_client import open_stream
 from tests.e2e.sse_frames import Frame
 from tests.integration.gateway.live import GatewayProcess
+from tests.patience import patient
 from tests.servers import RunningServer
 
 pytestmark = pytest.mark.anyio
@@ -197,7 +198,7 @@ async def test_every_hostile_entry_is_shown_or_dropped_under_its_id_and_our_own_
     # The same as pages of JSON, which a parser takes as they are.
     paged: list[str] = []
     after = "0"
-    async with httpx.AsyncClient(base_url=gateway_url, timeout=20) as http:
+    async with httpx.AsyncClient(base_url=gateway_url, timeout=patient(20)) as http:
         while True:
             answer = await http.get(f"/v1/executions/{run}/events", params={"after": after, "limit": "30"})
             assert answer.status_code == 200
@@ -320,7 +321,7 @@ async def test_viewers_of_a_run_to_which_strangers_write_at_the_same_time_get_ex
         Follower(run, [gateway_url], random.Random(chance.random()), lambda own: int(own.expovariate(1 / 8000)) + 1)
         for _ in range(12)
     ]
-    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(patient(60)), asyncio.TaskGroup() as group:
         for follower in followers:
             group.create_task(follower.follow())
         publisher = bus.publisher(run)
@@ -480,7 +481,7 @@ async def test_a_flushed_server_is_told_to_every_viewer_and_later_events_arrive(
                     assert ids_of(frames) == new
 
             watching, flushed = asyncio.Semaphore(0), asyncio.Event()
-            async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+            async with asyncio.timeout(patient(30)), asyncio.TaskGroup() as group:
                 for each in runs:
                     group.create_task(watch(each))
                 for _ in runs:

@@ -17,7 +17,7 @@ from tailrace.cli.exit_codes import ExitCode
 from tailrace.cli.processes.lifeline import Lifeline
 
 POLL_SECONDS: Final = 0.05
-READY_SECONDS: Final = 30.0
+READY_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 5.0
 ORPHAN_SECONDS: Final = 2.0
 SHOWN_LOG_LINES: Final = 15

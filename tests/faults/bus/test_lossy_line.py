@@ -13,6 +13,7 @@ import pytest
 from tailrace.bus import Bus, Entry, Gap, PublishFailedError, open_bus
 from tests.faults.bus.lossy_proxy import Fate, LossyProxy
 from tests.integration.bus.follower import Follower
+from tests.patience import stretched
 from tests.servers import RunningServer
 
 pytestmark = pytest.mark.anyio
@@ -71,7 +72,7 @@ async def test_case_11_replies_that_are_swallowed_in_silence_cost_seconds_and_no
             await publisher.emit("a", number)
         started = time.monotonic()
         await publisher.append("execution.completed")
-        assert 4 < time.monotonic() - started < 12
+        assert 4 < time.monotonic() - started < stretched(12)
         await publisher.aclose()
     assert await events_of(direct_bus, "run") == list(range(100))
 
@@ -117,7 +118,7 @@ async def test_redis_away_for_good_is_told_with_the_true_reason_in_bounded_time(
         with pytest.raises(PublishFailedError, match=r"(?i)connect|refused|closed|reset|lost") as caught:
             await publisher.flush()
         # One attempt may itself wait for a connection; no attempt is begun after the time has passed.
-        assert time.monotonic() - started < 1.0 + 5.0 + 2.0
+        assert time.monotonic() - started < stretched(1.0 + 5.0 + 2.0)
         assert caught.value.lost_events == 50
         assert bus.counters["publish_lost_events"] == 50
         with pytest.raises(PublishFailedError):

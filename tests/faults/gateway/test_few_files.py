@@ -15,6 +15,7 @@ from tailrace.gateway.asgi.listener import SPARE_FILES
 from tests.e2e.sse_client import open_stream
 from tests.e2e.waiting import eventually
 from tests.integration.gateway.live import GatewayProcess
+from tests.patience import patient
 
 pytestmark = pytest.mark.anyio
 
@@ -65,7 +66,7 @@ async def test_silent_connections_that_use_up_all_files_are_closed_and_service_c
             await stream.until("custom.a")
 
             async def is_ready() -> bool:
-                async with httpx.AsyncClient(base_url=gateway.url(), timeout=5) as client:
+                async with httpx.AsyncClient(base_url=gateway.url(), timeout=patient(5)) as client:
                     try:
                         return (await client.get("/readyz")).status_code == 200
                     except httpx.TransportError:

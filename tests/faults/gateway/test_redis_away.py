@@ -18,6 +18,7 @@ from tests.e2e.sse_client import open_stream
 from tests.e2e.waiting import eventually
 from tests.faults.gateway.watching import Publishing, assert_all_got_exactly, followers_of
 from tests.integration.gateway.live import GatewayProcess
+from tests.patience import patient
 from tests.servers import RunningServer
 
 pytestmark = pytest.mark.anyio
@@ -65,7 +66,7 @@ async def scene(server: RunningServer, run: str) -> AsyncGenerator[Scene, None]:
             server, url, bus, run, publishing, followers_of(run, [url], 8), followers_of(run, [url], 4, restless=True)
         )
         everybody = [*set_up.steady, *set_up.restless]
-        async with asyncio.timeout(90), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(patient(90)), asyncio.TaskGroup() as group:
             group.create_task(publishing.publish())
 
             async def there() -> bool:
@@ -121,7 +122,10 @@ async def test_a_redis_that_hangs_for_eight_seconds_is_waited_for_with_heartbeat
 async def test_a_redis_that_is_gone_for_twenty_seconds_leaves_viewers_connected_and_tells_newcomers(
     fresh_server: RunningServer, run: str
 ) -> None:
-    async with scene(fresh_server, run) as watched, httpx.AsyncClient(base_url=watched.url, timeout=20) as http:
+    async with (
+        scene(fresh_server, run) as watched,
+        httpx.AsyncClient(base_url=watched.url, timeout=patient(20)) as http,
+    ):
         await append_large(watched.bus, f"{run}-large")
         before = [follower.heartbeats for follower in watched.steady]
         async with open_stream(watched.url, f"{run}-large", receive_buffer_bytes=4096) as behind:

@@ -16,6 +16,7 @@ from tailrace.bus.healing.healer import Healer
 from tailrace.bus.model.cursor import Cursor
 from tailrace.bus.model.event import Event
 from tailrace.bus.ownership.lease import Orphan
+from tests.patience import patient
 from tests.program import Program
 
 
@@ -33,7 +34,7 @@ class HealerProcess(Program):
         super().__init__("tests.faults.healing.deciding", order, keeps="stdout")
 
     async def next_line(self, *, seconds: float = 30.0) -> str:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(patient(seconds)):
             return await asyncio.to_thread(self.read_line)
 
 

@@ -18,6 +18,7 @@ from tailrace.bus import Bus, BusSettings, ExecutionClosedError, FenceStaleError
 from tailrace.bus.errors import BusError
 from tailrace.bus.model.codec import encode
 from tailrace.bus.model.event import Event
+from tests.patience import patient
 from tests.program import Program
 
 EVENT_SECONDS = 0.02
@@ -43,13 +44,13 @@ class OwnerProcess(Program):
 
     async def until(self, *lines: str, seconds: float = 30.0) -> None:
         """Wait until it has said all of these."""
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(patient(seconds)):
             while not set(lines) <= set(self.said):
                 await self._hear()
 
     async def until_over(self, run: str, *, seconds: float = 30.0) -> None:
         """Wait until it has said that a run is over for it, in whatever way it learnt of it."""
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(patient(seconds)):
             while not {f"lost {run}", f"ended {run}", f"refused {run}"} & set(self.said):
                 await self._hear()
 

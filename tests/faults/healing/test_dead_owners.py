@@ -17,6 +17,7 @@ from tests.faults.healing.owning import Order, OwnerProcess
 from tests.faults.healing.story import check_story, names_of, read_story
 from tests.integration.bus.follower import Follower
 from tests.integration.gateway.live import GatewayProcess
+from tests.patience import patient, stretched
 
 pytestmark = pytest.mark.anyio
 
@@ -56,7 +57,7 @@ async def test_with_every_worker_dead_a_gateway_tells_the_truth_in_time(
             await follower.end()
             took = time.monotonic() - died
     print(f"from death to the truth: {took:.2f} s of {BUDGET_SECONDS:.2f} s")
-    assert took <= BUDGET_SECONDS
+    assert took <= stretched(BUDGET_SECONDS)
     last = last_of(follower)
     assert (last.type, last.data["reason"]) == ("execution.failed", "worker_lost")
     check_story(follower.entries)
@@ -79,7 +80,7 @@ async def test_all_runs_of_a_killed_owner_are_healed_in_time(
 
         took = await asyncio.gather(*(wait_for(each) for each in order.runs))
     print(f"from death to the truth, 100 runs: {min(took):.2f} to {max(took):.2f} s of {BUDGET_SECONDS:.2f} s")
-    assert max(took) <= BUDGET_SECONDS
+    assert max(took) <= stretched(BUDGET_SECONDS)
     for each in order.runs:
         check_story(await read_story(bus, each))
 
@@ -158,7 +159,7 @@ async def test_an_owner_that_lives_and_ignores_a_cancellation_is_ended_by_force_
             took = time.monotonic() - asked
         await owner.until(f"ended {run}")
     print(f"from the request to the end by force: {took:.2f} s, of it 1 s of grace")
-    assert 1.0 <= took <= 1.0 + LEASE_SECONDS / 3 + 2.0
+    assert 1.0 <= took <= stretched(1.0 + LEASE_SECONDS / 3 + 2.0)
     last = last_of(follower)
     assert last.type == "execution.cancelled"
     assert last.data["forced"] is True
@@ -172,12 +173,15 @@ async def test_with_the_index_lost_the_runs_of_the_living_are_still_healed_when_
     with OwnerProcess(order) as owner:
         await owner.until(f"begun {run}")
         await bus.commands.command("DEL", bus.keys.due())
-        async with asyncio.timeout(LEASE_SECONDS):
+        async with asyncio.timeout(patient(LEASE_SECONDS)):
             while await bus.commands.command("ZSCORE", bus.keys.due(), run) is None:  # noqa: ASYNC110 - it tells nobody
                 await asyncio.sleep(0.01)
         async with Follower(bus, run) as follower:
             owner.kill()
-            await follower.end(seconds=BUDGET_SECONDS)
+            died = time.monotonic()
+            await follower.end()
+            took = time.monotonic() - died
+    assert took <= stretched(BUDGET_SECONDS)
     check_story(follower.entries)
 
 

@@ -15,6 +15,7 @@ from tailrace.bus.log.log import Log
 from tailrace.bus.model.cursor import START
 from tailrace.bus.model.entry import Gap
 from tailrace.bus.tail.watch import Tail
+from tests.patience import patient
 
 
 class Following:
@@ -27,7 +28,7 @@ class Following:
     async def reached(self, count: int, *, seconds: float) -> None:
         """Wait for so many entries. Raises AssertionError."""
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(patient(seconds)):
                 while len(self.numbers) < count:
                     self._news.clear()
                     await self._news.wait()
@@ -51,7 +52,7 @@ async def following(log: Log, tail: Tail, run: str) -> AsyncGenerator[Following,
     task = asyncio.create_task(made.read(log, tail, run))
     try:
         yield made
-        await asyncio.wait_for(asyncio.shield(task), 15)
+        await asyncio.wait_for(asyncio.shield(task), patient(15))
     finally:
         task.cancel()
         await asyncio.wait([task])

@@ -17,6 +17,7 @@ from tests.faults.workers.verdict import check_frames, check_run, takeover_secon
 from tests.faults.workers.working import Order, WorkerProcess
 from tests.integration.bus.follower import Follower
 from tests.integration.gateway.live import GatewayProcess
+from tests.patience import patient, stretched
 from tests.servers import RunningServer
 
 pytestmark = pytest.mark.anyio
@@ -66,7 +67,7 @@ async def test_a_worker_killed_in_the_middle_of_a_step_is_replaced_and_the_step_
     log = await check_run(bus, run, follower.items)
     took = takeover_seconds(log, died)
     print(f"from a worker's death to the next attempt: {took:.2f} s of {BUDGET_SECONDS:.2f} s")
-    assert took <= BUDGET_SECONDS + SCHEDULING_SECONDS
+    assert took <= stretched(BUDGET_SECONDS + SCHEDULING_SECONDS)
     assert names_of(log) == ["queued", "started", "retrying", "started", "completed"]
     # The first step was done, and is not done again.
     assert [entry.step for entry in log if entry.type == "step.skipped"] == ["one"]
@@ -149,20 +150,20 @@ async def test_case_07_with_all_workers_dead_the_viewers_are_told_and_see_it_go_
             for number in range(3)
         ]
         following = [asyncio.create_task(each.follow()) for each in followers]
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(patient(PATIENCE_SECONDS)):
             while min(len(each.events) for each in followers) < 10:  # noqa: ASYNC110 - they set no event of ours
                 await asyncio.sleep(0.01)
         died = min([worker.kill() for worker in workers])
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(patient(PATIENCE_SECONDS)):
             await asyncio.gather(*following[3:])
         log = await check_run(bus, never)
         took = log[-1].cursor.ms / 1000 - died
         print(f"from the death of all workers to the truth: {took:.2f} s of {BUDGET_SECONDS:.2f} s")
-        assert took <= BUDGET_SECONDS + SCHEDULING_SECONDS
+        assert took <= stretched(BUDGET_SECONDS + SCHEDULING_SECONDS)
         assert (log[-1].type, log[-1].data["reason"]) == ("execution.failed", "worker_lost")
         assert all(each.events[-1][1] != "execution.completed" for each in followers)
         start()
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(patient(PATIENCE_SECONDS)):
             await asyncio.gather(*following[:3])
         logs = {run: await check_run(bus, run) for run in (again, never)}
     assert names_of(logs[again]) == ["queued", "started", "retrying", "started", "completed"]
@@ -247,7 +248,7 @@ async def test_a_poison_job_kills_so_many_workers_as_it_may_and_is_put_aside_wit
         "queued", "started", "retrying", "started", "retrying", "started", "failed",
     ]  # fmt: skip
     assert (log[-1].data["reason"], log[-1].data["attempts"]) == ("worker_lost", 3)
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(patient(PATIENCE_SECONDS)):
         while not (letters := await bus.dead_letters.list("default")):  # noqa: ASYNC110 - it is written after the event
             await asyncio.sleep(0.01)
     assert [(letter.execution_id, letter.reason, letter.attempts) for letter in letters] == [(run, "worker_lost", 3)]

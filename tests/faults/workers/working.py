@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from tailrace.bus import BusSettings, State, open_bus
 from tailrace.workers import Context, Pipeline, Registry, Step, Worker, WorkerSettings
 from tailrace.workers.worker.attempt import Attempt
+from tests.patience import patient
 from tests.program import Program
 
 MANY_ATTEMPTS = 50
@@ -105,19 +106,19 @@ class WorkerProcess(Program):
         return state is not None and state.owner is not None and f"-{self.pid}-" in state.owner
 
     async def until_ready(self, *, seconds: float = 60.0) -> None:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(patient(seconds)):
             line = await asyncio.to_thread(self.read_line)
         assert line == "ready", f"it ended with {self._process.poll()}"
 
     async def until_dead(self, *, seconds: float = 60.0) -> None:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(patient(seconds)):
             await asyncio.to_thread(self._process.wait)
 
     def terminate(self) -> float:
         """SIGTERM, and wait for it to go; when that was, in Unix seconds."""
         asked = time.time()
         self._process.terminate()
-        assert self._process.wait(60) == 0
+        assert self._process.wait(patient(60)) == 0
         return asked
 
 

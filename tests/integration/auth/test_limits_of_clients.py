@@ -17,6 +17,7 @@ from tests.e2e.sse_client import open_stream
 from tests.integration.auth.issuer import SECRET, Issuer
 from tests.integration.gateway.live import live_gateway
 from tests.integration.ws.client import connected
+from tests.patience import patient
 
 pytestmark = pytest.mark.anyio
 
@@ -102,7 +103,7 @@ async def test_streams_of_one_subject_are_bounded_and_who_leaves_makes_room(bus:
         async with open_stream(url, RUN, headers=issuer.headers(subject="bob")) as stream:
             assert stream.status == 200
         streams[0].close()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(patient(10)):
             while True:
                 async with open_stream(url, RUN, headers=issuer.headers()) as again:
                     if again.status == 200:

@@ -16,6 +16,7 @@ from tailrace.gateway.settings import read_settings
 from tests.e2e.sse_client import open_stream
 from tests.integration.auth.issuer import SECRET, Issuer
 from tests.integration.gateway.live import live_gateway
+from tests.patience import patient
 from tests.servers import RunningServer
 from tests.unit.auth.keys import jwks, rsa_jwk, rsa_key, token
 
@@ -37,7 +38,7 @@ async def test_while_redis_is_away_an_eventsource_with_a_token_is_asked_to_come_
 ) -> None:
     async with on_server(fresh_server) as (url, _):
         fresh_server.kill()
-        async with asyncio.timeout(20), open_stream(url, RUN, headers=issuer.headers()) as stream:
+        async with asyncio.timeout(patient(20)), open_stream(url, RUN, headers=issuer.headers()) as stream:
             assert stream.status == 200
             body = await stream.body()
         assert b'"code":"bus_unavailable"' in body
@@ -68,7 +69,7 @@ async def test_what_was_revoked_elsewhere_while_redis_was_away_is_read_first_thi
         async with await open_bus(fresh_server.url, settings=BusSettings()) as elsewhere:
             said = ("k", "token", "t", "acme", "v", "mine")
             await elsewhere.commands.command("XADD", elsewhere.keys.revocations(), "*", *said)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + patient(10)
         while (answer := await client.get(f"/v1/executions/{RUN}", headers=mine)).status_code != 401:
             assert time.monotonic() < deadline
         assert answer.json()["code"] == "token_revoked"

@@ -11,6 +11,7 @@ from tailrace.bus import (
 )
 from tailrace.bus.model.cursor import from_id
 from tests.integration.bus.follower import Follower
+from tests.patience import patient
 
 
 async def publish(bus: Bus, run: str, first: int, last: int, *, end: bool = False) -> None:
@@ -34,7 +35,7 @@ async def watches(bus: Bus) -> int:
 
 
 async def until_watched(bus: Bus, count: int) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(patient(10)):
         while await watches(bus) != count:  # noqa: ASYNC110 - the tail tells nobody
             await asyncio.sleep(0.005)
 

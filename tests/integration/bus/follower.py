@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from tailrace.bus import START, Bus, Cursor, Entry, Gap
+from tests.patience import patient
 
 
 class Follower:
@@ -39,7 +40,7 @@ class Follower:
 
     async def until(self, condition: Callable[[Follower], bool], *, seconds: float = 10.0) -> None:
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(patient(seconds)):
                 while not condition(self):
                     if self.task.done():
                         self.task.result()
@@ -52,7 +53,7 @@ class Follower:
     async def end(self, *, seconds: float = 10.0) -> list[str]:
         """Wait for the end of the run; raises what following raised."""
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(patient(seconds)):
                 await asyncio.shield(self.task)
         except TimeoutError:
             raise AssertionError(f"no end within {seconds:g} s: {self.types[-20:]}") from None

@@ -13,6 +13,7 @@ from tailrace.bus.activity import Change
 from tailrace.bus.activity.activity import MAX_WAITING, Activity
 from tailrace.bus.model.codec import encode
 from tailrace.bus.settings import BusSettings
+from tests.patience import patient
 from tests.servers import RunningServer
 
 pytestmark = pytest.mark.anyio
@@ -25,7 +26,7 @@ async def changes(
 ) -> list[Change | Gap]:
     """From a cursor to the first change that fulfils the condition."""
     seen: list[Change | Gap] = []
-    async with asyncio.timeout(seconds), aclosing(bus.activity.follow(after)) as items:
+    async with asyncio.timeout(patient(seconds)), aclosing(bus.activity.follow(after)) as items:
         async for item in items:
             seen.append(item)
             if isinstance(item, Change) and until(item):
@@ -96,7 +97,7 @@ async def test_who_reads_from_now_on_sees_what_happens_after(bus: Bus) -> None:
     async with bus.execution("before"):
         pass
     await bus.activity.flush()
-    async with aclosing(bus.activity.follow()) as items, asyncio.timeout(10):
+    async with aclosing(bus.activity.follow()) as items, asyncio.timeout(patient(10)):
         first = asyncio.ensure_future(anext(items))
         # The head is taken with the first step; a moment later the watch stands.
         while not first.done():
@@ -189,7 +190,7 @@ async def test_what_happens_while_redis_is_away_is_written_when_it_is_back(
     fresh_bus.activity.note("during", None, "custom.progress", TS, pipeline="p")
     await asyncio.sleep(0)
     await asyncio.to_thread(fresh_server.start)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(patient(20)):
         await fresh_bus.activity.flush()
     seen = only_changes(await changes(fresh_bus, lambda change: change.execution_id == "during"))
     assert {change.execution_id for change in seen} == {"before", "during"}

@@ -13,6 +13,7 @@ from tailrace.bus.log.log import Log
 from tailrace.bus.log.publisher import Publisher
 from tailrace.bus.model.cursor import from_id
 from tests.integration.bus.follower import Follower
+from tests.patience import patient
 
 pytestmark = pytest.mark.anyio
 
@@ -53,7 +54,7 @@ async def test_what_readers_got_over_all_their_visits_put_together_is_the_log(ta
 
     readers = [asyncio.create_task(read_in_pieces(tailing_bus, run, chance)) for run in runs for _ in range(5)]
     await asyncio.gather(*map(write, runs))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(patient(30)):
         results = await asyncio.gather(*readers)
     for run, results_of_run in zip(runs, _fives(results), strict=True):
         raw = await tailing_bus.commands.command("XRANGE", tailing_bus.keys.log(run), "-", "+")

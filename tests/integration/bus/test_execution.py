@@ -24,6 +24,7 @@ from tailrace.bus import (
     open_bus,
 )
 from tests.integration.bus.follower import Follower
+from tests.patience import patient
 
 pytestmark = pytest.mark.anyio
 
@@ -323,7 +324,7 @@ async def test_case_09_a_run_that_nobody_runs_expires_with_all_its_keys(brisk_bu
     publisher = brisk_bus.publisher("run")
     await publisher.append("a")
     await publisher.aclose()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(patient(5)):
         while await brisk_bus.log.exists("run"):  # noqa: ASYNC110 - Redis tells nobody
             await asyncio.sleep(0.1)
     assert await brisk_bus.state("run") is None
@@ -349,7 +350,7 @@ async def test_a_child_that_still_emits_when_its_run_fails_is_told_and_does_not_
             children = [asyncio.create_task(child(execution)) for _ in range(3)]
             await asyncio.sleep(0.02)
             raise ZeroDivisionError
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(patient(5)):
         done = await asyncio.gather(*children, return_exceptions=True)
     assert all(isinstance(error, Exception) and not isinstance(error, AssertionError) for error in done)
     assert (await story(bus, "run"))[-1].type == "execution.failed"

@@ -21,6 +21,7 @@ from tailrace.bus.log.subscription import Subscription
 from tailrace.bus.model.continuity import Numbering
 from tests.integration.bus.followed_runs import data_of, publish, stored_ids, until_watched, watches
 from tests.integration.bus.follower import Follower
+from tests.patience import patient
 
 pytestmark = pytest.mark.anyio
 
@@ -194,7 +195,7 @@ async def test_case_06_an_ending_that_nobody_was_woken_for_is_found_by_looking(b
 
     Subscription(bus.log, DeafTail(), "run", Numbering.after(START), Reader(), stale_seconds=0.1)  # type: ignore[arg-type]
     await publish(bus, "run", 0, 4, end=True)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(patient(5)):
         await ended.wait()
     assert [item.type for item in seen if isinstance(item, Entry)] == ["a"] * 5 + ["execution.completed"]
 

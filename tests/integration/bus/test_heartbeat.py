@@ -10,6 +10,7 @@ import pytest
 from tailrace.bus import Bus, BusSettings, LeaseLostError, open_bus
 from tailrace.bus.errors import BusClosedError, BusError, ExecutionClosedError
 from tailrace.bus.ownership.lease import Lease, Renewed
+from tests.patience import patient
 from tests.servers import RunningServer
 
 pytestmark = pytest.mark.anyio
@@ -34,7 +35,7 @@ class Owner:
         self.beat = bus.heartbeat.keep(lease, self._on_renewed, self._on_lost)
 
     async def until(self, condition: Callable[[Owner], bool], *, seconds: float = 10.0) -> None:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(patient(seconds)):
             while not condition(self):
                 self._news.clear()
                 await self._news.wait()
@@ -58,7 +59,7 @@ async def due_at(bus: Bus, run: str) -> int | None:
 
 
 async def until_due(bus: Bus, run: str, condition: Callable[[int | None], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(patient(10)):
         while not condition(await due_at(bus, run)):  # noqa: ASYNC110 - the index tells nobody of a change
             await asyncio.sleep(0.01)
 

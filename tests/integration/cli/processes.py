@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
+from tests.patience import patient
+
 FAMILY_VARIABLE: Final = "TAILRACE_TEST_FAMILY"
 TAILRACE: Final = (sys.executable, "-P", "-m", "tailrace")
 
@@ -26,7 +28,7 @@ def call(*arguments: str, env: Mapping[str, str] | None = None, stdin: str = "")
         input=stdin,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=patient(60),
         check=False,
     )
 
@@ -85,7 +87,7 @@ class Family:
         self.process.send_signal(number)
 
     def wait(self, *, seconds: float = 40.0) -> int:
-        return self.process.wait(seconds)
+        return self.process.wait(patient(seconds))
 
     def await_nobody(self, *, seconds: float = 10.0) -> None:
         wait_until(lambda: not self.members(), seconds=seconds, what=lambda: f"left behind: {self.members()}")
@@ -131,7 +133,7 @@ def relatives(mark: str) -> dict[int, str]:
 def wait_until(
     condition: Callable[[], bool], *, seconds: float = 15.0, what: Callable[[], str] = lambda: "not so"
 ) -> None:
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + patient(seconds)
     while not condition():
         assert time.monotonic() < deadline, f"{what()} within {seconds:g} s"
         time.sleep(0.02)

@@ -18,6 +18,7 @@ from tailrace.bus import Bus, BusSettings, Execution, open_bus
 from tests.e2e.waiting import eventually
 from tests.integration.cli.conftest import Site, start_gateway, url_of
 from tests.integration.cli.processes import call, family
+from tests.patience import patient
 from tests.servers import free_port
 
 pytestmark = pytest.mark.anyio
@@ -76,7 +77,7 @@ async def test_what_runs_is_cancelled_and_the_outcome_awaited(
     assert (code, answer["execution_id"], answer["status"]) == (0, execution_id, "cancelled")
     assert answer["outcome"]["type"] == "execution.cancelled"
     assert answer["request"]
-    await asyncio.wait([running], timeout=10)
+    await asyncio.wait([running], timeout=patient(10))
     assert running.done()
 
 
@@ -88,7 +89,7 @@ async def test_a_run_is_paused_resumed_and_signalled(
         paused = await tailrace(site, "pause", execution_id, "--wait", "30", *way)
         resumed = await tailrace(site, "resume", execution_id, "--wait", "30", *way)
         asked = await tailrace(site, "signal", execution_id, "answer", '{"score": 0.9}', "--wait", "30", "--json", *way)
-        given = await asyncio.wait_for(execution.signal("answer"), 30)
+        given = await asyncio.wait_for(execution.signal("answer"), patient(30))
         talking.cancel()
 
     assert paused == (0, f"{execution_id}: paused\n", "")

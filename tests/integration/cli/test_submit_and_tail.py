@@ -12,6 +12,7 @@ import pytest
 
 from tests.integration.cli.conftest import Site, start_gateway, url_of
 from tests.integration.cli.processes import TAILRACE, call, family, wait_until
+from tests.patience import patient
 
 
 def ndjson(text: str) -> list[dict[str, Any]]:
@@ -141,7 +142,7 @@ def test_a_reader_that_goes_away_is_no_traceback(site: Site, ended: str) -> None
     with tail.stderr:
         said = tail.stderr.read()
 
-    assert tail.wait(30) == 1
+    assert tail.wait(patient(30)) == 1
     assert said == ""
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import redis
 
+from tests.patience import patient
 from tests.servers import RunningServer, free_port, spawn_server
 
 READY_SECONDS = 30.0
@@ -40,7 +41,7 @@ class Cluster:
 
 
 def wait_until(what: str, holds: object) -> None:
-    deadline = time.monotonic() + READY_SECONDS
+    deadline = time.monotonic() + patient(READY_SECONDS)
     while not holds():  # type: ignore[operator]
         assert time.monotonic() < deadline, f"not within {READY_SECONDS} s: {what}"
         time.sleep(0.05)

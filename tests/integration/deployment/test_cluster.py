@@ -11,6 +11,7 @@ import pytest
 from tailrace.bus import Entry, open_bus
 from tailrace.bus.redis.slots import slot_of_key
 from tests.integration.deployment.clusters import Cluster, cluster, wait_until
+from tests.patience import patient
 
 pytestmark = pytest.mark.anyio
 
@@ -79,7 +80,7 @@ async def test_a_follower_goes_on_while_its_slot_moves_to_another_node(three_nod
             await publisher.append("custom.tick", {"number": number})
             number += 1
         await publisher.append("execution.completed", {})
-        await asyncio.wait_for(follower, 20)
+        await asyncio.wait_for(follower, patient(20))
         assert seen == list(range(1, number + 2))
         await publisher.aclose()
 
@@ -106,7 +107,7 @@ async def test_case_23_a_failover_to_a_replica_is_followed(tmp_path: Path, prefi
             for number in range(100, 200):
                 await publisher.append("custom.tick", {"number": number})
             await publisher.append("execution.completed", {})
-            await asyncio.wait_for(follower, 30)
+            await asyncio.wait_for(follower, patient(30))
             assert seen == list(range(1, 202))
             await publisher.aclose()
 

@@ -12,6 +12,7 @@ from tailrace.bus.model.codec import encode
 from tailrace.bus.model.event import Event
 from tailrace.bus.redis.slots import slot_of_key
 from tests.integration.deployment.clusters import Cluster, cluster
+from tests.patience import patient
 
 pytestmark = pytest.mark.anyio
 
@@ -43,7 +44,7 @@ async def test_orphans_on_every_node_are_found_by_an_index_on_one_and_told_once(
             assert isinstance(last, Entry)
             return last
 
-        async with asyncio.timeout(20), bus.healer.running(), bus.healer.running():
+        async with asyncio.timeout(patient(20)), bus.healer.running(), bus.healer.running():
             endings = await asyncio.gather(*(ending(run) for run in runs))
         assert [(each.type, each.data["reason"], each.cursor.n) for each in endings] == [
             ("execution.failed", "worker_lost", 2)

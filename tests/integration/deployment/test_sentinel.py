@@ -14,6 +14,7 @@ import redis
 from tailrace.bus import Entry, InvalidInputError, open_bus
 from tailrace.bus.redis.address import parse_url, redacted
 from tests.integration.deployment.clusters import wait_until
+from tests.patience import patient
 from tests.servers import RunningServer, find_binary, free_port, spawn_server
 
 pytestmark = pytest.mark.anyio
@@ -39,7 +40,7 @@ def sentinel(directory: Path, primary: RunningServer) -> Iterator[int]:
             yield port
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(patient(20))
 
 
 async def test_case_23_a_promoted_replica_is_found_and_nothing_is_lost_or_doubled(tmp_path: Path, prefix: str) -> None:
@@ -74,7 +75,7 @@ async def test_case_23_a_promoted_replica_is_found_and_nothing_is_lost_or_double
             for number in range(100, 200):
                 await publisher.append("custom.tick", {"number": number})
             await publisher.append("execution.completed", {})
-            await asyncio.wait_for(follower, 30)
+            await asyncio.wait_for(follower, patient(30))
             assert seen == list(range(1, 202))
             await publisher.aclose()
 

@@ -11,9 +11,11 @@ from typing import Any, cast
 
 import redis
 
+from tests.patience import patient
+
 
 def wait_until(condition: Callable[[], bool], *, seconds: float = 15.0) -> None:
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + patient(seconds)
     while not condition():
         assert time.monotonic() < deadline, f"not so within {seconds:g} s"
         time.sleep(0.01)

@@ -15,6 +15,7 @@ from tailrace.bus import open_bus
 from tailrace.bus.embedded import start_embedded
 from tailrace.bus.embedded.layout import Layout, socket_url
 from tests.integration.embedded.processes import processes_of, wait_until
+from tests.patience import patient
 from tests.servers import RunningServer, ServerKind, spawn_server
 
 pytestmark = pytest.mark.anyio
@@ -103,7 +104,7 @@ async def test_attack_70_a_command_that_meets_a_load_waits_as_with_an_outage(tmp
 
 
 async def until_loading(url: str) -> None:
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(patient(PATIENCE_SECONDS)):
         while True:
             with suppress(ConnectionError):
                 async with Redis.from_url(url) as client:

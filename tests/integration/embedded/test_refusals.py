@@ -18,6 +18,7 @@ from tailrace.bus.embedded import EmbeddedServerError, start_embedded, starter
 from tailrace.bus.embedded.layout import Layout
 from tests.integration.embedded.processes import processes_of, wait_until
 from tests.integration.embedded.user import REPOSITORY
+from tests.patience import patient
 
 pytestmark = [
     pytest.mark.anyio,
@@ -126,7 +127,7 @@ async def test_a_corrupt_log_is_named_and_the_cure_in_the_sentence_works(directo
         await start_embedded(str(directory))
     cure = str(refused.value).partition("with: ")[2]
     await asyncio.to_thread(
-        subprocess.run, shlex.split(cure), input=b"y\n", check=True, capture_output=True, timeout=20
+        subprocess.run, shlex.split(cure), input=b"y\n", check=True, capture_output=True, timeout=patient(20)
     )
 
     async with await start_embedded(str(directory)) as server, Redis.from_url(server.url) as client:
@@ -171,6 +172,6 @@ try: asyncio.run(start_embedded("{tmp_path}/bus"))
 except EmbeddedServerError as error: print(error)'
 """
     done = subprocess.run(
-        [*inside, "sh", "-c", script], check=True, capture_output=True, text=True, cwd=REPOSITORY, timeout=60
+        [*inside, "sh", "-c", script], check=True, capture_output=True, text=True, cwd=REPOSITORY, timeout=patient(60)
     )
     assert done.stdout == f"the disk of {tmp_path}/bus is full; free some space and start again\n"

@@ -16,6 +16,7 @@ from typing import Self
 from redis.asyncio import Redis
 
 from tailrace.bus.embedded import EmbeddedServer, start_embedded
+from tests.patience import patient
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -60,7 +61,7 @@ class User:
         # Its reading thread ends with its input, and only then can the interpreter end in an orderly way.
         assert self._process.stdin is not None
         self._process.stdin.close()
-        return self._process.wait(20)
+        return self._process.wait(patient(20))
 
     def __enter__(self) -> Self:
         return self

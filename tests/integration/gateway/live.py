@@ -19,6 +19,7 @@ from tailrace.gateway.asgi.listener import bind, listen, url_of
 from tailrace.gateway.server import GatewayServer
 from tailrace.gateway.settings import GatewaySettings, read_settings
 from tests.child import Child
+from tests.patience import patient
 
 READY_SECONDS = 30.0
 
@@ -90,7 +91,7 @@ class GatewayProcess(Child):
 
     def url(self) -> str:
         """Wait for the line that says it is ready."""
-        if not self._ready.wait(READY_SECONDS) or not self.output:
+        if not self._ready.wait(patient(READY_SECONDS)) or not self.output:
             raise AssertionError(f"the gateway did not become ready: {self.errors}")
         found = re.search(r"http://\S+", self.output[0])
         assert found is not None, self.output
@@ -102,7 +103,7 @@ class GatewayProcess(Child):
     def wait(self, timeout_seconds: float = 30.0) -> tuple[int, float]:
         """Its exit code, and how many seconds that took from now on."""
         begun = time.monotonic()
-        code = self._process.wait(timeout_seconds)
+        code = self._process.wait(patient(timeout_seconds))
         took = time.monotonic() - begun
         for reader in self._readers:
             reader.join()

@@ -22,6 +22,7 @@ from tailrace.gateway.settings import read_settings
 from tailrace.gateway.wire.activity import ACTIVITY_SSE, ACTIVITY_SSE_UNNAMED
 from tests.integration.gateway.live import live_app
 from tests.integration.workers.watching import until_true
+from tests.patience import patient
 
 pytestmark = pytest.mark.anyio
 
@@ -36,7 +37,7 @@ class Viewer:
         self.seen: list[ServerSentEvent] = []
 
     async def until(self, event: str, execution_id: str | None = None) -> ServerSentEvent:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(patient(10)):
             while True:
                 sse = await anext(self._events)
                 if not sse.data:

@@ -13,6 +13,7 @@ import pytest
 from tailrace.bus import Bus, Execution
 from tests.integration.bus.follower import Follower
 from tests.integration.gateway.live import GatewayProcess, live_gateway
+from tests.patience import patient
 
 pytestmark = pytest.mark.anyio
 
@@ -226,7 +227,7 @@ async def test_a_gateway_that_is_told_to_stop_sends_who_waits_away_with_the_requ
 ) -> None:
     async with running(bus, forever):
         with GatewayProcess(redis_url=server_url, prefix=prefix) as process:
-            async with httpx.AsyncClient(base_url=process.url(), timeout=30) as client:
+            async with httpx.AsyncClient(base_url=process.url(), timeout=patient(30)) as client:
                 asking = asyncio.create_task(client.post("/v1/executions/run/pause?wait=30"))
                 async with Follower(bus, "run") as follower:
                     await follower.until(lambda f: "execution.pause_requested" in f.types)

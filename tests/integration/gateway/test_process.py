@@ -20,6 +20,7 @@ import pytest
 from tailrace.bus import Bus
 from tailrace.gateway.asgi import listener as listening
 from tests.integration.gateway.live import GatewayProcess, live_gateway
+from tests.patience import patient, stretched
 from tests.servers import RunningServer, free_port
 
 
@@ -52,9 +53,10 @@ def test_an_unusable_redis_url_is_one_line_too(url: str) -> None:
 def test_a_redis_that_hangs_is_given_up_in_seconds(fresh_server: RunningServer) -> None:
     fresh_server.pause()
     with GatewayProcess(redis_url=fresh_server.url) as gateway:
+        await_connecting(gateway)
         code, took = gateway.wait()
     assert code == 2
-    assert took < 20
+    assert took < stretched(15)
     assert len(gateway.errors) == 1, gateway.errors
 
 
@@ -97,7 +99,7 @@ def test_an_idle_gateway_ends_at_once_with_code_zero(server_url: str, prefix: st
         gateway.signal(number)
         code, took = gateway.wait()
     assert code == 0
-    assert took < 3
+    assert took < stretched(3)
     assert not any("Traceback" in line for line in gateway.errors)
 
 
@@ -110,7 +112,7 @@ def test_failure_26_open_streams_do_not_hold_up_a_shutdown(server_url: str, pref
         code, took = gateway.wait()
         received = [read_all(stream) for stream in streams]
     assert code == 0
-    assert took < 1 + 4
+    assert took < stretched(1 + 4)
     assert all("event: stream.reconnect" in text for text in received)
     assert not any("Traceback" in line for line in gateway.errors)
 
@@ -127,7 +129,7 @@ def test_failure_26_a_viewer_that_stopped_reading_does_not_hold_up_a_shutdown(se
         code, took = gateway.wait()
         del streams
     assert code == 0
-    assert took < 0.5 + 6.5
+    assert took < stretched(0.5 + 6.5)
 
 
 def test_a_draining_gateway_takes_no_new_connections_but_answers_on_open_ones(server_url: str, prefix: str) -> None:
@@ -140,7 +142,7 @@ def test_a_draining_gateway_takes_no_new_connections_but_answers_on_open_ones(se
         with httpx.Client(base_url=url) as client:
             assert client.get("/readyz").status_code == 200
             gateway.signal(signal.SIGTERM)
-            deadline = time.monotonic() + 5
+            deadline = time.monotonic() + patient(5)
             while (answer := client.get("/readyz")).status_code == 200 and time.monotonic() < deadline:
                 pass
             assert answer.json()["reasons"] == ["draining"]
@@ -160,7 +162,7 @@ def test_a_second_signal_ends_the_drain(server_url: str, prefix: str) -> None:
         gateway.signal(signal.SIGTERM)
         code, took = gateway.wait()
     assert code == 0
-    assert took < 5
+    assert took < stretched(5)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
@@ -172,8 +174,8 @@ def test_a_signal_while_connecting_ends_it_without_a_traceback(
         await_connecting(gateway)
         gateway.signal(number)
         code, took = gateway.wait()
-    assert code == 130
-    assert took < 3
+    assert code == 0
+    assert took < stretched(3)
     assert not any("Traceback" in line for line in gateway.errors), gateway.errors
 
 
@@ -188,13 +190,13 @@ def test_a_gateway_opens_as_many_files_as_the_system_lets_it(server_url: str, pr
 
 def test_a_kept_alive_request_does_not_wait_for_a_delayed_acknowledgement(server_url: str, prefix: str) -> None:
     with GatewayProcess(redis_url=server_url, prefix=prefix) as gateway:
-        assert median_seconds(gateway.url()) < 0.02
+        assert median_seconds(gateway.url()) < stretched(0.02)
 
 
 @pytest.mark.anyio
 async def test_nor_does_it_on_plain_asyncio(bus: Bus) -> None:
     async with live_gateway(bus) as url:
-        assert await anyio.to_thread.run_sync(median_seconds, url) < 0.02
+        assert await anyio.to_thread.run_sync(median_seconds, url) < stretched(0.02)
 
 
 def median_seconds(url: str) -> float:
@@ -224,7 +226,7 @@ def open_stream(
     if receive_buffer_bytes is not None:
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
     stream.connect((address.hostname, address.port))
-    stream.settimeout(20)
+    stream.settimeout(patient(20))
     stream.sendall(
         f"GET /v1/executions/{execution_id}/events HTTP/1.1\r\nHost: {address.netloc}\r\n"
         "Accept: text/event-stream\r\n\r\n".encode()
@@ -248,12 +250,12 @@ def read_all(stream: socket.socket) -> str:
 
 def await_refused(url: str) -> None:
     address = urlsplit(url)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + patient(5)
     while time.monotonic() < deadline:
         try:
             # Reset instead: it was still in the listener's queue when that closed.
             with contextlib.suppress(ConnectionResetError):
-                socket.create_connection((address.hostname, address.port), timeout=5).close()
+                socket.create_connection((address.hostname, address.port), timeout=patient(5)).close()
         except ConnectionRefusedError:
             return
     raise AssertionError("the gateway still takes connections")
@@ -261,7 +263,7 @@ def await_refused(url: str) -> None:
 
 def await_connecting(gateway: GatewayProcess) -> None:
     """Wait until the gateway's process has a socket: it has come to connecting."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + patient(20)
     while time.monotonic() < deadline:
         links = Path(f"/proc/{gateway.pid}/fd").iterdir()
         with contextlib.suppress(FileNotFoundError):

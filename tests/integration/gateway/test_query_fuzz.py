@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from tailrace.bus import BusSettings, open_bus
 from tests.integration.gateway.live import GatewayProcess
+from tests.patience import patient
 
 NAMES: Final = ["from", "types", "step", "mode", "events", "coalesce_ms", "after", "limit", "last", "wait", "execution"]
 # Of the kinds that a careless reader takes for what they look like, and anything else.
@@ -51,7 +52,7 @@ def base(server_url: str) -> Iterator[str]:
 
 
 def ask(base: str, path: str, headers: dict[str, str]) -> httpx.Response:
-    with httpx.Client(base_url=base, timeout=60) as client:
+    with httpx.Client(base_url=base, timeout=patient(60)) as client:
         return client.get(path, headers=headers)
 
 

@@ -11,6 +11,7 @@ import pytest
 from tailrace.bus import Bus
 from tests.e2e.waiting import eventually
 from tests.integration.gateway.live import GatewayProcess
+from tests.patience import patient
 
 pytestmark = pytest.mark.anyio
 
@@ -43,7 +44,7 @@ async def test_the_log_has_a_line_of_json_for_each_request_with_its_ids_and_with
     with GatewayProcess(redis_url=server_url, prefix=prefix, log_format="json", access_log="true") as gateway:
         async with httpx.AsyncClient(base_url=gateway.url()) as client:
             await client.get(
-                "/v1/executions/run-7?ticket=abcdefghijklmnop", headers={"X-Request-Id": "mine"}, timeout=10
+                "/v1/executions/run-7?ticket=abcdefghijklmnop", headers={"X-Request-Id": "mine"}, timeout=patient(10)
             )
 
         async def logged() -> bool:

@@ -20,6 +20,7 @@ from tests.e2e.sse_frames import Frame
 from tests.e2e.waiting import eventually
 from tests.faults.gateway.sockets import connections
 from tests.integration.gateway.live import GatewayProcess
+from tests.patience import patient, stretched
 from tests.servers import RunningServer
 
 pytestmark = pytest.mark.anyio
@@ -76,8 +77,8 @@ async def test_case_25_viewers_that_stop_reading_cost_bounded_memory_and_nobody_
     assert len(ids) == len(begun) + EVENTS + 1
     assert [begun + seen for seen, _ in results] == [ids] * READING
     assert grown_mib < MOST_MIB
-    assert median < 0.5
-    assert behind_seconds < 3
+    assert median < stretched(0.5)
+    assert behind_seconds < stretched(3)
     # Cut in the middle of anything, and resumed without loss.
     assert begun + ids_of(got) == ids
     assert controls_of(got, "stream.gap") == []
@@ -137,7 +138,7 @@ async def read_to_the_end(stream: SseStream) -> tuple[list[str], list[float]]:
     """The ids, and how many seconds after it was emitted each event came."""
     ids: list[str] = []
     delays: list[float] = []
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(patient(30)):
         while (frame := await stream.next()) is not None:
             if frame.id is not None:
                 ids.append(frame.id)
@@ -149,7 +150,7 @@ async def until_cut(stream: SseStream) -> list[Frame]:
     """What the kernels still held."""
     frames: list[Frame] = []
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(patient(10)):
             while (frame := await stream.next()) is not None:
                 frames.append(frame)
     except ConnectionBrokenError:

@@ -29,6 +29,7 @@ from tailrace.bus.redis.commands import Commands
 from tailrace.gateway.app import create_app
 from tailrace.gateway.settings import read_settings
 from tests.integration.gateway.live import GatewayProcess
+from tests.patience import patient
 
 EXAMPLES: Final = 25
 KNOWN: Final = ("ended", "queued")
@@ -105,7 +106,7 @@ def map_path_parameters(context: Any, path_parameters: dict[str, Any] | None) ->
 )
 def test_every_answer_is_one_that_the_document_names(case: schemathesis.Case[Any], gateway: GatewayProcess) -> None:
     request = case.as_transport_kwargs(base_url=gateway.url())
-    with requests.Session() as session, session.request(**request, stream=True, timeout=20) as response:
+    with requests.Session() as session, session.request(**request, stream=True, timeout=patient(20)) as response:
         kind = response.headers.get("content-type", "").partition(";")[0]
         if response.ok and kind in STREAMS:
             assert str(response.status_code) in case.operation.definition.raw["responses"]

@@ -18,6 +18,7 @@ import orjson
 from pydantic import BaseModel
 
 from tailrace.bus import Bus, BusSettings, open_bus
+from tests.patience import patient
 
 TYPE = b"custom.stamped"
 
@@ -59,7 +60,7 @@ class Pressing:
     ) -> None:
         assert self._process is not None
         # Its input ends: so does it.
-        said, _ = self._process.communicate(timeout=20)
+        said, _ = self._process.communicate(timeout=patient(20))
         if kind is None:
             self.appended = int(said)
 

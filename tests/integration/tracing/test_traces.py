@@ -10,6 +10,7 @@ import pytest
 
 from tailrace.bus import Bus, Entry
 from tailrace.workers import Context, Pipeline, Registry, Step, Worker, WorkerSettings
+from tests.patience import patient
 
 pytestmark = pytest.mark.anyio
 
@@ -33,7 +34,7 @@ async def test_every_event_of_a_submitted_run_carries_the_trace_of_its_submissio
     worker = Worker(bus, Registry([Pipeline("said", (Step("say", say),))]), WorkerSettings(drain_seconds=0))
     working = asyncio.create_task(worker.run())
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(patient(20)):
             log = await entries(bus, run)
     finally:
         worker.stop()

@@ -11,6 +11,7 @@ import pytest
 from tailrace.bus import Bus, Entry
 from tailrace.workers import Context, Pipeline, Registry, Step, Streaming
 from tests.integration.workers.watching import types_of, watch, working
+from tests.patience import patient, stretched
 
 pytestmark = pytest.mark.anyio
 
@@ -124,7 +125,7 @@ async def test_a_full_buffer_is_appended_at_once_however_long_others_are_waited_
     started = time.monotonic()
     entries = await streamed(bus, buffer_size=5, flush_interval_ms=10_000)
     assert types_of(entries).count("log") == 50
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < patient(20)
 
 
 async def test_a_question_hurries_what_waits_for_others(bus: Bus) -> None:
@@ -139,4 +140,4 @@ async def test_a_question_hurries_what_waits_for_others(bus: Bus) -> None:
         entries = await watch(bus, execution_id, until="review.required")
         await bus.control.cancel(execution_id, wait_seconds=30)
     assert types_of(entries)[-3:] == ["step.started", "log", "review.required"]
-    assert time.monotonic() - started < 9
+    assert time.monotonic() - started < stretched(9)

@@ -12,6 +12,7 @@ from tailrace.bus import Bus, DeadLetterUnknownError, Entry, ExecutionUnknownErr
 from tailrace.bus.jobs.dead_letters import KEPT_SECONDS, DeadLetter
 from tailrace.workers import Context, Pipeline, Registry, Step
 from tests.integration.workers.watching import run, types_of, until_no_jobs_left, watch, working
+from tests.patience import patient
 
 pytestmark = pytest.mark.anyio
 
@@ -109,7 +110,7 @@ async def test_one_that_waits_to_be_tried_again_is_cancelled_at_once(bus: Bus) -
     async with working(bus, failing(9, retries=3, retry_delay_seconds=3600)):
         execution_id = await bus.submit("failing", {})
         await watch(bus, execution_id, until="execution.retrying")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(patient(10)):
             while await bus.commands.command("ZSCORE", bus.keys.delayed_jobs("default"), execution_id) is None:  # noqa: ASYNC110 - it tells nobody
                 await asyncio.sleep(0.01)
         await bus.control.cancel(execution_id, by="ann")

@@ -20,6 +20,7 @@ from tailrace.bus import (
 )
 from tailrace.workers import Context, Pipeline, Registry, Step
 from tests.integration.workers.watching import jobs_left, types_of, until_no_jobs_left, watch, working
+from tests.patience import patient
 
 pytestmark = pytest.mark.anyio
 
@@ -140,7 +141,7 @@ async def test_the_slot_of_a_concurrency_key_outlives_what_is_quiet_for_as_long_
         await running.wait()
         (slot,) = [key async for key in keys_like(bus, "*:holder")]
         await bus.commands.command("EXPIRE", slot, 10)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(patient(10)):
             while int(await bus.commands.command("TTL", slot)) <= 10:  # noqa: ASYNC110 - kept with the next heartbeat
                 await asyncio.sleep(0.01)
 
@@ -193,7 +194,7 @@ async def test_a_delayed_one_that_is_cancelled_ends_at_once_and_its_job_goes_whe
     await bus.control.cancel(execution_id)
     assert types_of(await watch(bus, execution_id))[-1] == "execution.cancelled"
     async with working(bus, SAY):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(patient(10)):
             while await bus.jobs.queues.length("default"):  # noqa: ASYNC110 - it tells nobody
                 await asyncio.sleep(0.01)
     assert types_of(await watch(bus, execution_id))[-1] == "execution.cancelled"

@@ -15,6 +15,7 @@ from tailrace.workers.handlers import Delivery, Handlers
 from tailrace.workers.handlers.reader import GroupReader
 from tests.integration.workers.conftest import LEASE_SECONDS
 from tests.integration.workers.watching import until, until_true
+from tests.patience import patient
 from tests.servers import RunningServer
 
 pytestmark = pytest.mark.anyio
@@ -85,7 +86,7 @@ async def test_one_execution_is_followed_from_its_beginning_to_its_end(bus: Bus)
         raise OSError("no space left on device")
 
     await emit(bus, "run", 20)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(patient(20)):
         await failing.follow(bus, "run")
     assert seen.numbers("run") == list(range(20))
     assert sum(failing.failures.values()) == 22

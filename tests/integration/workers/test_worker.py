@@ -27,6 +27,7 @@ from tests.integration.workers.watching import (
     watch,
     working,
 )
+from tests.patience import patient
 from tests.servers import RunningServer
 
 pytestmark = pytest.mark.anyio
@@ -323,7 +324,7 @@ async def test_a_worker_outlives_a_restart_of_redis_and_goes_on(
         await asyncio.to_thread(fresh_server.terminate)
         await until(lambda: bus.counters["worker_outages"] > 0)
         await asyncio.to_thread(fresh_server.start)
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(patient(PATIENCE_SECONDS)):
             while True:
                 try:
                     execution_id = await bus.submit("gate", {}, execution_id="after")
@@ -382,7 +383,7 @@ async def test_a_worker_process_that_is_asked_to_end_ends_its_executions_and_exi
         await watch(bus, execution_id, until="log")
         process.send_signal(signal.SIGTERM)
         entries = await watch(bus, execution_id)
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(patient(PATIENCE_SECONDS)):
             _, errors = await process.communicate()
     finally:
         if process.returncode is None:

@@ -13,6 +13,7 @@ from tailrace.bus import Bus, InvalidInputError
 from tailrace.workers import Context, Outputs, Pipeline, Registry, Step, Worker, WorkerSettings
 from tailrace.workers.worker.metrics import ALWAYS, serving_metrics
 from tests.integration.workers.watching import watch
+from tests.patience import patient
 
 pytestmark = pytest.mark.anyio
 
@@ -57,7 +58,7 @@ async def test_a_worker_whose_loop_is_blocked_still_answers(bus: Bus) -> None:
     async with serving_metrics(bus, worker) as url:
         assert url is not None
         # The loop has no turn until the answer is here.
-        assert httpx.get(url, timeout=30).status_code == 200  # noqa: ASYNC210
+        assert httpx.get(url, timeout=patient(30)).status_code == 200  # noqa: ASYNC210
 
 
 async def test_without_a_port_nothing_listens(bus: Bus) -> None:

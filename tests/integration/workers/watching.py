@@ -9,6 +9,7 @@ from typing import Any
 
 from tailrace.bus import Bus, Entry
 from tailrace.workers import Registry, Worker, WorkerSettings, built_in
+from tests.patience import patient
 
 PATIENCE_SECONDS = 30.0
 
@@ -23,14 +24,14 @@ async def working(bus: Bus, registry: Registry | None = None, **settings: Any) -
         assert not running.done() or running.exception() is None
     finally:
         worker.stop()
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(patient(PATIENCE_SECONDS)):
             await running
 
 
 async def watch(bus: Bus, execution_id: str, until: str | None = None) -> list[Entry]:
     """All of an execution's log, or up to the first entry of a type. A gap fails the test."""
     entries: list[Entry] = []
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(patient(PATIENCE_SECONDS)):
         async for item in bus.follow(execution_id):
             assert isinstance(item, Entry), item
             entries.append(item)
@@ -72,6 +73,6 @@ def types_of(entries: list[Entry]) -> list[str]:
 
 
 async def until_true(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(patient(PATIENCE_SECONDS)):
         while not await condition():  # noqa: ASYNC110 - servers and processes set no event of ours
             await asyncio.sleep(0.01)

@@ -10,6 +10,7 @@ from pathlib import Path
 import anyio
 
 from tailrace.workers.command.process import Process
+from tests.patience import patient
 
 
 def python(source: str, *arguments: str) -> list[str]:
@@ -46,7 +47,7 @@ def open_descriptors() -> set[str]:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for what another process does, which no event of ours tells."""
-    with anyio.fail_after(10):
+    with anyio.fail_after(patient(10)):
         while not condition():  # noqa: ASYNC110 - see above
             await anyio.sleep(0.01)
 

@@ -14,6 +14,7 @@ from websockets.typing import Subprotocol
 
 from tailrace.bus import Bus
 from tailrace.gateway.streams.socket_schema import SERVER_FRAME
+from tests.patience import patient
 
 SECONDS = 15.0
 JSON = "tailrace.v1.json"
@@ -43,7 +44,7 @@ class Client:
     async def until(self, wanted: Callable[[Said], bool] | str) -> Said:
         """The next message that is wanted, after those that were asked for before."""
         is_wanted = (lambda said: said["op"] == wanted) if isinstance(wanted, str) else wanted
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(patient(SECONDS)):
             while True:
                 while self._read < len(self.said):
                     self._read += 1
@@ -53,7 +54,7 @@ class Client:
 
     async def closed(self) -> int:
         """Read to the end; the close code."""
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(patient(SECONDS)):
             try:
                 while True:
                     await self._receive()

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from bench.load.frames import CLOSE, TEXT, masked, upgrade
+from tests.patience import patient
 
 SECONDS = 30.0
 
@@ -31,7 +32,7 @@ class Raw:
 
     async def frame(self) -> tuple[int, bytes]:
         """The next frame's opcode and payload. Raises IncompleteReadError at the end."""
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(patient(SECONDS)):
             first, second = await self.reader.readexactly(2)
             length = second & 0x7F
             if length > 125:
@@ -71,7 +72,7 @@ async def raw(url: str, *, path: str = "/v1/ws", subprotocol: str = "", receive_
     reader, writer = await asyncio.open_connection(sock=connection, limit=4096)
     try:
         writer.write(upgrade("127.0.0.1", path, subprotocol, {}))
-        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), SECONDS)
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), patient(SECONDS))
         assert b" 101 " in head.split(b"\r\n")[0], head
         yield Raw(reader, writer)
     finally:

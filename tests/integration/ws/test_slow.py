@@ -12,6 +12,7 @@ from tailrace.gateway.settings import read_settings
 from tests.integration.gateway.live import live_app
 from tests.integration.ws.client import connected, publish
 from tests.integration.ws.raw import Raw, raw
+from tests.patience import patient
 
 pytestmark = pytest.mark.anyio
 
@@ -57,7 +58,7 @@ async def test_a_reader_that_takes_nothing_is_cut_and_resumes_without_loss(bus: 
         async with raw(url, receive_bytes=4096) as stuck:
             for number, name in enumerate(NAMES):
                 await stuck.send({"op": "subscribe", "id": number, "execution": name})
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(patient(15)):
                 while not hub.counters["slow_cuts"]:  # noqa: ASYNC110 - the hub tells nobody
                     await asyncio.sleep(0.02)
             assert hub.viewers == 0

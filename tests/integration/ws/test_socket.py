@@ -13,6 +13,7 @@ from tailrace.gateway.app import create_app
 from tailrace.gateway.settings import read_settings
 from tests.integration.gateway.live import GatewayProcess, live_app, live_gateway
 from tests.integration.ws.client import JSON, MSGPACK, connected, publish
+from tests.patience import patient
 
 pytestmark = pytest.mark.anyio
 
@@ -144,7 +145,7 @@ async def test_coalesced_events_come_together(bus: Bus, gateway_url: str) -> Non
         await client.until("caught_up")
         for number in range(1, 6):
             await publish(bus, "a", 1, first=number)
-        frame = await asyncio.wait_for(client.connection.recv(decode=False), 5)
+        frame = await asyncio.wait_for(client.connection.recv(decode=False), patient(5))
         assert frame.count(b'"op":"event"') == 5
 
 
@@ -251,7 +252,7 @@ async def test_viewers_leave_the_hub_with_their_socket(bus: Bus) -> None:
                 await client.until("caught_up")
             assert hub.viewers == 2
             client.connection.transport.abort()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(patient(5)):
             while hub.viewers:  # noqa: ASYNC110 - the hub tells nobody
                 await asyncio.sleep(0.01)
 

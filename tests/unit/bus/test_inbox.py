@@ -10,6 +10,7 @@ from tailrace.bus.model.control_request import ControlRequest
 from tailrace.bus.model.counters import Counters
 from tailrace.bus.ownership.deadline import ExecutionDeadline
 from tailrace.bus.ownership.signals import MAX_SIGNALS, Signal, SignalInbox
+from tests.patience import patient
 
 
 def signal(number: int, name: str = "go") -> ControlRequest:
@@ -43,7 +44,7 @@ async def test_all_who_wait_look_again_when_something_comes() -> None:
     waiting = [asyncio.create_task(inbox.wait()) for _ in range(3)]
     await asyncio.sleep(0)
     inbox.put(signal(1))
-    await asyncio.wait_for(asyncio.gather(*waiting), 1)
+    await asyncio.wait_for(asyncio.gather(*waiting), patient(1))
 
 
 @pytest.mark.anyio
@@ -55,7 +56,7 @@ async def test_a_deadline_stands_still_while_it_is_held() -> None:
     await asyncio.sleep(0.1)
     assert not called.is_set()
     deadline.run()
-    await asyncio.wait_for(called.wait(), 1)
+    await asyncio.wait_for(called.wait(), patient(1))
 
 
 @pytest.mark.anyio

@@ -12,6 +12,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from tailrace.gateway.asgi.http_sink import AsgiSink
 from tailrace.gateway.wire.formats import Message
+from tests.patience import patient
 
 pytestmark = pytest.mark.anyio
 
@@ -94,7 +95,7 @@ async def test_a_paused_transport_holds_the_write_until_it_drains() -> None:
     assert not sink.write(body(b"late"))
     assert transport.written == before
     flow.resume_writing()
-    await asyncio.wait_for(drained.wait(), 5)
+    await asyncio.wait_for(drained.wait(), patient(5))
     assert transport.written == before + b"4\r\nlate\r\n"
 
 

@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 
 import hiredis
 
+from tests.patience import patient
+
 SECONDS = 10.0
 _HANDSHAKE = {b"HELLO": b"%1\r\n$5\r\nproto\r\n:3\r\n", b"CLIENT": b"+OK\r\n"}
 
@@ -22,7 +24,7 @@ class Scripted:
 
     async def asked(self) -> list[bytes]:
         """The next command that is none of the handshake's."""
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(patient(SECONDS)):
             return await self._commands.get()
 
     def say(self, data: bytes) -> None:

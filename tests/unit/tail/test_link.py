@@ -12,6 +12,7 @@ from tailrace.bus.errors import BusUnavailableError, ConnectionLostError, ReplyE
 from tailrace.bus.redis import connection
 from tailrace.bus.redis.address import dial_of
 from tailrace.bus.redis.connection import Connection
+from tests.patience import patient, stretched
 from tests.unit.tail.scripted import Scripted, scripted
 
 pytestmark = pytest.mark.anyio
@@ -52,7 +53,7 @@ async def link(server: Scripted, pushes: list[list[Any]]) -> AsyncGenerator[Conn
 
 
 async def settled(link: Connection) -> ConnectionLostError:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(patient(10)):
         return await asyncio.shield(link.lost)
 
 
@@ -60,7 +61,7 @@ async def say_in_two(server: Scripted, link: Connection, data: bytes, cut: int) 
     """Let the first part arrive by itself before the second is sent."""
     before = link.received_bytes
     server.say(data[:cut])
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(patient(10)):
         while link.received_bytes < before + cut:  # noqa: ASYNC110 - a link tells nobody of half a reply
             await asyncio.sleep(0)
     server.say(data[cut:])
@@ -74,7 +75,7 @@ async def test_replies_cut_at_every_byte_belong_to_their_commands(
     for cut in range(1, len(said)):
         asked = [link.send("ECHO", number) for number in range(len(REPLIES))]
         await say_in_two(server, link, said, cut)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(patient(10)):
             got = await asyncio.gather(*asked)
         assert got == [expected for _, expected in REPLIES], cut
         assert [type(reply) for reply in got] == [type(expected) for _, expected in REPLIES], cut
@@ -180,7 +181,7 @@ async def test_a_server_that_leaves_a_command_unanswered_is_given_up(
     asked = link.send("ECHO", 1)
     with pytest.raises(ConnectionLostError, match="has not answered"):
         await asked
-    assert 0.45 < asyncio.get_running_loop().time() - begun < 1.5
+    assert 0.45 < asyncio.get_running_loop().time() - begun < stretched(1.5)
 
 
 async def test_a_silent_link_is_pinged_and_lives_as_long_as_it_is_answered(
@@ -205,7 +206,7 @@ async def test_a_silent_link_whose_ping_is_not_answered_ends_counting_the_silenc
     await asked
     begun = asyncio.get_running_loop().time()
     await settled(link)
-    assert 0.3 < asyncio.get_running_loop().time() - begun < 0.7 + 0.5
+    assert 0.3 < asyncio.get_running_loop().time() - begun < stretched(0.7 + 0.5)
 
 
 async def test_what_is_pushed_counts_as_a_sign_of_life(hasty: None, server: Scripted, link: Connection) -> None:

@@ -14,6 +14,7 @@ from tailrace.bus.errors import InvalidInputError
 from tailrace.bus.model.cursor import START, Cursor
 from tailrace.bus.model.entry import Entry, Gap
 from tailrace.workers.handlers import Delivery, Handlers
+from tests.patience import patient
 
 pytestmark = pytest.mark.anyio
 
@@ -128,7 +129,7 @@ async def test_several_handlers_of_an_event_run_beside_each_other() -> None:
         second.set()
         await first.wait()
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(patient(5)):
         await handlers.handle(delivery("token"))
 
 

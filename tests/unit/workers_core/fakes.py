@@ -11,6 +11,7 @@ from tailrace.bus.ownership.checkpoints import Restored, unpack
 from tailrace.workers.definition.backing import Answer
 from tailrace.workers.definition.context import Context
 from tailrace.workers.running.live_step import LiveStep, Notes
+from tests.patience import patient
 
 PATIENCE_SECONDS = 30.0
 
@@ -50,7 +51,7 @@ class RecordedRun:
 
     async def said(self, event_type: str, times: int = 1) -> None:
         """Wait until it was said so often."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(patient(PATIENCE_SECONDS)):
             while self.types.count(event_type) < times:  # noqa: ASYNC110 - a recorder announces nothing
                 await asyncio.sleep(0)
 

@@ -9,6 +9,7 @@ from tailrace.workers import Context, Outputs, Parallel, Pipeline, Sequential, S
 from tailrace.workers.definition.pipeline import Node, StepFunction
 from tailrace.workers.running.runner import run_steps
 from tailrace.workers.running.step_output import MAX_SHOWN_BYTES
+from tests.patience import patient
 from tests.unit.workers_core.fakes import RecordedRun
 
 pytestmark = pytest.mark.anyio
@@ -47,7 +48,7 @@ async def fails(_ctx: Context) -> None:
 
 async def test_steps_of_a_group_run_at_the_same_time() -> None:
     meet = Meeting(3)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(patient(10)):
         assert await run(Parallel(Step("a", meet), Step("b", meet), Step("c", meet))) == {"a": "a", "b": "b", "c": "c"}
 
 
@@ -55,7 +56,7 @@ async def test_sequences_within_a_group_run_side_by_side_and_each_in_order() -> 
     on, meet = RecordedRun(), Meeting(2)
     left = Sequential(Step("a1", meet), Step("a2", lambda _ctx, a1: f"after {a1}"))
     right = Sequential(Step("b1", meet), Step("b2", lambda _ctx, b1: f"after {b1}"))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(patient(10)):
         result = await run(Parallel(left, right), Step("last", lambda _ctx, outputs: sorted(outputs)), on=on)
     assert result == ["a1", "a2", "b1", "b2"]
     assert on.outputs["a2"] == "after a1"

@@ -10,6 +10,7 @@ from tailrace.workers import Context, Parallel, Pipeline, PlainContext, Step
 from tailrace.workers.definition.pipeline import StepFunction
 from tailrace.workers.definition.question import Schema
 from tailrace.workers.running.runner import run_steps
+from tests.patience import patient
 from tests.unit.workers_core.fakes import RecordedRun
 
 pytestmark = pytest.mark.anyio
@@ -42,7 +43,7 @@ def asking(schema: Schema | None = None, *, key: str | None = None) -> StepFunct
 
 
 async def run(*steps: Step, on: RecordedRun) -> Any:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(patient(30)):
         return await run_steps(Pipeline("p", steps), on, {})
 
 

@@ -14,6 +14,7 @@ from bench.load.frames import CLOSE, masked, upgrade
 from tailrace.gateway.asgi.socket_sink import FramedSend
 from tailrace.gateway.wire.formats import Message
 from tailrace.gateway.wire.socket_formats import WS_JSON, WS_MSGPACK
+from tests.patience import patient
 
 pytestmark = pytest.mark.anyio
 
@@ -55,7 +56,7 @@ async def opened(*, deflate: bool = False) -> tuple[WebSocketsSansIOProtocol, Fa
     protocol.connection_made(transport)
     offered = {"Sec-WebSocket-Extensions": "permessage-deflate"} if deflate else {}
     protocol.data_received(upgrade("127.0.0.1", "/", "", offered))
-    await asyncio.wait_for(accepted.wait(), 5)
+    await asyncio.wait_for(accepted.wait(), patient(5))
     transport.written = b""
     return protocol, transport
 
@@ -100,7 +101,7 @@ async def test_a_paused_socket_holds_the_message_until_it_drains() -> None:
     assert not sending.write(text(5))
     assert transport.written == b""
     protocol.resume_writing()
-    await asyncio.wait_for(drained.wait(), 5)
+    await asyncio.wait_for(drained.wait(), patient(5))
     assert transport.written
     assert sending.write(text(5))
 
@@ -114,7 +115,7 @@ async def test_nothing_is_written_behind_a_close_frame_and_the_loss_is_told() ->
     written = transport.written
     assert not sending.write(text(5))
     assert transport.written == written
-    await asyncio.wait_for(lost.wait(), 5)
+    await asyncio.wait_for(lost.wait(), patient(5))
 
 
 async def test_nothing_is_written_to_a_connection_that_is_lost() -> None:

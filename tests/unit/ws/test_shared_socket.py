@@ -22,6 +22,7 @@ from tailrace.gateway.streams.close_codes import CloseCode
 from tailrace.gateway.streams.socket_connection import Connection
 from tailrace.gateway.wire.formats import Message
 from tailrace.gateway.wire.socket_formats import WS_JSON, SocketFormat
+from tests.patience import patient
 from tests.unit.hub.test_topic_arithmetic import ModelLog, entry
 
 pytestmark = pytest.mark.anyio
@@ -248,7 +249,7 @@ async def test_a_lost_socket_lets_all_its_viewers_go() -> None:
     await settle(hub)
     assert connection.closing
     assert all(not topic.viewers for topic in hub.topics.values())
-    await asyncio.wait_for(connection.reply({"type": "websocket.send", "text": "[]"}), 1)
+    await asyncio.wait_for(connection.reply({"type": "websocket.send", "text": "[]"}), patient(1))
 
 
 async def test_sending_one_viewer_away_closes_the_socket_for_all_of_them() -> None:

@@ -22,6 +22,7 @@ from tests.integration.bus.healing.orphans import (
     submitted,
     types,
 )
+from tests.patience import patient
 
 pytestmark = pytest.mark.anyio
 
@@ -67,7 +68,7 @@ async def test_an_ended_one_is_dropped_and_its_ending_told_to_those_who_watch_ev
     bus.log.on_lifecycle = None
     await append(bus, "run", "execution.completed", {"result": 1}, lease=lease)
     await die(bus)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(patient(10)):
         changes = bus.activity.follow("0")
         await healer.heal("run")
         async for change in changes:
@@ -118,7 +119,7 @@ async def test_hundreds_of_orphans_are_healed_each_once_by_several_healers(bus: 
     await bus.index.look_at_all(dict.fromkeys(runs, 1))
     healers = [healer_of(bus, jobs, name=f"h{i}") for i in range(3)]
     tasks = [asyncio.create_task(each.run()) for each in healers]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(patient(20)):
         await jobs.until(len(runs))
     for task in tasks:
         task.cancel()
@@ -186,7 +187,7 @@ async def test_a_healer_ends_with_its_bus(each_server_url: str, prefix: str) -> 
     async with await open_bus(each_server_url, settings=BusSettings(prefix=prefix)) as bus:
         task = asyncio.create_task(bus.healer.run())
         await asyncio.sleep(0)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(patient(10)):
         await task
 
 
