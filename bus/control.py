@@ -24,7 +24,7 @@ from tailrace.bus.log.appender import Appender
 from tailrace.bus.log.follow import follow
 from tailrace.bus.log.index import ExecutionIndex
 from tailrace.bus.log.log import Log
-from tailrace.bus.model.control_request import ANSWER_TYPES, GRACE_SECONDS, check_grace, check_text
+from tailrace.bus.model.control_request import GRACE_SECONDS, answers, check_grace, check_text
 from tailrace.bus.model.cursor import Cursor, parse
 from tailrace.bus.model.entry import Entry
 from tailrace.bus.model.event import (
@@ -78,7 +78,7 @@ class Control:
         self._log = log
         self._index = index
         self._open_tail = open_tail
-        self._voices = Appender(log)
+        self._appender = Appender(log)
 
     async def cancel(
         self,
@@ -101,10 +101,10 @@ class Control:
             state = await self._state(execution_id)
             try:
                 if state.status == "queued":
-                    ended = await self._voices.append(execution_id, [request, ending])
+                    ended = await self._appender.append(execution_id, [request, ending])
                     asked = Cursor(ended.cursor.ms, ended.cursor.n - 1)
                     return Outcome(execution_id, str(asked), ended, "cancelled")
-                asked = (await self._voices.append(execution_id, [request])).cursor
+                asked = (await self._appender.append(execution_id, [request])).cursor
             except TransitionRefusedError:
                 if look == LOOKS - 1 or (state.owner is None and look > 0):
                     raise
@@ -152,7 +152,7 @@ class Control:
         """What becomes of a request by an entry behind it; None when that says nothing of it."""
         if entry.is_terminal:
             return replace(outcome, event=entry, status=cast("Status", entry.type.rpartition(".")[2]))
-        if entry.type not in ANSWER_TYPES or not _names(entry, outcome.request):
+        if not answers(outcome.request, entry.type, entry.data):
             return None
         status = _STATUS_AFTER.get(entry.type) or (await self._state(outcome.execution_id)).status
         return replace(outcome, event=entry, status=status)
@@ -162,7 +162,7 @@ class Control:
         for look in range(LOOKS):
             state = await self._state(execution_id)
             try:
-                asked = await self._voices.append(execution_id, [request])
+                asked = await self._appender.append(execution_id, [request])
             except TransitionRefusedError as refusal:
                 if look == LOOKS - 1 or refusal.status != "none" or state.owner is None:
                     raise
@@ -182,7 +182,7 @@ class Control:
             # It lost its worker just now, and may have to wait for the next.
             with suppress(AppendRefusedError):
                 ending = Event(CANCELLED, {"reason": "cancelled", **said, "request": outcome.request})
-                return replace(outcome, event=await self._voices.append(execution_id, [ending]), status="cancelled")
+                return replace(outcome, event=await self._appender.append(execution_id, [ending]), status="cancelled")
         # A healer looks when the grace is over; at once where nobody runs it.
         with suppress(BusUnavailableError):
             grace_ms = 0 if state.owner is None else int(grace_seconds * 1000)
@@ -200,10 +200,6 @@ class Control:
         if await self._log.exists(execution_id):
             return State(execution_id, "unknown")
         raise ExecutionUnknownError(execution_id)
-
-
-def _names(entry: Entry, request: str) -> bool:
-    return isinstance(entry.data, dict) and entry.data.get("request") == request
 
 
 def _said(*, by: str | None, reason: str | None = None) -> dict[str, Any]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections import OrderedDict, deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
+from functools import partial
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from tailrace.bus.activity.change import Change, line_of
@@ -22,9 +23,9 @@ from tailrace.bus.model.cursor import Cursor, parse
 from tailrace.bus.model.entry import Gap
 from tailrace.bus.model.event import TERMINAL_TYPES, Event, check_execution_id, check_type, encode_json
 from tailrace.bus.model.keys import Keys
-from tailrace.bus.model.retry import Backoff
 from tailrace.bus.model.state import State
 from tailrace.bus.redis.commands import Commands
+from tailrace.bus.redis.retrying import retry_unavailable
 from tailrace.bus.redis.script import Script
 from tailrace.bus.tail.watch import Tail
 
@@ -36,8 +37,6 @@ MAX_WAITING: Final = 10_000
 MAX_BATCH: Final = 128
 MAX_KNOWN: Final = 4096
 CLOSING_SECONDS: Final = 2.0
-# Errors that the same call would get again.
-_FINAL_CODES: Final = frozenset({"ERR", "WRONGTYPE", "NOPERM"})
 
 
 class _Noted(NamedTuple):
@@ -171,22 +170,15 @@ class Activity:
             self._writing = asyncio.get_running_loop().create_task(self._write(), name="activity")
 
     async def _write(self) -> None:
-        backoff, attempt = Backoff(), 0
         try:
             while self._waiting:
-                batch = [self._waiting[index] for index in range(min(MAX_BATCH, len(self._waiting)))]
+                batch = list(islice(self._waiting, MAX_BATCH))
                 try:
-                    await self._write_batch(batch)
-                except BusUnavailableError as error:
-                    if not isinstance(error, ReplyError) or error.code not in _FINAL_CODES:
-                        attempt += 1
-                        self._counters.add("activity_retries")
-                        await asyncio.sleep(backoff.delay_seconds(attempt, random.random))
-                        continue
-                    self._lose(len(batch), str(error))
+                    await retry_unavailable(
+                        partial(self._write_batch, batch), on_retry=lambda _: self._counters.add("activity_retries")
+                    )
                 except BusError as error:
                     self._lose(len(batch), str(error))
-                attempt = 0
                 for _ in batch:
                     self._waiting.popleft()
         finally:

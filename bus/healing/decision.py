@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
-import orjson
-
+from tailrace.bus.errors import InvalidEventError
+from tailrace.bus.model.control_request import read_request
 from tailrace.bus.model.cursor import Cursor, from_id
-from tailrace.bus.model.event import CANCEL_REQUESTED, CANCELLED, FAILED, RETRYING, Event
+from tailrace.bus.model.event import CANCELLED, FAILED, RETRYING, Event
 from tailrace.bus.model.reading import RawEntry
 from tailrace.bus.ownership.lease import Orphan
 
 WORKER_LOST: Final = "worker_lost"
 DEFAULT_MAX_ATTEMPTS: Final = 3
-DEFAULT_GRACE_SECONDS: Final = 10.0
-MAX_GRACE_SECONDS: Final = 24 * 3600.0
-# The ending must fit into an event whatever was asked.
-MAX_TEXT_CHARS: Final = 4000
-MAX_NAME_CHARS: Final = 256
+# The ending must fit into an event.
+MAX_OWNER_CHARS: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,30 +42,29 @@ class Cancellation:
 
 
 def cancellation_of(control: Iterable[RawEntry]) -> Cancellation | None:
-    """Read a control stream, whoever wrote it; None where no cancellation is asked for."""
+    """Read a control stream as the owner does; None where no cancellation is asked for."""
     found: Cancellation | None = None
-    for raw_id, raw_fields in control:
-        values = raw_fields or ()
-        fields = dict(zip(values[::2], values[1::2], strict=False))
-        if fields.get(b"t") != CANCEL_REQUESTED.encode():
+    for raw in control:
+        try:
+            request = read_request(raw)
+        except InvalidEventError:
             continue
-        data = _object(fields.get(b"d"))
-        over_ms = from_id(raw_id).ms + int(_grace_seconds(data.get("grace_seconds")) * 1000)
+        if not request.cancels:
+            continue
+        over_ms = from_id(raw[0]).ms + int(request.grace_seconds * 1000)
         if found is None:
-            request = fields.get(b"r")
-            shown = None if request is None else request.decode(errors="replace")
-            found = Cancellation(shown, _text(data.get("by")), _text(data.get("reason")), over_ms)
+            found = Cancellation(request.id, request.by, request.reason, over_ms)
         elif over_ms < found.over_ms:
-            found = Cancellation(found.request, found.by, found.reason, over_ms)
+            found = replace(found, over_ms=over_ms)
     return found
 
 
 def judge(orphan: Orphan, cancellation: Cancellation | None, *, cancelling: bool) -> Event:
     """Say what is to be appended in the lost owner's place; ``cancelling`` is what its status is by now."""
-    lease, lost_owner = orphan.lease, orphan.lost_owner[:MAX_NAME_CHARS] or None
+    lease, lost_owner = orphan.lease, orphan.lost_owner[:MAX_OWNER_CHARS] or None
     if cancelling:
         asked = cancellation or Cancellation(None, None, None, 0)
-        # As its owner would have said it (bus.request.cancelled_by).
+        # As its owner would have said it (control_request.cancelled_by).
         data: dict[str, Any] = {"reason": asked.reason or "cancelled", "request": asked.request, "by": asked.by}
         if orphan.forced:
             data["forced"] = True
@@ -93,21 +88,3 @@ def _sentence(lost_owner: str | None, attempt: int, most: int, *, submitted: boo
     if submitted:
         return f"{who} was lost in attempt {attempt}; {most} are allowed"
     return f"{who} was lost, and nobody else can run it: it was not submitted"
-
-
-def _grace_seconds(given: Any) -> float:
-    if isinstance(given, bool) or not isinstance(given, (int, float)) or not math.isfinite(given):
-        return DEFAULT_GRACE_SECONDS
-    return min(max(float(given), 0.0), MAX_GRACE_SECONDS)
-
-
-def _text(given: Any) -> str | None:
-    return given[:MAX_TEXT_CHARS] if isinstance(given, str) else None
-
-
-def _object(raw: bytes | None) -> dict[str, Any]:
-    try:
-        data = orjson.loads(raw or b"")
-    except orjson.JSONDecodeError:
-        return {}
-    return data if isinstance(data, dict) else {}

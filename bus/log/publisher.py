@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from typing import Any, Final
 
@@ -18,14 +17,13 @@ from tailrace.bus.errors import (
     BusUnavailableError,
     ExecutionClosedError,
     PublishFailedError,
-    ReplyError,
 )
 from tailrace.bus.log.log import Log
 from tailrace.bus.log.outbox import Outbox, Pending
 from tailrace.bus.model.codec import ts_of
 from tailrace.bus.model.cursor import Cursor
 from tailrace.bus.model.event import TERMINAL_TYPES, Event
-from tailrace.bus.model.retry import Backoff
+from tailrace.bus.redis.retrying import retry_unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -34,21 +32,6 @@ MAX_BUFFERED_BYTES: Final = 16 * 1024 * 1024
 GIVE_UP_AFTER_SECONDS: Final = 30.0
 # Text of a language model is read, not measured: waiting this long makes one event of several tokens.
 TOKEN_LINGER_SECONDS: Final = 0.02
-# Replies that say "not now". Any other error is final: a retry would only repeat it.
-_TRANSIENT_CODES: Final = frozenset(
-    {
-        "READONLY",
-        "LOADING",
-        "MASTERDOWN",
-        "CLUSTERDOWN",
-        "TRYAGAIN",
-        "BUSY",
-        "OOM",
-        "NOREPLICAS",
-        "UNBLOCKED",
-        "MISCONF",
-    }
-)
 
 
 class Publisher:
@@ -229,35 +212,34 @@ class Publisher:
                 pass
 
     async def _append(self, batch: list[Pending]) -> None:
-        """Append one batch, however often it takes within ``give_up_after_seconds``."""
+        """Append one batch, with as many attempts as ``give_up_after_seconds`` allows."""
         events = [pending.fields for pending in batch]
-        deadline = time.monotonic() + self._give_up_after_seconds
-        backoff, attempt = Backoff(), 0
-        while True:
-            try:
-                appended = await self._log.append(
+        retries = 0
+
+        def note(error: BusUnavailableError) -> None:
+            nonlocal retries
+            if not retries:
+                logger.warning("execution %s: append failed, retrying: %s", self.execution_id, error)
+            retries += 1
+            self._log.counters.add("append_retries")
+
+        try:
+            appended = await retry_unavailable(
+                lambda: self._log.append(
                     self.execution_id, events, producer=self.producer, seq=self._seq, fence=self.fence
-                )
-            except BusUnavailableError as error:
-                if isinstance(error, ReplyError) and error.code not in _TRANSIENT_CODES:
-                    raise PublishFailedError(self.execution_id, str(error), self._outbox.held_events) from error
-                attempt += 1
-                left_seconds = deadline - time.monotonic()
-                if left_seconds <= 0:
-                    reason = f"{error} ({attempt} attempts in {self._give_up_after_seconds:g} s)"
-                    raise PublishFailedError(self.execution_id, reason, self._outbox.held_events) from error
-                self._log.counters.add("append_retries")
-                if attempt == 1:
-                    logger.warning("execution %s: append failed, retrying: %s", self.execution_id, error)
-                await asyncio.sleep(min(backoff.delay_seconds(attempt, random.random), left_seconds))
-            else:
-                if attempt == 0 and appended.written < len(batch):
-                    # Nothing was sent twice: these are another's numbers, and our events were dropped as repetitions.
-                    reason = f"another producer named {self.producer!r} has appended here; choose a name of your own"
-                    raise PublishFailedError(self.execution_id, reason, self._outbox.held_events)
-                self._seq += len(batch)
-                self._last = appended.last
-                return
+                ),
+                seconds=self._give_up_after_seconds,
+                on_retry=note,
+            )
+        except BusUnavailableError as error:
+            reason = f"{error} (after {retries + 1} attempts)" if retries else str(error)
+            raise PublishFailedError(self.execution_id, reason, self._outbox.held_events) from error
+        if not retries and appended.written < len(batch):
+            # Nothing was sent twice: these are another's numbers, and our events were dropped as repetitions.
+            reason = f"another producer named {self.producer!r} has appended here; choose a unique name"
+            raise PublishFailedError(self.execution_id, reason, self._outbox.held_events)
+        self._seq += len(batch)
+        self._last = appended.last
 
     def _fail(self, error: Exception) -> None:
         self._failure = error

@@ -13,7 +13,15 @@ from typing import Any, Final, Literal
 from tailrace.bus.errors import InvalidEventError, InvalidInputError
 from tailrace.bus.model.codec import decode
 from tailrace.bus.model.cursor import START, parse
-from tailrace.bus.model.event import CANCEL_REQUESTED, MAX_EVENT_BYTES, PAUSED, REQUEST_TYPES, RESUMED, SIGNALLED
+from tailrace.bus.model.event import (
+    CANCEL_REQUESTED,
+    MAX_EVENT_BYTES,
+    PAUSED,
+    REQUEST_TYPES,
+    RESUMED,
+    SIGNALLED,
+    TERMINAL_TYPES,
+)
 from tailrace.bus.model.reading import RawEntry
 
 GRACE_SECONDS: Final = 10.0
@@ -66,7 +74,7 @@ def read_request(raw: RawEntry, *, limit_bytes: int = MAX_EVENT_BYTES) -> Contro
     entry = decode(cursor.encode(), [part for pair in given.items() for part in pair], limit_bytes=limit_bytes)
     if entry.type not in REQUEST_TYPES:
         detail = entry.data.get("detail", "") if isinstance(entry.data, dict) else ""
-        raise InvalidEventError("t", f"{entry.type!r} is no request {detail}".rstrip())
+        raise InvalidEventError("t", f"{entry.type!r} is not a control request {detail}".rstrip())
     data = entry.data if isinstance(entry.data, dict) else {}
     return ControlRequest(
         str(cursor),
@@ -77,6 +85,13 @@ def read_request(raw: RawEntry, *, limit_bytes: int = MAX_EVENT_BYTES) -> Contro
         name=_text(data.get("name"), MAX_NAME_CHARS) or "",
         data=data.get("data"),
     )
+
+
+def answers(request: str, event_type: str, data: Any) -> bool:
+    """Whether an event that follows a request in the log is its outcome; an ending answers every request before it."""
+    if event_type in TERMINAL_TYPES:
+        return True
+    return event_type in ANSWER_TYPES and isinstance(data, dict) and data.get("request") == request
 
 
 def answer(request: ControlRequest, **more: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ class Commands(Protocol):
     - ReplyError: Redis refused the command. ConnectionLostError: whether it ran is not known.
       BusUnavailableError: it did not run. BusClosedError: the bus is closed, trying again is of no use.
 
-    Does not promise to retry: ``log.appender`` does, for what is safe to send twice.
+    Does not promise to retry: ``retrying`` does, for what is safe to send twice.
     """
 
     async def command(self, *command: bytes | str | float) -> Any: ...

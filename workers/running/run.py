@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol, TypeVar
 
 from tailrace.bus.bus import Bus
-from tailrace.bus.errors import BusUnavailableError, ReplyError
 from tailrace.bus.model.codec import encode, ts_of
 from tailrace.bus.model.event import Event
-from tailrace.bus.model.retry import Backoff
 from tailrace.bus.ownership.checkpoints import Restored
 from tailrace.bus.ownership.execution import Execution
+from tailrace.bus.redis.retrying import retry_unavailable
 from tailrace.workers.definition.backing import Answer
 from tailrace.workers.definition.streaming import Streaming
 
@@ -88,7 +85,7 @@ class BusPipelineExecution:
         # What was emitted before stands before it.
         await self._execution.publisher.flush()
         event = encode(Event(event_type, data, step), ts=ts_of(time.time_ns() // 1_000_000))
-        await _patiently(
+        await _retry(
             lambda: self._bus.log.append(self.id, [event], producer=series, seq=number, fence=self._execution.fence)
         )
 
@@ -100,27 +97,18 @@ class BusPipelineExecution:
         # Of whoever is the first to hold it, nothing was kept before.
         if self._execution.fence <= 1:
             return Restored()
-        return await _patiently(lambda: self._bus.checkpoints.restore(self.id))
+        return await _retry(lambda: self._bus.checkpoints.restore(self.id))
 
     async def keep_output(self, step: str, packed: bytes) -> None:
-        await _patiently(lambda: self._bus.checkpoints.store(self.id, step, packed, fence=self._execution.fence))
+        await _retry(lambda: self._bus.checkpoints.store(self.id, step, packed, fence=self._execution.fence))
 
     async def keep_state(self, step: str, packed: bytes) -> None:
-        await _patiently(lambda: self._bus.checkpoints.store_state(self.id, step, packed, fence=self._execution.fence))
+        await _retry(lambda: self._bus.checkpoints.store_state(self.id, step, packed, fence=self._execution.fence))
 
     async def keep_answer(self, ask: str, packed: bytes) -> None:
-        await _patiently(lambda: self._bus.checkpoints.store_answer(self.id, ask, packed, fence=self._execution.fence))
+        await _retry(lambda: self._bus.checkpoints.store_answer(self.id, ask, packed, fence=self._execution.fence))
 
 
-async def _patiently(call: Callable[[], Awaitable[T]]) -> T:
+async def _retry(call: Callable[[], Awaitable[T]]) -> T:
     """Each of these calls may be made twice: what a lost reply hid is found done."""
-    backoff, attempt, deadline = Backoff(), 0, time.monotonic() + GIVE_UP_AFTER_SECONDS
-    while True:
-        try:
-            return await call()
-        except BusUnavailableError as error:
-            attempt += 1
-            left_seconds = deadline - time.monotonic()
-            if (isinstance(error, ReplyError) and error.is_of_the_key) or left_seconds <= 0:
-                raise
-            await asyncio.sleep(min(backoff.delay_seconds(attempt, random.random), left_seconds))
+    return await retry_unavailable(call, seconds=GIVE_UP_AFTER_SECONDS)

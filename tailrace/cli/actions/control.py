@@ -14,8 +14,8 @@ import orjson
 
 from tailrace.bus import Bus, ControlTimeoutError, open_bus
 from tailrace.bus.control import Outcome
-from tailrace.bus.model.control_request import ANSWER_TYPES, check_text
-from tailrace.bus.model.event import TERMINAL_TYPES, check_execution_id
+from tailrace.bus.model.control_request import answers, check_text
+from tailrace.bus.model.event import check_execution_id
 from tailrace.cli.client.asking import ask
 from tailrace.cli.client.envelope import envelope_of
 from tailrace.cli.client.token import token
@@ -183,16 +183,10 @@ async def _await_answer(
     while (left := until - loop.time()) > 0:
         page = await get(f"{run}/events", after=after, limit=500, wait=round(min(left, POLL_SECONDS), 3))
         for event in page["items"]:
-            if _answers(event, answer.request):
+            if answers(answer.request, event["type"], event["data"]):
                 found: dict[str, Any] = event
                 return found
         if page["ended"]:
             return None
         after = page["next"]
     raise ControlTimeoutError(answer.execution_id, answer.request, wait_seconds)
-
-
-def _answers(event: dict[str, Any], request: str) -> bool:
-    if event["type"] in TERMINAL_TYPES:
-        return True
-    return event["type"] in ANSWER_TYPES and isinstance(event["data"], dict) and event["data"].get("request") == request

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailrace.bus.healing.decision import DEFAULT_GRACE_SECONDS, MAX_GRACE_SECONDS, Cancellation, cancellation_of, judge
+from tailrace.bus.healing.decision import Cancellation, cancellation_of, judge
+from tailrace.bus.model.control_request import GRACE_SECONDS, read_request
 from tailrace.bus.model.event import MAX_EVENT_BYTES, encode_json
 from tailrace.bus.model.reading import RawEntry
 from tailrace.bus.ownership.lease import Lease, Orphan
@@ -84,18 +85,24 @@ def test_without_a_request_there_is_no_cancellation() -> None:
     assert cancellation_of([request("1-0", {}, event_type="execution.pause_requested")]) is None
 
 
-@pytest.mark.parametrize("grace", [None, "10", [], True, {}])
-def test_a_grace_that_is_no_number_counts_as_the_usual_one(grace: Any) -> None:
-    asked = cancellation_of([request("1000-0", {"grace_seconds": grace})])
+@pytest.mark.parametrize("grace", [None, "10", [], True, {}, -5, 100_000, 1e300, 0, 2.5, 86_400])
+def test_a_healer_gives_an_owner_the_grace_that_the_owner_reads(grace: Any) -> None:
+    raw = request("1000-0", {"grace_seconds": grace})
+    asked = cancellation_of([raw])
     assert asked is not None
-    assert asked.over_ms == 1000 + DEFAULT_GRACE_SECONDS * 1000
+    assert asked.over_ms == 1000 + read_request(raw).grace_seconds * 1000
 
 
-@pytest.mark.parametrize(("grace", "seconds"), [(-5, 0), (1e300, MAX_GRACE_SECONDS), (2.5, 2.5), (0, 0)])
-def test_a_grace_has_bounds(grace: float, seconds: float) -> None:
+@pytest.mark.parametrize("grace", [None, "10", True, -5, 100_000])
+def test_a_grace_that_is_not_valid_counts_as_the_usual_one(grace: Any) -> None:
     asked = cancellation_of([request("1000-0", {"grace_seconds": grace})])
     assert asked is not None
-    assert asked.over_ms == 1000 + seconds * 1000
+    assert asked.over_ms == 1000 + GRACE_SECONDS * 1000
+
+
+def test_a_request_that_the_owner_refuses_is_none_for_a_healer() -> None:
+    unnumbered = [b"1000-0", [b"t", b"execution.cancel_requested", b"d", b"{}"]]
+    assert cancellation_of([unnumbered]) is None
 
 
 fields = st.lists(
