@@ -4,6 +4,10 @@ from tailrace.bus.bus import Bus, open_bus
 from tailrace.bus.control import Control, Outcome
 from tailrace.bus.errors import (
     AppendRefusedError,
+    BookmarkError,
+    BookmarkHeldError,
+    BookmarkLostError,
+    BookmarkReadError,
     BusClosedError,
     BusError,
     BusUnavailableError,
@@ -11,6 +15,7 @@ from tailrace.bus.errors import (
     ConnectionLostError,
     ControlTimeoutError,
     DeadLetterUnknownError,
+    EmbeddedServerError,
     EventTooLargeError,
     ExecutionClosedError,
     ExecutionExistsError,
@@ -27,10 +32,11 @@ from tailrace.bus.errors import (
     PublishFailedError,
     QueueFullError,
     ReplyError,
+    TailraceError,
     TenantMismatchError,
     TransitionRefusedError,
 )
-from tailrace.bus.log.publisher import Publisher
+from tailrace.bus.log.publisher import Publisher, PublisherOptions
 from tailrace.bus.model.control_request import ControlRequest
 from tailrace.bus.model.cursor import START, Cursor
 from tailrace.bus.model.entry import Entry, Gap
@@ -44,6 +50,10 @@ from tailrace.bus.settings import BusSettings
 __all__ = [
     "START",
     "AppendRefusedError",
+    "BookmarkError",
+    "BookmarkHeldError",
+    "BookmarkLostError",
+    "BookmarkReadError",
     "Bus",
     "BusClosedError",
     "BusError",
@@ -56,6 +66,7 @@ __all__ = [
     "ControlTimeoutError",
     "Cursor",
     "DeadLetterUnknownError",
+    "EmbeddedServerError",
     "Entry",
     "Event",
     "EventTooLargeError",
@@ -76,11 +87,13 @@ __all__ = [
     "Outcome",
     "PublishFailedError",
     "Publisher",
+    "PublisherOptions",
     "QueueFullError",
     "ReplyError",
     "Retention",
     "Signal",
     "State",
+    "TailraceError",
     "TenantMismatchError",
     "TransitionRefusedError",
     "open_bus",

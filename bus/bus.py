@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, Unpack
 
 from tailrace.bus.activity import Activity
 from tailrace.bus.control import Control
@@ -26,7 +26,7 @@ from tailrace.bus.jobs.jobs import Jobs
 from tailrace.bus.log.follow import follow
 from tailrace.bus.log.index import ExecutionIndex
 from tailrace.bus.log.log import Log
-from tailrace.bus.log.publisher import Publisher
+from tailrace.bus.log.publisher import Publisher, PublisherOptions
 from tailrace.bus.model.codec import ts_of
 from tailrace.bus.model.counters import Counters
 from tailrace.bus.model.cursor import START, Cursor, parse
@@ -126,10 +126,20 @@ class Bus:
                 self._tail = await self._deployment.open_tail(self.commands, self.settings.tail)
             return self._tail
 
-    def publisher(self, execution_id: str, *, producer: str | None = None, **options: Any) -> Publisher:
-        """Append to an execution without running it: no lease, no ending. Options as for Publisher."""
+    def publisher(
+        self,
+        execution_id: str,
+        *,
+        producer: str | None = None,
+        fence: int | None = None,
+        **options: Unpack[PublisherOptions],
+    ) -> Publisher:
+        """Append to an execution without owning it: no lease, no ending. ``options`` are those of PublisherOptions.
+
+        ``producer`` names who appends; without it, a new name is made. Raises InvalidExecutionIdError.
+        """
         check_execution_id(execution_id)
-        return Publisher(self.log, execution_id, producer=producer or uuid.uuid4().hex[:16], **options)
+        return Publisher(self.log, execution_id, producer=producer or uuid.uuid4().hex[:16], fence=fence, **options)
 
     def execution(
         self,
@@ -139,7 +149,7 @@ class Bus:
         max_attempts: int | None = None,
         timeout_seconds: float | None = None,
         tenant: str | None = None,
-        **publisher: Any,
+        **options: Unpack[PublisherOptions],
     ) -> Execution:
         """Run an execution in this program: ``async with bus.execution(id) as execution: …``.
 
@@ -165,7 +175,7 @@ class Bus:
             max_attempts=max_attempts,
             timeout_seconds=timeout_seconds,
             claim=None if tenant is None else partial(self._claim, chosen, tenant),
-            publisher=publisher,
+            publisher=options,
         )
 
     async def _claim(self, execution_id: str, tenant: str) -> None:

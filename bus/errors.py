@@ -1,45 +1,54 @@
-"""Everything the bus can say no with.
+"""Every error that the bus raises, and the root of all errors of Tailrace.
 
-BusError
-├── InvalidInputError (also ValueError)   what the caller gave cannot be used; names the field
-│   ├── InvalidCursorError
-│   ├── InvalidExecutionIdError
-│   └── InvalidEventError
-│       └── EventTooLargeError            carries size_bytes and limit_bytes
-├── AppendRefusedError                    the log said no; a retry cannot help
-│   ├── ExecutionClosedError              carries the terminal entry's id
-│   ├── FenceStaleError                   another owner has taken the execution over
-│   ├── TransitionRefusedError            not in this status, or not by this producer; carries the status
-│   └── LogExhaustedError                 no id is left above the last one
-├── ExecutionUnknownError                 neither a log nor a state of that id
-├── ExecutionExistsError                  submitted before with something else
-├── TenantMismatchError                   there already, and not the tenant's; carries both
-├── LeaseHeldError                        somebody else runs it; carries the owner
-├── LeaseLostError                        somebody else runs it now
-├── NotOrphanedError                      nothing is to be healed; carries the status
-├── ConcurrencyConflictError              another of its concurrency key is in flight; carries its id
-├── DeadLetterUnknownError                dropped, requeued or trimmed, or never written
-├── QueueFullError                        too many jobs wait in it; carries how many
-├── ControlTimeoutError                   asked, but the outcome did not come in time; carries the request
-├── PublishFailedError                    gave up after retries; carries the true reason
-├── BusClosedError                        used after close
-└── BusUnavailableError                   Redis cannot be reached or does not answer
-    ├── ConnectionLostError               the connection broke; whether a command ran is unknown
-    └── ReplyError                        Redis answered with an error; carries its code
+TailraceError
+├── BusError
+│   ├── InvalidInputError (also ValueError)   an argument cannot be used; names the field
+│   │   ├── InvalidCursorError
+│   │   ├── InvalidExecutionIdError
+│   │   └── InvalidEventError
+│   │       └── EventTooLargeError            carries size_bytes and limit_bytes
+│   ├── AppendRefusedError                    the log refused the append; a retry cannot help
+│   │   ├── ExecutionClosedError              the execution has ended; carries the terminal entry's id
+│   │   ├── FenceStaleError                   another owner has taken the execution over
+│   │   ├── TransitionRefusedError            not in this status, or not by this producer; carries the status
+│   │   └── LogExhaustedError                 no id is left above the last one
+│   ├── ExecutionUnknownError                 neither a log nor a state of that id
+│   ├── ExecutionExistsError                  the id was submitted before, with something else
+│   ├── TenantMismatchError                   the execution exists and is not the tenant's; carries both
+│   ├── LeaseHeldError                        another owner runs it; carries the owner
+│   ├── LeaseLostError                        another owner has taken it over
+│   ├── NotOrphanedError                      it still has a live owner; carries the status
+│   ├── ConcurrencyConflictError              another execution of its concurrency key is in flight; carries its id
+│   ├── DeadLetterUnknownError                dropped, requeued or trimmed, or never written
+│   ├── QueueFullError                        the queue takes no more jobs; carries how many it has
+│   ├── ControlTimeoutError                   a request was not answered in time, and still stands; carries it
+│   ├── PublishFailedError                    the publisher gave up after retries; carries the reason
+│   ├── BookmarkError                         about how far a group of readers has come
+│   │   ├── BookmarkHeldError                 another reader of the group reads the execution
+│   │   ├── BookmarkLostError                 another reader of the group has taken it over
+│   │   └── BookmarkReadError                 the group has read it to its end
+│   ├── EmbeddedServerError                   the embedded server could not be started or reached
+│   ├── BusClosedError                        the bus was used after it was closed
+│   └── BusUnavailableError                   Redis cannot be reached or does not answer
+│       ├── ConnectionLostError               the connection broke; whether a command ran is unknown
+│       └── ReplyError                        Redis answered with an error; carries its code
+├── WorkerError                               why an execution failed: workers/errors.py
+└── GatewayError                              why a gateway refuses a request or cannot start: gateway/errors.py
 """
 
 from __future__ import annotations
 
 
-class BusError(Exception):
-    """Root of all errors raised by the bus."""
+class TailraceError(Exception):
+    pass
+
+
+class BusError(TailraceError):
+    pass
 
 
 class InvalidInputError(BusError, ValueError):
-    """What the caller gave cannot be used.
-
-    ``field`` names what is wrong, the message says how to cure it.
-    """
+    """``field`` names what is wrong, the message says how to put it right."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(f"{field}: {message}")
@@ -71,7 +80,7 @@ class EventTooLargeError(InvalidEventError):
 
 
 class AppendRefusedError(BusError):
-    """The log refused the append for good; a retry cannot help."""
+    """A retry cannot help."""
 
 
 class ExecutionClosedError(AppendRefusedError):
@@ -92,17 +101,19 @@ class FenceStaleError(AppendRefusedError):
 
 
 class TransitionRefusedError(AppendRefusedError):
-    """The state machine (bus.lifecycle) knows no such step from here."""
+    """The state machine (bus/model/lifecycle.py) does not allow this event in this status."""
 
     def __init__(self, execution_id: str, status: str, event_type: str) -> None:
-        super().__init__(f"execution {execution_id} is {status}: {event_type} cannot follow, or only from who runs it")
+        super().__init__(
+            f"execution {execution_id} is {status}: {event_type} is not allowed now, or only from its owner"
+        )
         self.execution_id = execution_id
         self.status = status
         self.event_type = event_type
 
 
 class LogExhaustedError(AppendRefusedError):
-    """Somebody wrote an entry whose id leaves no room for a next one."""
+    """Another program wrote an entry whose id leaves no room for a next one."""
 
 
 class ExecutionUnknownError(BusError):
@@ -113,15 +124,19 @@ class ExecutionUnknownError(BusError):
 
 class ExecutionExistsError(BusError):
     def __init__(self, execution_id: str) -> None:
-        super().__init__(f"execution {execution_id} exists already and was submitted with something else")
+        super().__init__(
+            f"execution {execution_id} exists already and was submitted with another input; choose another id"
+        )
         self.execution_id = execution_id
 
 
 class TenantMismatchError(BusError):
-    """It is there already: another tenant's, or nobody's."""
+    """It belongs to another tenant, or to none."""
 
     def __init__(self, execution_id: str, tenant: str) -> None:
-        super().__init__(f"execution {execution_id} exists already and is not tenant {tenant}'s; choose another id")
+        super().__init__(
+            f"execution {execution_id} exists already and does not belong to tenant {tenant}; choose another id"
+        )
         self.execution_id = execution_id
         self.tenant = tenant
 
@@ -144,7 +159,7 @@ class LeaseLostError(BusError):
 
 class NotOrphanedError(BusError):
     def __init__(self, execution_id: str, status: str) -> None:
-        super().__init__(f"execution {execution_id} is {status}: nobody has lost it")
+        super().__init__(f"execution {execution_id} is {status} and still has a live owner; there is nothing to heal")
         self.execution_id = execution_id
         self.status = status
 
@@ -153,7 +168,7 @@ class ConcurrencyConflictError(BusError):
     def __init__(self, concurrency_key: str, execution_id: str) -> None:
         super().__init__(
             f"execution {execution_id} with the concurrency key {concurrency_key!r} is still in flight; "
-            "wait for its end, or cancel it"
+            "wait until it has ended, or cancel it"
         )
         self.concurrency_key = concurrency_key
         self.execution_id = execution_id
@@ -161,39 +176,59 @@ class ConcurrencyConflictError(BusError):
 
 class DeadLetterUnknownError(BusError):
     def __init__(self, queue: str, entry_id: str) -> None:
-        super().__init__(f"queue {queue!r} has no dead letter {entry_id}; it was dropped or requeued, or is too old")
+        super().__init__(
+            f"queue {queue!r} has no dead letter {entry_id}; it has been dropped or requeued, or has expired"
+        )
         self.queue = queue
         self.entry_id = entry_id
 
 
 class QueueFullError(BusError):
     def __init__(self, queue: str, jobs: int) -> None:
-        super().__init__(
-            f"queue {queue!r} has {jobs} jobs, the most there can be; submit again when workers have done some"
-        )
+        super().__init__(f"queue {queue!r} is full ({jobs} jobs); submit again later, or start more workers")
         self.queue = queue
         self.jobs = jobs
 
 
 class ControlTimeoutError(BusError):
-    """The request stands in the log and will be obeyed; nobody has answered it yet."""
+    """The request is in the log and will be carried out; the owner has not answered it yet."""
 
     def __init__(self, execution_id: str, request: str, waited_seconds: float) -> None:
         super().__init__(
-            f"execution {execution_id}: request {request} was not answered within {waited_seconds:g} s; it still stands"
+            f"execution {execution_id}: request {request} was not answered in {waited_seconds:g} s, but it still stands"
         )
         self.execution_id = execution_id
         self.request = request
 
 
 class PublishFailedError(BusError):
-    """The publisher gave up; ``reason`` is what stood in the way at the end."""
+    """``reason`` is the last error before the publisher gave up."""
 
     def __init__(self, execution_id: str, reason: str, lost_events: int) -> None:
         super().__init__(f"execution {execution_id}: {lost_events} events could not be appended: {reason}")
         self.execution_id = execution_id
         self.reason = reason
         self.lost_events = lost_events
+
+
+class BookmarkError(BusError):
+    pass
+
+
+class BookmarkHeldError(BookmarkError):
+    pass
+
+
+class BookmarkLostError(BookmarkError):
+    pass
+
+
+class BookmarkReadError(BookmarkError):
+    pass
+
+
+class EmbeddedServerError(BusError):
+    """The message is one sentence that says what to do."""
 
 
 class BusClosedError(BusError):
@@ -217,5 +252,5 @@ class ReplyError(BusUnavailableError):
 
     @property
     def is_of_the_key(self) -> bool:
-        """Whether this key can never be read as it stands, however often one asks."""
+        """Whether this key cannot be read at all, so that a retry is of no use."""
         return self.code in {"WRONGTYPE", "NOPERM"}

@@ -29,6 +29,7 @@ from tailrace.workers.errors import (
     WorkerError,
     WorkerLostError,
 )
+from tailrace.workers.handlers import Delivery, ExecutionMetrics, Handler, Handlers, JsonlFile
 from tailrace.workers.running.runner import run_pipeline
 from tailrace.workers.settings import WorkerSettings
 from tailrace.workers.worker.registry import Registry, built_in, load_registry, registry_for
@@ -39,7 +40,12 @@ __all__ = [
     "CommandFailedError",
     "Condition",
     "Context",
+    "Delivery",
+    "ExecutionMetrics",
+    "Handler",
+    "Handlers",
     "InputInvalidError",
+    "JsonlFile",
     "OutputInvalidError",
     "Outputs",
     "Parallel",

@@ -2,7 +2,7 @@
 
 WorkerError
 ├── PipelineUnknownError     no pipeline of that name on this worker
-├── PipelineNotAllowedError    there is one, but the operator has not allowed it
+├── PipelineNotAllowedError  there is one, but the operator has not allowed it
 ├── PipelineInvalidError     (also ValueError) a pipeline from JSON that cannot be run; names the field
 ├── PipelineTimeoutError     not done within its time
 ├── RegistryInvalidError     (also ValueError) what the operator named holds no pipelines
@@ -16,6 +16,9 @@ WorkerError
 ├── StepProcessError         a step that is a process raised; carries what
 ├── StepProcessLostError     the process of a step ended without a word
 ├── AnswerInvalidError       an answer that does not fit its question; carries the problems
+├── CommandError             a program could not be started or ended: workers/command/errors.py
+├── CommandFailedError       a program ran and did not end with 0; carries its exit code or signal
+├── DocumentError            a document cannot be read: workers/builtin/document/errors.py
 └── WorkerLostError          too many workers were lost while they ran it
 
 Each message is a sentence for whoever submitted; ``code`` is the reason in ``execution.failed``, for programs.
@@ -24,11 +27,13 @@ Each message is a sentence for whoever submitted; ``code`` is the reason in ``ex
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
+
+from tailrace.bus.errors import TailraceError
 
 
-class WorkerError(Exception):
-    code: ClassVar[str]
+class WorkerError(TailraceError):
+    code: str
 
 
 class PipelineUnknownError(WorkerError):
@@ -123,9 +128,6 @@ class StepOverError(WorkerError):
 
 class StepProcessError(WorkerError):
     """``code`` is that of what was raised in the process; ``details`` go into ``step.failed``."""
-
-    # Of each its own, and not of the class.
-    code: str  # type: ignore[misc]
 
     def __init__(self, failure: Mapping[str, Any], *, may_retry: bool) -> None:
         super().__init__(str(failure.get("message", "")))

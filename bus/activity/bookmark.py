@@ -5,24 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tailrace.bus.errors import BusError, InvalidCursorError, ReplyError
+from tailrace.bus.errors import (
+    BookmarkHeldError,
+    BookmarkLostError,
+    BookmarkReadError,
+    InvalidCursorError,
+    ReplyError,
+)
 from tailrace.bus.model.cursor import START, Cursor, parse
 from tailrace.bus.model.keys import Keys
 from tailrace.bus.model.retention import Retention
 from tailrace.bus.redis.commands import Commands
 from tailrace.bus.redis.script import Script
-
-
-class BookmarkHeldError(BusError):
-    """Another reader of the group reads it."""
-
-
-class BookmarkLostError(BusError):
-    """Another reader of the group has taken it over."""
-
-
-class BookmarkReadError(BusError):
-    """The group has read it to its end."""
 
 
 @dataclass(frozen=True, slots=True)

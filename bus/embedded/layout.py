@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from tailrace.bus.embedded.errors import EmbeddedServerError
+from tailrace.bus.errors import EmbeddedServerError
 
 # sun_path holds 108 bytes on Linux and 104 on macOS, the closing zero included; see unix(7).
 MAX_SOCKET_PATH_BYTES: Final = 103

@@ -9,12 +9,12 @@ from types import TracebackType
 from typing import Final, Self
 
 from tailrace.bus.embedded.diagnosis import explain_os_error, explain_timeout
-from tailrace.bus.embedded.errors import EmbeddedServerError
 from tailrace.bus.embedded.file_lock import POLL_SECONDS, FileLock, is_taken
 from tailrace.bus.embedded.layout import Layout, socket_url
 from tailrace.bus.embedded.private import PrivateDirectory
 from tailrace.bus.embedded.starter import Launch, read_log, start_unless_running
 from tailrace.bus.embedded.supervisor import read_info, run_id_when_ready
+from tailrace.bus.errors import EmbeddedServerError
 from tailrace.bus.redis.loading import LoadingNotice, progress
 
 START_TIMEOUT_SECONDS: Final = 15.0

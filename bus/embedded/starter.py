@@ -13,10 +13,10 @@ from typing import IO, Any, Final, cast
 
 from tailrace.bus.embedded import supervisor
 from tailrace.bus.embedded.diagnosis import explain_exit
-from tailrace.bus.embedded.errors import EmbeddedServerError
 from tailrace.bus.embedded.file_lock import try_exclusive
 from tailrace.bus.embedded.layout import Layout
 from tailrace.bus.embedded.supervisor import LaunchPlan
+from tailrace.bus.errors import EmbeddedServerError
 
 # Commands come one after the other on a command line; each would start the server anew.
 LINGER_SECONDS: Final = 1.0

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 from tailrace.bus.errors import (
     BusClosedError,
@@ -32,6 +32,22 @@ MAX_BUFFERED_BYTES: Final = 16 * 1024 * 1024
 GIVE_UP_AFTER_SECONDS: Final = 30.0
 # Text of a language model is read, not measured: waiting this long makes one event of several tokens.
 TOKEN_LINGER_SECONDS: Final = 0.02
+
+
+class PublisherOptions(TypedDict, total=False):
+    """What ``bus.publisher()`` and ``bus.execution()`` take as keywords; Publisher has the defaults.
+
+    ``emit`` waits while ``max_buffered_events`` or ``max_buffered_bytes`` are buffered. An event waits for others for
+    ``linger_seconds``, a token for ``token_linger_seconds``. Appends are retried for ``give_up_after_seconds``, then
+    raise PublishFailedError. ``meta`` is added to every event, such as a ``traceparent``.
+    """
+
+    max_buffered_events: int
+    max_buffered_bytes: int
+    give_up_after_seconds: float
+    linger_seconds: float
+    token_linger_seconds: float
+    meta: dict[str, Any] | None
 
 
 class Publisher:

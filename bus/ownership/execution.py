@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from tailrace.bus.errors import BusError, FenceStaleError, InvalidInputError, LeaseLostError
 from tailrace.bus.log.log import Log
-from tailrace.bus.log.publisher import Publisher
+from tailrace.bus.log.publisher import Publisher, PublisherOptions
 from tailrace.bus.model.control_request import ControlRequest
 from tailrace.bus.model.cursor import Cursor
 from tailrace.bus.model.event import COMPLETED, FAILED, TERMINAL_TYPES
@@ -51,7 +51,7 @@ class Execution:
         max_attempts: int | None,
         timeout_seconds: float | None,
         claim: Callable[[], Awaitable[None]] | None,
-        publisher: dict[str, Any],
+        publisher: PublisherOptions,
     ) -> None:
         """``claim`` is called before it is taken, and may refuse by raising."""
         if timeout_seconds is not None and not 0 < timeout_seconds < math.inf:

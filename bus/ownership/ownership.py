@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, Unpack
 
 from tailrace.bus.errors import BusError, ExecutionClosedError, TransitionRefusedError
 from tailrace.bus.log.log import Log
-from tailrace.bus.log.publisher import Publisher
+from tailrace.bus.log.publisher import Publisher, PublisherOptions
 from tailrace.bus.model.control_request import GRACE_SECONDS, LOST_REQUEST, ControlRequest
 from tailrace.bus.model.event import RETRYING, STARTED
 from tailrace.bus.ownership.body import Body
@@ -39,7 +39,7 @@ class OwnershipOptions:
     pipeline: str | None
     max_attempts: int | None
     timeout_seconds: float | None
-    publisher: dict[str, Any]
+    publisher: PublisherOptions
 
 
 class Ownership:
@@ -139,7 +139,7 @@ class Ownership:
         self._words += 1
         return self._new_publisher(f"words{self._words}", give_up_after_seconds=ENDING_SECONDS, meta=self._meta)
 
-    def _new_publisher(self, part: str, **options: Any) -> Publisher:
+    def _new_publisher(self, part: str, **options: Unpack[PublisherOptions]) -> Publisher:
         # One producer a tenure and part: numbers of a predecessor never meet ours.
         fence = self.hold.fence
         producer = f"{self._terms.owner}.{fence}.{part}"

@@ -13,7 +13,7 @@ import hashlib
 import sys
 from pathlib import Path
 
-from tailrace.bus import BusError, open_bus
+from tailrace import BusError, open_bus
 
 
 async def digest(paths: list[Path], execution_id: str | None, slowly_seconds: float) -> dict[str, str]:

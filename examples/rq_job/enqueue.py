@@ -15,7 +15,7 @@ from jobs import count_words, execution_id_of
 from redis import Redis
 from rq import Queue
 
-from tailrace.bus import Entry, open_bus
+from tailrace import Entry, open_bus
 
 
 async def watch(execution_id: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rq import get_current_job
 
-from tailrace.bus import open_bus
+from tailrace import open_bus
 
 
 def execution_id_of(job_id: str, tries_before: int = 0) -> str:

@@ -9,12 +9,14 @@ import socket
 import sys
 from typing import Final
 
+from tailrace.gateway.errors import GatewayError
+
 VANISHED_SECONDS: Final = 60.0
 BACKLOG: Final = 4096
 SPARE_FILES: Final = 64
 
 
-class ListenError(Exception):
+class ListenError(GatewayError):
     """The address cannot be listened on; the message is one sentence with its cure."""
 
 

@@ -19,6 +19,7 @@ from tailrace.gateway.auth.claims import runs_of, tenant_of
 from tailrace.gateway.auth.principal import Principal
 from tailrace.gateway.auth.refusals import UnauthenticatedError, invalid_token
 from tailrace.gateway.auth.scopes import Scope
+from tailrace.gateway.errors import GatewayError
 
 LEAD: Final = "trk_"
 _SECRET_BYTES: Final = 32
@@ -68,7 +69,7 @@ class ApiKey(BaseModel):
 _KEYS: Final[TypeAdapter[tuple[ApiKey, ...]]] = TypeAdapter(tuple[ApiKey, ...])
 
 
-class UnusableApiKeysError(Exception):
+class UnusableApiKeysError(GatewayError):
     """The document is no list of keys; names the place, and repeats no value."""
 
 

@@ -9,6 +9,8 @@ from typing import Any, Final
 import jwt
 import orjson
 
+from tailrace.gateway.errors import GatewayError
+
 logger = logging.getLogger(__name__)
 
 # What a signature may be made with, and the kind of key for it: a public key is never taken for a shared secret.
@@ -17,7 +19,7 @@ MIN_SECRET_BYTES: Final = 32
 _MIN_RSA_BITS: Final = 2048
 
 
-class UnusableKeysError(Exception):
+class UnusableKeysError(GatewayError):
     """The document is no key set."""
 
 

@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from tailrace import bus
+from tailrace.gateway.errors import GatewayError
 
 MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER_SECONDS: Final = 1
@@ -52,7 +53,7 @@ class Problem:
         return Response(orjson.dumps(self.members()), self.status, headers=headers, media_type=MEDIA_TYPE)
 
 
-class ProblemError(Exception):
+class ProblemError(GatewayError):
     """Raised by routes for what is wrong with a request and no business of the bus."""
 
     def __init__(self, problem: Problem) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final, Literal, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from tailrace.gateway.errors import GatewayError
 from tailrace.gateway.views import control_schemas as asks
 
 _MAX_SHOWN_CHARS: Final = 200
@@ -13,7 +14,7 @@ _MAX_SHOWN_CHARS: Final = 200
 RequestId = Annotated[str, Field(min_length=1, max_length=64)] | Annotated[int, Field(ge=0, le=2**53 - 1)]
 
 
-class OpError(Exception):
+class OpError(GatewayError):
     """A frame that is no op; carries what to answer. ``id`` is the client's own, where it could be read."""
 
     def __init__(self, code: str, detail: str, *, field: str | None = None, id: RequestId | None = None) -> None:  # noqa: A002 - the wire's name

@@ -1,9 +1,11 @@
-"""What the command line itself can fail with.
+"""Why a command ends early.
 
-CliError            one sentence for the user, and the exit code
-├── GatewayError        no gateway answers, or it refused
-└── ChildError          a process that the command started did not come up, or died
-SignalledError          somebody ended the command; nothing to be said
+CliError                one sentence for the user, and the exit code
+├── GatewayRequestError     no gateway answers, or it refused the request
+└── ChildError              a process that the command started did not start, or died (processes/children.py)
+SignalledError          a signal ended the command; nothing is printed
+
+Not below TailraceError: no program catches them, and importing the bus would make ``tailrace --help`` slow.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ class CliError(Exception):
         self.code = code
 
 
-class GatewayError(CliError):
+class GatewayRequestError(CliError):
     def __init__(self, message: str, code: ExitCode = ExitCode.GATEWAY) -> None:
         super().__init__(message, code)
 

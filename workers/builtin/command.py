@@ -15,6 +15,7 @@ from tailrace.workers.command.process import Exit, start
 from tailrace.workers.command.screen import Screen
 from tailrace.workers.definition.context import Context
 from tailrace.workers.definition.pipeline import Pipeline, Step
+from tailrace.workers.errors import WorkerError
 from tailrace.workers.running.runner import run_pipeline
 
 STEP: Final = "command"
@@ -30,7 +31,7 @@ class CommandInput(BaseModel):
     env: dict[str, str] | None = None
 
 
-class CommandFailedError(Exception):
+class CommandFailedError(WorkerError):
     """The program ran and did not end with 0. ``details`` go into ``execution.failed`` as they are."""
 
     def __init__(self, program: str, end: Exit) -> None:

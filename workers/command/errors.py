@@ -15,11 +15,11 @@ fails is no error here: that is in its `Exit`.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from tailrace.workers.errors import WorkerError
 
 
-class CommandError(Exception):
-    code: ClassVar[str] = "command_error"
+class CommandError(WorkerError):
+    code = "command_error"
 
 
 class CommandInvalidError(CommandError):

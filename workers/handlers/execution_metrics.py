@@ -33,7 +33,7 @@ class _UnderWay:
         self.steps: dict[str, Cursor] = {}
 
 
-class Metrics:
+class ExecutionMetrics:
     """Counts executions by how they end, their times to completion, and how long each step takes.
 
     All times are Redis' own, of the entries' ids, so that no two clocks are compared. Every handler of events will do

@@ -16,9 +16,17 @@ from collections.abc import Awaitable, Callable
 from typing import Final, Literal
 
 from tailrace.bus.activity import Held
-from tailrace.bus.activity.bookmark import BookmarkHeldError, BookmarkLostError, BookmarkReadError, Bookmarks
+from tailrace.bus.activity.bookmark import Bookmarks
 from tailrace.bus.bus import Bus
-from tailrace.bus.errors import BusClosedError, BusError, BusUnavailableError, ReplyError
+from tailrace.bus.errors import (
+    BookmarkHeldError,
+    BookmarkLostError,
+    BookmarkReadError,
+    BusClosedError,
+    BusError,
+    BusUnavailableError,
+    ReplyError,
+)
 from tailrace.bus.model.event import TERMINAL_TYPES
 from tailrace.bus.model.retry import Backoff
 from tailrace.workers.handlers.delivery import Delivery

@@ -99,7 +99,7 @@ async def run_errand(
     wait_seconds: float,
     as_json: bool,
 ) -> None:
-    """Raises BusError, GatewayError; ControlTimeoutError when it is not answered in time."""
+    """Raises BusError, GatewayRequestError; ControlTimeoutError when it is not answered in time."""
     check_execution_id(execution_id, field="ID")
     if redis_url is not None:
         async with await open_bus(redis_url) as bus:
@@ -177,7 +177,10 @@ def _without_nulls(event: dict[str, Any] | None) -> dict[str, Any] | None:
 async def _await_answer(
     get: Callable[..., Awaitable[Any]], run: str, answer: ControlAnswer, wait_seconds: float
 ) -> dict[str, Any] | None:
-    """What answers the request; None when it ended and the log is gone. Raises ControlTimeoutError, GatewayError."""
+    """What answers the request; None when the execution ended and its log is gone.
+
+    Raises ControlTimeoutError, GatewayRequestError.
+    """
     loop = asyncio.get_running_loop()
     until, after = loop.time() + wait_seconds, answer.request
     while (left := until - loop.time()) > 0:

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from tailrace.bus import BusUnavailableError
 from tailrace.cli.client.executions import LIVE, ExecutionFilter, open_roster
-from tailrace.cli.errors import GatewayError
+from tailrace.cli.errors import GatewayRequestError
 from tailrace.cli.exit_codes import ExitCode
 from tailrace.cli.text.execution_table import table_of
 from tailrace.cli.text.safe import one_line
@@ -26,7 +26,7 @@ REFRESH_SECONDS: Final = 2.0
 
 
 async def call_roll(gateways: Sequence[str], redis_url: str | None, wish: ExecutionFilter, *, as_json: bool) -> None:
-    """Raises BusError, GatewayError."""
+    """Raises BusError, GatewayRequestError."""
     async with open_roster(gateways, redis_url) as roster:
         roll = await roster.read(wish)
     if as_json:
@@ -41,7 +41,7 @@ async def call_roll(gateways: Sequence[str], redis_url: str | None, wish: Execut
 
 
 async def watch_roll(gateways: Sequence[str], redis_url: str | None, wish: ExecutionFilter) -> None:
-    """Until it is interrupted, also while nobody answers. Raises BusError, GatewayError at the first look only."""
+    """Until interrupted, also while nothing answers. The first look raises BusError, GatewayRequestError."""
     screen = console()
     async with open_roster(gateways, redis_url) as roster:
         items, trouble = (await roster.read(wish)).items, ""
@@ -57,8 +57,8 @@ async def watch_roll(gateways: Sequence[str], redis_url: str | None, wish: Execu
                 await asyncio.sleep(REFRESH_SECONDS)
                 try:
                     items, trouble = (await roster.read(wish)).items, ""
-                except (BusUnavailableError, GatewayError) as error:
-                    if isinstance(error, GatewayError) and error.code is not ExitCode.GATEWAY:
+                except (BusUnavailableError, GatewayRequestError) as error:
+                    if isinstance(error, GatewayRequestError) and error.code is not ExitCode.GATEWAY:
                         raise
                     # Those are shown that were last seen, and that this is so.
                     trouble = one_line(f"not up to date: {error}")

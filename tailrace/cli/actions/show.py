@@ -39,7 +39,7 @@ class Overview:
 async def show_overview(
     execution_id: str, gateways: Sequence[str], redis_url: str | None, *, events: int, as_json: bool
 ) -> None:
-    """Raises BusError, GatewayError."""
+    """Raises BusError, GatewayRequestError."""
     check_execution_id(execution_id, field="ID")
     if redis_url is not None:
         async with await open_bus(redis_url) as bus:

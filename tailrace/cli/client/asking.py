@@ -8,7 +8,7 @@ from typing import Any, Final
 import httpx
 
 from tailrace.cli.client.watch import SILENCE_SECONDS, problem_of
-from tailrace.cli.errors import GatewayError
+from tailrace.cli.errors import GatewayRequestError
 from tailrace.cli.exit_codes import ExitCode
 
 _CODES: Final = {
@@ -36,7 +36,7 @@ async def ask(
 ) -> Any:
     """The JSON of the answer. ``once`` asks a second gateway only where the first has certainly heard nothing.
 
-    Raises GatewayError with the reason of the last one, and what it means as an exit code.
+    Raises GatewayRequestError with the reason of the last one, and what it means as an exit code.
     """
     reason = ""
     for gateway in gateways:
@@ -52,7 +52,7 @@ async def ask(
         except httpx.TransportError as error:
             reason = f"{gateway}: {str(error) or type(error).__name__}"
             if once and not isinstance(error, _NOT_ASKED):
-                raise GatewayError(
+                raise GatewayRequestError(
                     f"{reason}; whether it was done is not known: 'tailrace show' tells, before it is asked again"
                 ) from None
             continue
@@ -60,8 +60,10 @@ async def ask(
             return _json_of(gateway, response)
         reason = f"{gateway}: {problem_of(response)}"
         if not response.is_server_error or once:
-            raise GatewayError(reason, _code_of(response))
-    raise GatewayError(f"no gateway answers ({reason}); check that one runs there, or name another with --gateway")
+            raise GatewayRequestError(reason, _code_of(response))
+    raise GatewayRequestError(
+        f"no gateway answers ({reason}); check that one runs there, or name another with --gateway"
+    )
 
 
 def _code_of(response: httpx.Response) -> ExitCode:
@@ -84,4 +86,4 @@ def _json_of(gateway: str, response: httpx.Response) -> Any:
     try:
         return response.json()
     except ValueError:
-        raise GatewayError(f"{gateway} answers, but not with JSON; is it a gateway?") from None
+        raise GatewayRequestError(f"{gateway} answers, but not with JSON; is it a gateway?") from None

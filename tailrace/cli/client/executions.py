@@ -42,7 +42,7 @@ class ExecutionPage:
 
 class ExecutionSource(Protocol):
     async def read(self, wish: ExecutionFilter) -> ExecutionPage:
-        """Raises BusError, GatewayError."""
+        """Raises BusError, GatewayRequestError."""
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from tailrace.cli.errors import GatewayError
+from tailrace.cli.errors import GatewayRequestError
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,20 +38,20 @@ class ControlFrame:
 
 
 def read_frame(name: str, entry_id: str, data: str) -> Received | ControlFrame:
-    """Read one dispatched SSE event. Raises GatewayError for what no gateway of ours sends."""
+    """Read one dispatched SSE event. Raises GatewayRequestError for what no gateway of ours sends."""
     try:
         body = orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        raise GatewayError(f"the gateway sent a frame {name!r} that is not JSON ({error})") from None
+        raise GatewayRequestError(f"the gateway sent a frame {name!r} that is not JSON ({error})") from None
     if not isinstance(body, dict):
-        raise GatewayError(f"the gateway sent a frame {name!r} that is not a JSON object")
+        raise GatewayRequestError(f"the gateway sent a frame {name!r} that is not a JSON object")
     event_type = body.get("type", name)
     if not isinstance(event_type, str):
-        raise GatewayError(f"the gateway sent a frame {name!r} whose type is not a string")
+        raise GatewayRequestError(f"the gateway sent a frame {name!r} whose type is not a string")
     if event_type.startswith("stream."):
         return ControlFrame(event_type, body)
     if position(entry_id) is None:
-        raise GatewayError(f"the gateway sent an event {event_type!r} with the id {entry_id!r}, not <ms>-<n>")
+        raise GatewayRequestError(f"the gateway sent an event {event_type!r} with the id {entry_id!r}, not <ms>-<n>")
     step = body.get("step")
     return Received(
         id=entry_id,

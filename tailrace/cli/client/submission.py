@@ -21,7 +21,7 @@ async def submit_work(
     execution_id: str | None = None,
     queue: str = "default",
 ) -> str:
-    """Queue it and return its id. Raises BusError, GatewayError."""
+    """Queue it and return its id. Raises BusError, GatewayRequestError."""
     if execution_id is not None:
         check_execution_id(execution_id, field="--id")
     if redis_url is not None:

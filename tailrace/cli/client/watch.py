@@ -18,7 +18,7 @@ from tailrace.bus.model.retry import Backoff
 from tailrace.cli.client.frame import ControlFrame, Received, age_seconds, position, read_frame
 from tailrace.cli.client.gateway_url import all_loopback
 from tailrace.cli.client.token import VARIABLE, headers
-from tailrace.cli.errors import GatewayError
+from tailrace.cli.errors import GatewayRequestError
 from tailrace.cli.exit_codes import ExitCode
 
 # Gateways send a heartbeat every 10 s: what is silent for three of them is dead, whatever TCP thinks.
@@ -102,7 +102,7 @@ class GatewayWatch:
     async def items(self) -> AsyncGenerator[Item, None]:
         """Give everything in order until the ending.
 
-        Raises GatewayError when no gateway answers for long, or one refuses for good.
+        Raises GatewayRequestError when no gateway answers for long, or one refuses for good.
         """
         last_contact = time.monotonic()
         while not self._has_ended():
@@ -119,7 +119,7 @@ class GatewayWatch:
             if self._has_ended():
                 return
             if time.monotonic() - last_contact > self._patience_seconds:
-                raise GatewayError(
+                raise GatewayRequestError(
                     f"no gateway answers at {', '.join(self._gateways)} ({reason}); "
                     "check that one runs there, or name another with --gateway"
                 )
@@ -191,7 +191,7 @@ class GatewayWatch:
                 self._over = True
             case "stream.error" if "retry_ms" not in control.payload:
                 detail = control.payload.get("detail") or control.payload.get("message") or control.payload
-                raise GatewayError(f"the gateway ended the stream: {detail}")
+                raise GatewayRequestError(f"the gateway ended the stream: {detail}")
 
     def _advance(self, entry_id: str) -> bool:
         """Move the cursor; False when that would not be forward."""
@@ -242,7 +242,9 @@ async def _frames(gateway: str, source: EventSource) -> AsyncGenerator[ServerSen
             async for frame in frames:
                 yield frame
     except SSEError as error:
-        raise GatewayError(f"{gateway} answers, but not with Server-Sent Events ({error}); is it a gateway?") from None
+        raise GatewayRequestError(
+            f"{gateway} answers, but not with Server-Sent Events ({error}); is it a gateway?"
+        ) from None
 
 
 async def _check(gateway: str, response: httpx.Response) -> None:
@@ -253,7 +255,7 @@ async def _check(gateway: str, response: httpx.Response) -> None:
     if response.status_code in _TRANSIENT:
         raise _NotNowError(sentence)
     unknown = response.status_code == httpx.codes.NOT_FOUND
-    raise GatewayError(f"{gateway}: {sentence}", ExitCode.UNKNOWN_EXECUTION if unknown else ExitCode.GATEWAY)
+    raise GatewayRequestError(f"{gateway}: {sentence}", ExitCode.UNKNOWN_EXECUTION if unknown else ExitCode.GATEWAY)
 
 
 def problem_of(response: httpx.Response) -> str:

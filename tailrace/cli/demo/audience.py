@@ -51,7 +51,7 @@ class Audience:
         return len(self._to_resume)
 
     async def ending(self) -> None:
-        """Wait until every viewer has had the ending. Raises GatewayError."""
+        """Wait until every viewer has had the ending. Raises GatewayRequestError."""
         while pending := {task for task in self.tasks if not task.done()}:
             await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
         for task in self.tasks:

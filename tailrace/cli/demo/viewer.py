@@ -28,7 +28,7 @@ class DemoViewer:
         self._on_item = on_item
 
     async def run(self) -> None:
-        """Watch until the ending. Raises GatewayError."""
+        """Watch until the ending. Raises GatewayRequestError."""
         async with aclosing(self.watch.items()) as items:
             async for item in items:
                 if isinstance(item, Received):

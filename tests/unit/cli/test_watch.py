@@ -11,7 +11,7 @@ import pytest
 
 from tailrace.cli.client.frame import ControlFrame, Received
 from tailrace.cli.client.watch import Connected, Disconnected, GatewayWatch, Item, exit_code_of
-from tailrace.cli.errors import GatewayError
+from tailrace.cli.errors import GatewayRequestError
 from tailrace.cli.exit_codes import ExitCode
 
 pytestmark = pytest.mark.anyio
@@ -208,7 +208,7 @@ async def test_a_gateway_that_is_not_ready_is_asked_again() -> None:
 async def test_an_unknown_execution_ends_the_watch_with_its_own_exit_code() -> None:
     watch = watch_of(Gateways([httpx.Response(404, json={"detail": "no execution x"})]))
 
-    with pytest.raises(GatewayError, match="no execution x") as refusal:
+    with pytest.raises(GatewayRequestError, match="no execution x") as refusal:
         await all_of(watch)
 
     assert refusal.value.code is ExitCode.UNKNOWN_EXECUTION
@@ -236,7 +236,7 @@ async def test_nobody_there_is_told_after_a_while() -> None:
     refused = [httpx.ConnectError("connection refused") for _ in range(3)]
     watch = watch_of(Gateways([*refused]), first_contact_seconds=0.0)
 
-    with pytest.raises(GatewayError, match=r"no gateway answers at http://a, http://b \(connection refused\)"):
+    with pytest.raises(GatewayRequestError, match=r"no gateway answers at http://a, http://b \(connection refused\)"):
         await all_of(watch)
 
 
@@ -251,19 +251,19 @@ async def test_nobody_there_is_told_after_a_while() -> None:
     ],
 )
 async def test_what_no_gateway_of_ours_sends_is_refused(frame: bytes) -> None:
-    with pytest.raises(GatewayError, match="the gateway sent"):
+    with pytest.raises(GatewayRequestError, match="the gateway sent"):
         await all_of(watch_of(Gateways([stream(frame)])))
 
 
 async def test_a_page_that_is_no_stream_is_refused() -> None:
-    with pytest.raises(GatewayError, match="is it a gateway"):
+    with pytest.raises(GatewayRequestError, match="is it a gateway"):
         await all_of(watch_of(Gateways([httpx.Response(200, html="<html>")])))
 
 
 async def test_a_log_that_cannot_be_read_ends_the_watch() -> None:
     failure = control("error", code="not_a_log", detail="another program wrote it")
 
-    with pytest.raises(GatewayError, match="another program wrote it"):
+    with pytest.raises(GatewayRequestError, match="another program wrote it"):
         await all_of(watch_of(Gateways([stream(OPEN, failure)])))
 
 

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tailrace.bus.model.cursor import Cursor
-from tailrace.workers.handlers import Delivery, Metrics
+from tailrace.workers.handlers import Delivery, ExecutionMetrics
 from tailrace.workers.handlers import execution_metrics as metrics
 
 pytestmark = pytest.mark.anyio
@@ -19,7 +19,7 @@ class Story:
     """Events of executions, at times given in seconds."""
 
     def __init__(self) -> None:
-        self.metrics = Metrics()
+        self.metrics = ExecutionMetrics()
         self._numbers: dict[str, int] = {}
 
     async def tell(self, run: str, seconds: float, event_type: str, step: str | None = None) -> None:

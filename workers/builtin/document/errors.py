@@ -18,11 +18,11 @@ Each message is one sentence that names the file and the cure; it is shown to wh
 
 from __future__ import annotations
 
-from typing import ClassVar
+from tailrace.workers.errors import WorkerError
 
 
-class DocumentError(Exception):
-    code: ClassVar[str] = "document_error"
+class DocumentError(WorkerError):
+    code = "document_error"
 
     def __init__(self, name: str, sentence: str) -> None:
         """`name` is the file as the user gave it; `sentence` goes on from "The file 'name' "."""

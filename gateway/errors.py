@@ -1,0 +1,20 @@
+"""Why a gateway refuses a request or cannot start.
+
+GatewayError
+├── ProblemError            a request cannot be answered; carries the problem (http/problems.py)
+│   ├── UnauthenticatedError    401: no valid credential
+│   ├── ForbiddenError          403: a valid credential that does not cover this
+│   └── GatewayFullError        503: too many live connections here
+├── OpError                 a WebSocket message is not a valid op; carries the answer (streams/socket_ops.py)
+├── ListenError             the address cannot be listened on (asgi/listener.py)
+├── UnusableKeysError       a document is not a valid key set (auth/jwks.py)
+└── UnusableApiKeysError    a document is not a valid list of API keys (auth/api_keys.py)
+"""
+
+from __future__ import annotations
+
+from tailrace.bus.errors import TailraceError
+
+
+class GatewayError(TailraceError):
+    pass
