@@ -22,6 +22,7 @@ _IN_TWO_BYTES: Final = b'"\\\b\t\n\f\r'
 _IN_SIX_BYTES: Final = bytes(set(range(0x20)) - set(_IN_TWO_BYTES))
 _HIGH_BYTES: Final = bytes(range(0x80, 0x100))
 _MOST_BYTES_OF_HIGH: Final = 3
+_MOST_BYTES_OF_ANY: Final = 6
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
@@ -84,7 +85,7 @@ class Splitter:
 
     def _hold(self, part: bytes) -> None:
         self._held += part
-        self._held_most_bytes += _json_bytes(part, _MOST_BYTES_OF_HIGH)
+        self._held_most_bytes += _MOST_BYTES_OF_ANY * len(part)
 
     def _parts(self) -> Iterator[OutputLine]:
         while self._held_most_bytes > self._max_line_bytes and (size := self._cut()):
@@ -92,6 +93,9 @@ class Splitter:
 
     def _cut(self) -> int:
         """Where to cut: before the character that the limit falls into. 0 if the line is within the limit."""
+        self._held_most_bytes = _json_bytes(self._held, _MOST_BYTES_OF_HIGH)
+        if self._held_most_bytes <= self._max_line_bytes:
+            return 0
         of_high, broken_bytes = _utf8(self._held)
         if _json_bytes(self._held, of_high) + broken_bytes <= self._max_line_bytes:
             return 0
@@ -111,7 +115,7 @@ class Splitter:
     def _line(self, size: int, *, truncated: bool) -> OutputLine:
         text = self._held[:size].decode("utf-8", "replace")
         del self._held[:size]
-        self._held_most_bytes = _json_bytes(self._held, _MOST_BYTES_OF_HIGH)
+        self._held_most_bytes = _MOST_BYTES_OF_ANY * len(self._held)
         return OutputLine(self._stream, text, truncated)
 
 
