@@ -81,6 +81,7 @@ class Publisher:
         self._closing = False
         self._closes_log = False
         self._failure: Exception | None = None
+        self._retrying = False
         self._work = asyncio.Event()
         self._urgent = asyncio.Event()
         # Set while there is room; waiting for it is how a full buffer slows its pipeline.
@@ -195,6 +196,11 @@ class Publisher:
         return self._closes_log
 
     @property
+    def backlogged(self) -> bool:
+        """Whether ``emit`` has to wait although Redis answers: events come faster than it takes them."""
+        return self._outbox.full and not self._retrying
+
+    @property
     def buffered_events(self) -> int:
         return self._outbox.held_events
 
@@ -237,6 +243,7 @@ class Publisher:
             if not retries:
                 logger.warning("execution %s: append failed, retrying: %s", self.execution_id, error)
             retries += 1
+            self._retrying = True
             self._log.counters.add("append_retries")
 
         try:
@@ -250,6 +257,7 @@ class Publisher:
         except BusUnavailableError as error:
             reason = f"{error} (after {retries + 1} attempts)" if retries else str(error)
             raise PublishFailedError(self.execution_id, reason, self._outbox.held_events) from error
+        self._retrying = False
         if not retries and appended.written < len(batch):
             # Nothing was sent twice: these are another's numbers, and our events were dropped as repetitions.
             reason = f"another producer named {self.producer!r} has appended here; choose a unique name"

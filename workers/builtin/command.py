@@ -10,6 +10,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from tailrace.bus.bus import Bus
+from tailrace.workers.command.errors import shown
 from tailrace.workers.command.lines import line_limit
 from tailrace.workers.command.process import Exit, start
 from tailrace.workers.command.screen import Screen
@@ -48,7 +49,7 @@ class CommandFailedError(WorkerError):
             self.code = "exit_unknown"
             self.details = {"exit_code": None}
             how = "ended, but the system did not say how, because SIGCHLD is ignored here"
-        super().__init__(f"The program {program!r} {how} after {end.duration_seconds:.1f} s.")
+        super().__init__(f"The program {shown(program)} {how} after {end.duration_seconds:.1f} s.")
         self.details["duration_seconds"] = round(end.duration_seconds, 6)
 
 

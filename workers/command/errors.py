@@ -17,6 +17,14 @@ from __future__ import annotations
 
 from tailrace.workers.errors import WorkerError
 
+_MOST_CHARS = 200
+
+
+def shown(text: str) -> str:
+    """A name in a sentence, which anybody may have made a megabyte long."""
+    quoted = repr(text if len(text) <= _MOST_CHARS else text[:_MOST_CHARS])
+    return quoted if len(text) <= _MOST_CHARS else f"{quoted}... ({len(text)} characters)"
+
 
 class CommandError(WorkerError):
     code = "command_error"
@@ -34,7 +42,7 @@ class CommandCwdError(CommandError):
     code = "command_cwd"
 
     def __init__(self, cwd: str, reason: str) -> None:
-        super().__init__(f"The directory to run in, {cwd!r}, {reason}: check cwd.")
+        super().__init__(f"The directory to run in, {shown(cwd)}, {reason}: check cwd.")
         self.cwd = cwd
 
 
@@ -44,7 +52,7 @@ class CommandNotFoundError(CommandError):
     def __init__(self, program: str) -> None:
         where = "at that path" if "/" in program else "on the worker's PATH"
         super().__init__(
-            f"The program {program!r} was not found {where}: check its name, or install it where the worker runs."
+            f"The program {shown(program)} was not found {where}: check its name, or install it where the worker runs."
         )
         self.program = program
 
@@ -53,7 +61,7 @@ class CommandNotExecutableError(CommandError):
     code = "command_not_executable"
 
     def __init__(self, program: str, reason: str) -> None:
-        super().__init__(f"The program {program!r} cannot be run because {reason}.")
+        super().__init__(f"The program {shown(program)} cannot be run because {reason}.")
         self.program = program
 
 
@@ -61,7 +69,7 @@ class CommandNotStartedError(CommandError):
     code = "command_not_started"
 
     def __init__(self, program: str, reason: str) -> None:
-        super().__init__(f"The program {program!r} could not be started ({reason}): try again later.")
+        super().__init__(f"The program {shown(program)} could not be started ({reason}): try again later.")
         self.program = program
 
 
@@ -77,7 +85,7 @@ class CommandNotEndedError(CommandError):
 
     def __init__(self, program: str, pid: int) -> None:
         super().__init__(
-            f"The program {program!r} (process {pid}) still runs though it was killed: it belongs to another user "
+            f"The program {shown(program)} (process {pid}) still runs though it was killed: it belongs to another user "
             "or waits for a device, so end it by hand."
         )
         self.program = program

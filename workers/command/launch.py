@@ -14,6 +14,7 @@ from tailrace.workers.command.errors import (
     CommandNotExecutableError,
     CommandNotFoundError,
     CommandNotStartedError,
+    shown,
 )
 
 
@@ -60,9 +61,9 @@ def _check_argv(argv: Sequence[str]) -> None:
 def _check_environment(environment: Mapping[str, str]) -> None:
     for name, value in environment.items():
         if not name or "=" in name:
-            raise CommandInvalidError(f"env[{name!r}]", "is no name of a variable: leave out the '='")
-        _check_text(f"env[{name!r}]", name)
-        _check_text(f"env[{name!r}]", value)
+            raise CommandInvalidError(f"env[{shown(name)}]", "is no name of a variable: leave out the '='")
+        _check_text(f"env[{shown(name)}]", name)
+        _check_text(f"env[{shown(name)}]", value)
 
 
 def _check_text(field: str, text: str) -> None:

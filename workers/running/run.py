@@ -32,6 +32,10 @@ class PipelineExecution(Protocol):
     @property
     def max_event_bytes(self) -> int: ...
 
+    @property
+    def backlogged(self) -> bool:
+        """Whether events come faster than Redis, which answers, takes them."""
+
     async def emit(self, event_type: str, data: Any = None, *, step: str | None = None) -> None: ...
 
     async def pause_point(self) -> None: ...
@@ -70,6 +74,10 @@ class BusPipelineExecution:
     @property
     def max_event_bytes(self) -> int:
         return self._bus.log.max_event_bytes
+
+    @property
+    def backlogged(self) -> bool:
+        return self._execution.publisher.backlogged
 
     async def emit(self, event_type: str, data: Any = None, *, step: str | None = None) -> None:
         if self._streaming.lets_pass(event_type):

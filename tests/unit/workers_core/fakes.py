@@ -24,6 +24,7 @@ class RecordedRun:
     id: str = "run-1"
     attempt: int = 1
     max_event_bytes: int = 262_144
+    backlogged: bool = False
     events: list[tuple[str, Any, str | None]] = field(default_factory=list)
     outputs: dict[str, Any] = field(default_factory=dict)
     states: dict[str, Any] = field(default_factory=dict)
