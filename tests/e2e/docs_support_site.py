@@ -79,7 +79,9 @@ def open_site(directory: Path, readme: Path) -> Iterator[Site]:
         server = stack.enter_context(spawn_server("valkey", directory=directory, port=0))
         # The others announce themselves when they can be used.
         start = ("--redis-url", server.url)
-        worker = stack.enter_context(family(directory / "worker.log", "worker", *start))
+        worker = stack.enter_context(
+            family(directory / "worker.log", "worker", "--document-root", str(directory), *start)
+        )
         gateway = stack.enter_context(family(directory / "gateway.log", "gateway", "--port", "0", *start))
         worker.await_words("worker ready")
         url = announced_url(gateway.await_words("gateway ready at"))

@@ -8,7 +8,6 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from tailrace.workers.builtin.answer_schema import AnswerSchema
-from tailrace.workers.builtin.document_pipeline import analyse, chunk_text, extract_text, summarize_text
 from tailrace.workers.definition.condition import Condition, value_at
 from tailrace.workers.definition.context import Context, Level
 from tailrace.workers.definition.outputs import Outputs
@@ -82,7 +81,3 @@ STEPS.add("log", log)
 STEPS.add("wait", wait)
 STEPS.add("check", check)
 STEPS.add("ask", ask)
-STEPS.add("document.extract", extract_text)
-STEPS.add("document.chunk", chunk_text)
-STEPS.add("document.analyse", analyse)
-STEPS.add("document.summarize", summarize_text)

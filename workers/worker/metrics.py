@@ -8,12 +8,13 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from prometheus_client import start_http_server
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from tailrace.bus.bus import Bus
 from tailrace.bus.errors import InvalidInputError
 from tailrace.bus.ops.metrics import BusMetrics
+from tailrace.workers.builtin.document.parsers import SERVER
 from tailrace.workers.worker.worker import Worker
 
 ALWAYS: Final = (
@@ -43,6 +44,9 @@ class _OfWorker(Collector):
         yield GaugeMetricFamily("tailrace_worker_running", "Executions under way here", len(self._worker.running))
         concurrency = self._worker.settings.concurrency
         yield GaugeMetricFamily("tailrace_worker_concurrency", "Executions at a time, at most", concurrency)
+        yield CounterMetricFamily(
+            "tailrace_documents_given_up", "Documents that met a limit, or crashed their parser", SERVER.given_up
+        )
 
 
 @asynccontextmanager

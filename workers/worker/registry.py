@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tailrace.workers.builtin.command import COMMAND
-from tailrace.workers.builtin.document_pipeline import DOCUMENT
+from tailrace.workers.builtin.document.parsers import Limits, Parsers
+from tailrace.workers.builtin.document_pipeline import DocumentSteps
 from tailrace.workers.builtin.steps import STEPS
 from tailrace.workers.builtin.submitted import submitted_pipeline
 from tailrace.workers.definition.pipeline import Pipeline
@@ -22,6 +23,8 @@ ALLOW_COMMAND = (
     "it runs any program as the worker's user, so its operator must start it with --allow-command "
     "(or TAILRACE_ALLOW_COMMAND=1)"
 )
+
+_DOCUMENT_LIMITS = Limits()
 
 
 class Registry:
@@ -74,11 +77,21 @@ class Registry:
         )
 
 
-def built_in(*, allow_command: bool) -> Registry:
-    """The pipelines and steps that come with Tailrace."""
-    if allow_command:
-        return Registry([DOCUMENT, COMMAND], steps=STEPS)
-    return Registry([DOCUMENT], steps=STEPS, withheld={COMMAND.name: ALLOW_COMMAND})
+def built_in(
+    *,
+    allow_command: bool,
+    document_roots: Sequence[Path] = (),
+    document_limits: Limits = _DOCUMENT_LIMITS,
+    document_processes: int = 2,
+) -> Registry:
+    """The pipelines and steps that come with Tailrace.
+
+    ``document_roots`` are the folders whose files may be read as documents; without any, documents come by value only.
+    """
+    documents = DocumentSteps(Parsers(document_limits, processes=document_processes), tuple(document_roots))
+    pipelines = [documents.pipeline(), *([COMMAND] if allow_command else [])]
+    withheld = {} if allow_command else {COMMAND.name: ALLOW_COMMAND}
+    return Registry(pipelines, steps=STEPS.joined(documents.registry()), withheld=withheld)
 
 
 def registry_for(settings: WorkerSettings) -> Registry:
@@ -86,7 +99,12 @@ def registry_for(settings: WorkerSettings) -> Registry:
 
     Raises RegistryInvalidError.
     """
-    registry = built_in(allow_command=settings.allow_command)
+    registry = built_in(
+        allow_command=settings.allow_command,
+        document_roots=settings.document_roots,
+        document_limits=Limits(settings.document_seconds, settings.document_memory_mb << 20),
+        document_processes=settings.document_processes,
+    )
     for spec in settings.pipelines:
         own = load_registry(spec)
         try:

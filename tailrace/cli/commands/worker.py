@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from tailrace.workers import WorkerSettings
 
 
-def worker(
+def worker(  # noqa: PLR0917 - typer tells options from arguments by their annotation
     redis_url: RedisUrl = None,
     queue: Annotated[
         list[str] | None,
@@ -41,6 +42,17 @@ def worker(
             help="Serve /metrics for Prometheus here; 0 takes a free one. [default: nowhere]",
         ),
     ] = None,
+    document_roots: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--document-root",
+            metavar="DIR",
+            exists=True,
+            file_okay=False,
+            resolve_path=True,
+            help="Documents may be read from this folder; may be given more than once. [default: by value only]",
+        ),
+    ] = None,
     *,
     allow_command: Annotated[
         bool,
@@ -58,6 +70,7 @@ def worker(
       tailrace worker --queue urgent --queue default --concurrency 2
       tailrace worker --pipelines my_app.pipelines:registry
       tailrace worker --metrics-port 9464
+      tailrace worker --document-root /srv/reports
       tailrace worker --allow-command
     """  # noqa: D301 - \b keeps typer from joining the lines
     import asyncio  # noqa: PLC0415 - see tailrace.cli.app
@@ -71,6 +84,7 @@ def worker(
             concurrency=concurrency,
             pipelines=",".join(pipelines) if pipelines else None,
             metrics_port=metrics_port,
+            document_roots=tuple(document_roots) if document_roots else None,
             allow_command=allow_command or None,
         )
     )

@@ -28,7 +28,7 @@ from tailrace.cli.errors import CliError
 from tailrace.cli.exit_codes import ExitCode
 from tailrace.cli.processes.children import Child, ChildError, Children, check_running
 from tailrace.cli.processes.local import start_gateway, start_worker
-from tailrace.workers.builtin.document_pipeline import DOCUMENT
+from tailrace.workers.builtin.document_pipeline import STEP_NAMES
 
 VIEWERS_PER_GATEWAY: Final = 10
 TARGET_SECONDS: Final = 8.0
@@ -64,7 +64,7 @@ async def run_demo(file: Path | None, *, stay: bool, console: Console) -> ExitCo
             async with Children(logs) as children:
                 with open_screen(console) as screen:
                     screen.note("starting an embedded Valkey, two gateways and a worker")
-                    plant = await _start(children, server.url)
+                    plant = await _start(children, server.url, {Path.cwd(), chosen.parent})
                     execution_id, verdict = await _perform(plant, chosen, screen)
                 _announce(verdict, console)
                 if stay:
@@ -82,8 +82,9 @@ def _keep(logs: Path, console: Console) -> None:
     console.print(f"What the processes said is in {kept}", markup=False, highlight=False, soft_wrap=True)
 
 
-async def _start(children: Children, redis_url: str) -> Plant:
-    start_worker(children, "worker", redis_url)
+async def _start(children: Children, redis_url: str, documents: set[Path]) -> Plant:
+    options = [option for folder in sorted(documents) if folder.is_dir() for option in ("--document-root", str(folder))]
+    start_worker(children, "worker", redis_url, *options)
     (victim, victim_url), (_, survivor_url) = await asyncio.gather(
         start_gateway(children, "gateway A", redis_url), start_gateway(children, "gateway B", redis_url)
     )
@@ -97,7 +98,7 @@ async def _perform(plant: Plant, chosen: Path, screen: Screen) -> tuple[str, Ver
     screen.note(f"gateway A is {first}, gateway B is {second}")
     execution_id = await submit_work("document", given, gateways=[first], redis_url=None)
     screen.note(f"submitted {chosen} through gateway A: execution {execution_id}")
-    scene = Scene(Story(expectation, dict.fromkeys(DOCUMENT.step_names, 0.0)), {})
+    scene = Scene(Story(expectation, dict.fromkeys(STEP_NAMES, 0.0)), {})
     async with client_for([first, second]) as client:
         audience = Audience(client, execution_id, scene, screen, {first: "A", second: "B"})
         try:

@@ -35,7 +35,8 @@ async def stand_alone(directory: Path, *, host: str, port: int, allow_command: b
         logs.mkdir(exist_ok=True)
         with _alone(server):
             async with Children(logs, stop_seconds=STOP_SECONDS, orphan_seconds=ORPHAN_SECONDS) as children:
-                options = ["--allow-command"] if allow_command else []
+                documents = Path.cwd()
+                options = ["--document-root", str(documents), *(["--allow-command"] if allow_command else [])]
 
                 async def begin_worker() -> Child:
                     return start_worker(children, "worker", server.url, *options)
@@ -53,6 +54,7 @@ async def stand_alone(directory: Path, *, host: str, port: int, allow_command: b
                     f"redis    {server.url}\n"
                     f"data     {server.directory}\n"
                     f"logs     {logs}\n"
+                    f"reads    documents below {documents}\n"
                     f"try      tailrace submit document path=$PWD/README.md --follow --gateway {url}\n"
                     "Ctrl-C ends all of it.",
                     flush=True,

@@ -27,7 +27,9 @@ def site(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     logs = tmp_path_factory.mktemp("site")
     with ExitStack() as stack:
         worker = stack.enter_context(
-            family(logs / "worker", "worker", "--redis-url", server_url, "--allow-command", env=env)
+            family(
+                logs / "worker", "worker", "--redis-url", server_url, "--allow-command", "--document-root", "/", env=env
+            )
         )
         gateway = start_gateway(stack, logs / "gateway", server_url, env)
         worker.await_words("worker ready")

@@ -132,7 +132,9 @@ async def test_a_directory_is_no_document(bus: Bus, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ({}, "input.path: Field required"),
+        ({}, "give one of 'path', 'content' and 'content_base64'"),
+        ({"path": "/a", "content": "x"}, "give one of 'path', 'content' and 'content_base64'"),
+        ({"content_base64": "%"}, "input.content_base64: is not base64"),
         ({"path": "report.txt"}, "input.path: 'report.txt' is not absolute"),
         ({"path": "/a\0b"}, "input.path: holds a NUL character"),
         ({"path": "/a", "pace_ms": 1001}, "input.pace_ms: Input should be less than or equal to 1000"),

@@ -66,7 +66,7 @@ async def test_a_document_submitted_as_json_does_real_work(bus: Bus, tmp_path: P
         ({}, "invalid_input", "input.name: Field required"),
         ({"name": "x", "steps": ["os.system"]}, "invalid_pipeline", "there is no step 'os.system' on this worker"),
         ({"name": "x", "steps": ["command"]}, "invalid_pipeline", "there is no step 'command' on this worker"),
-        ({"name": "x", "steps": ["document.extract"]}, "invalid_input", "input.path: Field required"),
+        ({"name": "x", "steps": ["document.extract"]}, "invalid_input", "give one of 'path', 'content' and"),
     ],
 )
 async def test_a_document_that_cannot_be_used_ends_in_a_sentence_that_names_the_field(

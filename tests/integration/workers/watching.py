@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from tailrace.bus import Bus, Entry
@@ -17,7 +18,9 @@ PATIENCE_SECONDS = 30.0
 @asynccontextmanager
 async def working(bus: Bus, registry: Registry | None = None, **settings: Any) -> AsyncIterator[Worker]:
     """A worker that runs, and is stopped in the end."""
-    worker = Worker(bus, registry or built_in(allow_command=True), WorkerSettings(**settings))
+    worker = Worker(
+        bus, registry or built_in(allow_command=True, document_roots=[Path("/")]), WorkerSettings(**settings)
+    )
     running = asyncio.create_task(worker.run())
     try:
         yield worker

@@ -2,11 +2,12 @@
 
 * `DocumentError`
     * `DocumentMissingError`: no such file
+    * `DocumentForbiddenError`: outside the folders that the worker's operator named
     * `DocumentNotAFileError`: a directory, a device or a pipe
     * `DocumentUnreadableError`: no permission, or the disk fails
     * `DocumentEmptyError`: nothing in it
     * `DocumentTooLargeError`: more bytes, pages or characters than allowed
-    * `DocumentTooComplexError`: would take too long to take apart
+    * `DocumentTooComplexError`: takes too much time or memory to parse, or the parser crashed
     * `DocumentBinaryError`: not text, and no format that is known here
     * `DocumentNoTextError`: well-formed, but without words (a scan)
     * `PdfBrokenError`: not to be read as PDF
@@ -30,12 +31,34 @@ class DocumentError(WorkerError):
         super().__init__(f"The file {name!r} {sentence}.")
         self.name = name
 
+    @classmethod
+    def told(cls, code: str, message: str) -> DocumentError:
+        """The error of that code, as another process worded it; a plain `DocumentError` for a code that is unknown."""
+        kind = next((each for each in DocumentError.__subclasses__() if each.code == code), DocumentError)
+        error = kind.__new__(kind)
+        Exception.__init__(error, message)
+        return error
+
 
 class DocumentMissingError(DocumentError):
     code = "document_missing"
 
     def __init__(self, name: str) -> None:
         super().__init__(name, "does not exist: check the path, and that it is on the worker's machine")
+
+
+class DocumentForbiddenError(DocumentError):
+    code = "document_forbidden"
+
+    def __init__(self, name: str, *, is_off: bool) -> None:
+        """Says the same whether the file exists or not."""
+        why = (
+            "cannot be read: this worker reads no files, because its operator named no folder with --document-root "
+            "(or TAILRACE_DOCUMENT_ROOTS)"
+            if is_off
+            else "is outside the folders that this worker may read documents from"
+        )
+        super().__init__(name, f"{why}; submit the document's content instead of its path, or ask the operator")
 
 
 class DocumentNotAFileError(DocumentError):

@@ -1,26 +1,18 @@
-"""A file's text, whichever of the known formats it has."""
+"""A document's text, whichever of the known formats it has. Pure."""
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Callable
-from pathlib import Path
-from typing import BinaryIO
+from pathlib import PurePath
 
 from tailrace.workers.builtin.document.document import Document, Kind
 from tailrace.workers.builtin.document.errors import (
     DocumentBinaryError,
     DocumentEmptyError,
-    DocumentMissingError,
-    DocumentNotAFileError,
     DocumentNoTextError,
-    DocumentTooComplexError,
-    DocumentTooLargeError,
-    DocumentUnreadableError,
     PdfBrokenError,
 )
-from tailrace.workers.builtin.document.html import MAX_TREE_WORK, decode_html, read_html, tree_work
+from tailrace.workers.builtin.document.html import decode_html, read_html
 from tailrace.workers.builtin.document.markdown import read_markdown
 from tailrace.workers.builtin.document.pdf import Pdf
 from tailrace.workers.builtin.document.plain import decode, tidy
@@ -31,18 +23,18 @@ _HTML_BEGINNINGS = (b"<!doctype html", b"<html")
 _MARKDOWN_SUFFIXES = frozenset({".md", ".markdown", ".mdown", ".mkd"})
 _HTML_SUFFIXES = frozenset({".html", ".htm", ".xhtml"})
 
+MAX_TITLE_CHARACTERS = 500
+
 OnPage = Callable[[int, int], None]
 """Called with (pages done, pages in all) after each page of a PDF. What it raises ends the extraction."""
 
 
-def extract(path: Path, *, max_bytes: int = 50_000_000, on_page: OnPage | None = None) -> Document:
-    """The document in the file at `path`. Blocks while it works: call it in a thread.
+def extract(source: bytes, name: str, *, on_page: OnPage | None = None) -> Document:
+    """The document in `source`; `name` is the file's, for its suffix and for messages.
 
-    Raises a `DocumentError`.
+    The parsers are not to be trusted with time and memory: see `process`. Raises a `DocumentError`.
     """
-    name = str(path)
-    source = _read(path, max_bytes)
-    kind = detect(source, path.suffix.lower())
+    kind = detect(source, PurePath(name).suffix.lower())
     pages = None
     title = None
     if kind == "pdf":
@@ -59,7 +51,15 @@ def extract(path: Path, *, max_bytes: int = 50_000_000, on_page: OnPage | None =
         if not source.strip(b"\x00\xff\xfe\xef\xbb\xbf \t\r\n\f"):
             raise DocumentEmptyError(name)
         raise DocumentNoTextError(name, is_pdf=kind == "pdf")
-    return Document(kind, tidy(title) if title else None, text, pages, len(source))
+    return Document(kind, _short(title), text, pages, len(source))
+
+
+def _short(title: str | None) -> str | None:
+    """A title fit for an event, whatever the document calls one."""
+    if not title:
+        return None
+    shown = tidy(title[: 2 * MAX_TITLE_CHARACTERS])
+    return shown if len(shown) <= MAX_TITLE_CHARACTERS else shown[: MAX_TITLE_CHARACTERS - 1] + "…"
 
 
 def detect(source: bytes, suffix: str) -> Kind:
@@ -71,40 +71,6 @@ def detect(source: bytes, suffix: str) -> Kind:
     if suffix in _HTML_SUFFIXES or source[:200].lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(_HTML_BEGINNINGS):
         return "html"
     return "markdown" if suffix in _MARKDOWN_SUFFIXES else "text"
-
-
-def _read(path: Path, max_bytes: int) -> bytes:
-    name = str(path)
-    try:
-        with open(path, "rb", opener=_open_without_waiting) as file:
-            return _read_regular(file, name, max_bytes)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise DocumentMissingError(name) from error
-    except IsADirectoryError as error:
-        raise DocumentNotAFileError(name, is_directory=True) from error
-    except OSError as error:
-        raise DocumentUnreadableError(name, error.strerror or "unknown error") from error
-    except ValueError as error:  # a NUL in the path
-        raise DocumentMissingError(name) from error
-
-
-def _read_regular(file: BinaryIO, name: str, max_bytes: int) -> bytes:
-    status = os.fstat(file.fileno())
-    if not stat.S_ISREG(status.st_mode):
-        raise DocumentNotAFileError(name, is_directory=False)
-    # Both are looked at: a file may grow while it is read, and those of /proc say that they are empty.
-    source = b"" if status.st_size > max_bytes else file.read(max_bytes + 1)
-    size = max(status.st_size, len(source))
-    if size > max_bytes:
-        raise DocumentTooLargeError(name, size=size, limit=max_bytes, unit="bytes")
-    if not source:
-        raise DocumentEmptyError(name)
-    return source
-
-
-def _open_without_waiting(path: str, flags: int) -> int:
-    """Opening a named pipe waits until somebody writes to it, unless told not to."""
-    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _read_pdf(source: bytes, name: str, on_page: OnPage | None) -> tuple[int, str | None, str]:
@@ -123,6 +89,4 @@ def _read_html(source: bytes, name: str) -> tuple[str | None, str]:
     decoded = decode_html(source)
     if decoded is None:
         raise DocumentBinaryError(name)
-    if tree_work(decoded) > MAX_TREE_WORK:
-        raise DocumentTooComplexError(name, "its elements are nested too deeply or have too many attributes")
     return read_html(decoded.encode("utf-8", "replace").decode())

@@ -22,17 +22,6 @@ _CELLS = frozenset({"td", "th"})
 _DECLARED = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([A-Za-z0-9_.:-]{1,40})""", re.IGNORECASE)
 _DECLARED_WITHIN_BYTES = 1024  # https://html.spec.whatwg.org/#prescan-a-byte-stream-to-determine-its-encoding
 
-_TAG = re.compile(r"""<(/?)([a-zA-Z][^\s/>]*+)((?:[^>=]++|=\s*+"[^"]*+(?:"|\Z)|=\s*+'[^']*+(?:'|\Z)|=)*+)(?:>|\Z)""")
-_VALUE = re.compile(r""""[^"]*+"|'[^']*+'""")
-_VOID = frozenset("area base br col embed hr img input link meta param source track wbr".split())
-_ENDED_BY_THE_NEXT = frozenset("body dd dt head html li optgroup option p tbody td tfoot th thead tr".split())
-_FORMATTING = frozenset("a b big code em font i nobr s small strike strong tt u".split())
-_MAX_FORMATTING_DEPTH = 8
-_FORMATTING_WORK = 100
-_MANY_ATTRIBUTES_CHARACTERS = 1000
-_ATTRIBUTE_CHARACTERS = 6
-MAX_TREE_WORK = 100_000_000
-
 
 def declared_encoding(source: bytes) -> str | None:
     found = _DECLARED.search(source[:_DECLARED_WITHIN_BYTES])
@@ -42,42 +31,6 @@ def declared_encoding(source: bytes) -> str | None:
 def decode_html(source: bytes) -> str | None:
     """Text of `source` in the encoding that it declares, or None when it is binary."""
     return decode(source, declared=declared_encoding(source))
-
-
-def tree_work(html: str) -> int:
-    """How much work building the tree of `html` is, near enough; counting stops above `MAX_TREE_WORK`.
-
-    The HTML standard has a parser look up the stack of open elements at each tag, open formatting elements that
-    were left open anew in each paragraph, and compare each attribute with those before it. With good HTML that
-    is nothing. With a megabyte of `<div>`, or of attributes, it is minutes, and no signal stops it. So what is
-    quadratic is counted beforehand, by a scan that is not.
-    """
-    open_elements: list[str] = []
-    formatting = work = 0
-    for tag in _TAG.finditer(html):
-        name = tag[2].lower()
-        if name in _VOID or name in _ENDED_BY_THE_NEXT:
-            work += len(open_elements)
-        elif not tag[1]:
-            open_elements.append(name)
-            formatting += name in _FORMATTING
-            work += len(open_elements)
-        elif open_elements and open_elements[-1] == name:
-            # An end tag that does not match the latest start tag may or may not end something: as if not.
-            open_elements.pop()
-            formatting -= name in _FORMATTING
-        work += _FORMATTING_WORK * max(0, formatting - _MAX_FORMATTING_DEPTH) + _attribute_work(tag[3])
-        if work > MAX_TREE_WORK:
-            break
-    return work
-
-
-def _attribute_work(attributes: str) -> int:
-    if len(attributes) < _MANY_ATTRIBUTES_CHARACTERS:
-        return 0
-    # One attribute may well be long: an image in its own URL.
-    length = len(_VALUE.sub("", attributes))
-    return 0 if length < _MANY_ATTRIBUTES_CHARACTERS else (length // _ATTRIBUTE_CHARACTERS) ** 2
 
 
 def read_html(html: str) -> tuple[str | None, str]:

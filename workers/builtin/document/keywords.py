@@ -13,11 +13,13 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tailrace.workers.builtin.document.words import WORD, folded, stopwords
+from tailrace.workers.builtin.document.words import folded, stopwords, words
 
 _MAX_TERM_WORDS = 3
 _SEPARATOR = re.compile(r"[^\w\s'’-]|\s[-'’]|[-'’]\s|\n\s*\n")
 _MIN_LETTERS = 2
+# What is longer is data (a key, an encoded image), and must not make a keyword too large for an event.
+_MAX_WORD_CHARACTERS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,9 @@ def keywords(text: str, top: int = 10) -> list[Keyword]:
     """
     if top < 1:
         raise ValueError(f"top is {top}: it must be 1 or more")
-    runs = [run for part in _SEPARATOR.split(text) if (run := WORD.findall(part))]
+    # One object for each distinct word: a book repeats them a thousand times.
+    same: dict[str, str] = {}
+    runs = [[same.setdefault(word, word) for word in run] for part in _SEPARATOR.split(text) if (run := words(part))]
     silent = _silent(runs)
     runs = [part for run in runs for part in _content(run, silent)]
     names = _names(runs)
@@ -54,7 +58,11 @@ def _silent(runs: list[list[str]]) -> frozenset[str]:
     """The words, as they are written, that say nothing."""
     ignored = stopwords(folded(word) for run in runs for word in run)
     written = {word for run in runs for word in run}
-    return frozenset(word for word in written if folded(word) in ignored or sum(map(str.isalpha, word)) < _MIN_LETTERS)
+    return frozenset(
+        word
+        for word in written
+        if folded(word) in ignored or len(word) > _MAX_WORD_CHARACTERS or sum(map(str.isalpha, word)) < _MIN_LETTERS
+    )
 
 
 def _content(run: list[str], silent: frozenset[str]) -> Iterator[list[str]]:

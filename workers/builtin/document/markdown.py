@@ -32,6 +32,8 @@ _STARS = re.compile(r"(?<![\w*])(\*{1,3})(?=[^\s*])([^*]{1,2000})(?<=\S)\1(?!\*)
 _UNDERSCORES = re.compile(r"(?<!\w)(_{1,3})(?=[^\s_])([^_]{1,2000})(?<=\S)\1(?!\w)")
 _STRUCK = re.compile(r"~~([^~]{1,2000})~~")
 _EMPHASIS_DEPTH = 3
+_REFERENCE = re.compile(r"&#0*([0-9]+);?")
+_REFERENCE_DIGITS = 7  # https://spec.commonmark.org/0.31.2/#decimal-numeric-character-references
 
 
 def read_markdown(source: str) -> tuple[str | None, str]:
@@ -135,5 +137,12 @@ def plain(text: str) -> str:
     text = _EMPTY_LINK.sub("", _LINK.sub(r"\1", text))
     for _ in range(_EMPHASIS_DEPTH):
         text = _UNDERSCORES.sub(r"\2", _STARS.sub(r"\2", text))
+    text = _REFERENCE.sub(_referred, text)
     text = html.unescape(_STRUCK.sub(r"\1", text))
     return _HELD.sub(lambda match: held[int(match[1])] if int(match[1]) < len(held) else "", text)
+
+
+def _referred(reference: re.Match[str]) -> str:
+    """As it is, or what stands for a character that does not exist: Python converts no number of 5,000 digits."""
+    digits = reference[1]
+    return f"&#{digits};" if len(digits) <= _REFERENCE_DIGITS else "\ufffd"

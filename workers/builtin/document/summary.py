@@ -13,7 +13,7 @@ from collections import Counter
 from dataclasses import dataclass
 from itertools import islice
 
-from tailrace.workers.builtin.document.sentences import paragraphs, sentences
+from tailrace.workers.builtin.document.sentences import MAX_SENTENCE_CHARACTERS, paragraphs, sentences
 from tailrace.workers.builtin.document.words import WORD, folded, stopwords, words
 
 _MAX_CANDIDATES = 500
@@ -48,7 +48,7 @@ def summarize(text: str, *, sentences: int = 5, max_words: int = 150) -> list[st
             raise ValueError(f"{name} is {limit}: it must be 1 or more")
     every = _read(text)
     weights = _weights(every)
-    fitting = [each for each in every if each.words <= max_words]
+    fitting = [each for each in every if each.words <= max_words and len(each.text) <= MAX_SENTENCE_CHARACTERS]
     if not fitting:
         longest = max(every, key=lambda each: (_score(each, weights), -each.number), default=None)
         return [] if longest is None else [_beginning(longest.text, max_words)]
@@ -105,5 +105,6 @@ def _is_prose(sentence: _Sentence) -> bool:
 
 
 def _beginning(text: str, max_words: int) -> str:
-    cut = next(islice(WORD.finditer(text), max_words, None)).start()
+    following = next(islice(WORD.finditer(text), max_words, None), None)
+    cut = min(len(text) if following is None else following.start(), MAX_SENTENCE_CHARACTERS)
     return text[:cut].rstrip() + " …"
