@@ -128,17 +128,15 @@ def modules_after(statement: str) -> set[str]:
     return set(ran.stdout.split())
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "import tailrace.bus",
-        "import tailrace.workers",
-        "from tailrace import *",
-        "import tailrace.cli.commands.worker, tailrace.workers.worker.metrics",
-    ],
-)
-def test_neither_the_bus_nor_a_worker_imports_a_web_framework(statement: str) -> None:
-    assert modules_after(statement).isdisjoint(WEB)
+def test_neither_the_bus_nor_a_worker_imports_a_web_framework() -> None:
+    everything_of_a_worker = (
+        "from tailrace import *; import tailrace.cli.commands.worker, tailrace.workers.worker.metrics"
+    )
+
+    found = modules_after(everything_of_a_worker)
+
+    assert found >= {"tailrace.bus", "tailrace.workers"}
+    assert found.isdisjoint(WEB)
 
 
 def test_importing_the_root_imports_none_of_its_packages() -> None:
@@ -146,17 +144,15 @@ def test_importing_the_root_imports_none_of_its_packages() -> None:
 
 
 def test_importing_the_root_takes_less_than_a_tenth_of_importing_everything() -> None:
-    """The best of several, in one interpreter each: a busy machine makes an import slower, and never quicker."""
+    """In CPU time, and of the root the best of three: a busy machine makes an import slower, and never quicker."""
     timed = "import time; begun = time.process_time(); {}; print(time.process_time() - begun)"
 
-    def seconds(statement: str) -> float:
-        runs = (
-            subprocess.run([sys.executable, "-c", timed.format(statement)], capture_output=True, text=True, check=True)
-            for _ in range(3)
-        )
-        return min(float(run.stdout) for run in runs)
+    def seconds(statement: str, times: int) -> float:
+        ran = (subprocess.check_output([sys.executable, "-c", timed.format(statement)]) for _ in range(times))
+        return min(map(float, ran))
 
-    assert seconds("import tailrace") < 0.1 * seconds("import tailrace.bus, tailrace.workers, tailrace.gateway.app")
+    everything = seconds("import tailrace.bus, tailrace.workers, tailrace.gateway.app", 1)
+    assert seconds("import tailrace", 3) < 0.1 * everything
 
 
 def imports_of(source: str) -> Iterator[str]:

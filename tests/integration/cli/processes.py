@@ -9,7 +9,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
@@ -53,12 +53,20 @@ def shown_on_terminal(*arguments: str, columns: int, env: Mapping[str, str]) -> 
 class Family:
     """One ``tailrace`` process and all its descendants, which its environment marks, wherever they may hide."""
 
-    def __init__(self, output: Path, *arguments: str, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        output: Path,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        program: Sequence[str] = TAILRACE,
+        cwd: Path | None = None,
+    ) -> None:
         self.mark = uuid4().hex
         self._output = output
         with output.open("wb") as file:
             self.process = subprocess.Popen(
-                [*TAILRACE, *arguments],
+                [*program, *arguments],
+                cwd=cwd,
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
@@ -102,8 +110,14 @@ class Family:
 
 
 @contextlib.contextmanager
-def family(output: Path, *arguments: str, env: Mapping[str, str] | None = None) -> Iterator[Family]:
-    started = Family(output, *arguments, env=env)
+def family(
+    output: Path,
+    *arguments: str,
+    env: Mapping[str, str] | None = None,
+    program: Sequence[str] = TAILRACE,
+    cwd: Path | None = None,
+) -> Iterator[Family]:
+    started = Family(output, *arguments, env=env, program=program, cwd=cwd)
     try:
         yield started
     finally:
