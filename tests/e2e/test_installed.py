@@ -15,7 +15,8 @@ from typing import Final
 
 import pytest
 
-from tests.integration.cli.processes import family, patient
+from tests.integration.cli.processes import family
+from tests.patience import patient
 
 pytestmark = pytest.mark.timeout(600)
 
