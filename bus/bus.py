@@ -211,7 +211,7 @@ class Bus:
         check_name(queue, field="queue")
         if idempotency_key is not None:
             if execution_id is not None:
-                raise InvalidInputError("idempotency_key", "stands for an execution_id: give one of the two")
+                raise InvalidInputError("idempotency_key", "cannot be given together with execution_id")
             chosen = id_of_key(tenant, check_key(idempotency_key, field="idempotency_key"))
         else:
             chosen = self.new_execution_id() if execution_id is None else check_execution_id(execution_id)
@@ -318,7 +318,7 @@ async def _warn_of_eviction(commands: Commands, counters: Counters) -> None:
     try:
         risk = eviction_risk((await commands.command("INFO", "memory")).decode(errors="replace"))
     except BusUnavailableError as error:
-        logger.debug("whether Redis evicts could not be asked: %s", error)
+        logger.debug("cannot tell whether Redis evicts keys: %s", error)
         return
     if risk is not None:
         counters.add("eviction_risks")

@@ -85,7 +85,7 @@ class Cluster:
         if mode == "blocking":
             raise InvalidInputError("tail", "'blocking' does not work on a cluster; use 'tracking' or 'auto'")
         if not isinstance(shared, ClusterConnection):
-            raise TypeError("a cluster's tail needs the cluster's line")
+            raise TypeError("a cluster's tail needs the cluster's connection")
         tail = ClusterTail(shared, self._dial_node, counters=self._counters)
         try:
             await tail.start()

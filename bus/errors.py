@@ -28,6 +28,7 @@ TailraceError
 │   │   ├── BookmarkLostError                 another reader of the group has taken it over
 │   │   └── BookmarkReadError                 the group has read it to its end
 │   ├── EmbeddedServerError                   the embedded server could not be started or reached
+│   ├── LibraryIncompatibleError              a library is not a version that works; carries its name
 │   ├── BusClosedError                        the bus was used after it was closed
 │   └── BusUnavailableError                   Redis cannot be reached or does not answer
 │       ├── ConnectionLostError               the connection broke; whether a command ran is unknown
@@ -229,6 +230,14 @@ class BookmarkReadError(BookmarkError):
 
 class EmbeddedServerError(BusError):
     """The message is one sentence that says what to do."""
+
+
+class LibraryIncompatibleError(BusError):
+    """What is needed inside another library is not there; only where the bounds of pyproject.toml were ignored."""
+
+    def __init__(self, library: str, installed: str, wanted: str) -> None:
+        super().__init__(f"{library} {installed} does not work with this version of Tailrace; install {wanted!r}")
+        self.library = library
 
 
 class BusClosedError(BusError):

@@ -1,4 +1,4 @@
-"""Why a worker ends an execution badly.
+"""Why a worker ends an execution with an error.
 
 WorkerError
 ├── PipelineUnknownError     no pipeline of that name on this worker
@@ -12,9 +12,9 @@ WorkerError
 ├── StepTimeoutError         not done within its time
 ├── StepExitedError          a step called sys.exit()
 ├── StepCancelledError       a task that a step awaited was cancelled, and not from outside
-├── StepOverError            a step speaks on after its end
+├── StepOverError            a step emits events after its end
 ├── StepProcessError         a step that is a process raised; carries what
-├── StepProcessLostError     the process of a step ended without a word
+├── StepProcessLostError     the process of a step ended without an output
 ├── AnswerInvalidError       an answer that does not fit its question; carries the problems
 ├── CommandError             a program could not be started or ended: workers/command/errors.py
 ├── CommandFailedError       a program ran and did not end with 0; carries its exit code or signal
@@ -123,7 +123,7 @@ class StepOverError(WorkerError):
     code = "step_over"
 
     def __init__(self, step: str | None) -> None:
-        super().__init__(f"This try of step {step!r} is over: what it says now is heard by nobody.")
+        super().__init__(f"This attempt at step {step!r} is over; its event was not sent.")
 
 
 class StepProcessError(WorkerError):
@@ -157,6 +157,4 @@ class WorkerLostError(WorkerError):
 
     def __init__(self, pipeline: str, attempts: int) -> None:
         times = "once" if attempts == 1 else f"{attempts} times"
-        super().__init__(
-            f"The worker that ran it was lost {times}, and pipeline {pipeline!r} is not tried more often than that."
-        )
+        super().__init__(f"The worker that ran it was lost {times}; pipeline {pipeline!r} allows no further attempt.")

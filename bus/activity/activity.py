@@ -163,7 +163,7 @@ class Activity:
 
     def _put(self, noted: _Noted) -> None:
         if self._closed or len(self._waiting) >= MAX_WAITING:
-            self._lose(1, "too much waits to be written, or the bus is closed")
+            self._lose(1, "the buffer is full, or the bus is closed")
             return
         self._waiting.append(noted)
         if self._writing is None:

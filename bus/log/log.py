@@ -285,9 +285,9 @@ def _refusal(error: ReplyError, execution_id: str, fence: int | None) -> Excepti
             return TransitionRefusedError(execution_id, status, event_type)
         case "EXHAUSTED":
             return LogExhaustedError(
-                f"execution {execution_id}: a foreign entry {detail} leaves no id for the next; run it under another id"
+                f"execution {execution_id}: entry {detail} of another program leaves no next id; use another execution"
             )
         case "PRODUCERS":
-            return LogExhaustedError(f"execution {execution_id} has had {detail} producers, the most there can be")
+            return LogExhaustedError(f"execution {execution_id} has reached the limit of {detail} producers")
         case _:
             return error

@@ -50,10 +50,10 @@ def parse_url(url: str) -> Target:
         parts = urlsplit(url)
     except ValueError:
         # What urlsplit says repeats the credentials.
-        raise InvalidInputError("redis_url", f"{redacted(url)!r} is no URL") from None
+        raise InvalidInputError("redis_url", f"{redacted(url)!r} is not a valid URL") from None
     if parts.scheme not in SCHEMES:
         known = ", ".join(f"{name}://" for name in SCHEMES)
-        raise InvalidInputError("redis_url", f"{redacted(url)!r} has none of the schemes {known}")
+        raise InvalidInputError("redis_url", f"{redacted(url)!r} does not start with one of {known}")
     scheme, _, kind = parts.scheme.partition("+")
     if kind not in _DEFAULT_PORT:
         if parts.scheme in {"redis", "rediss"}:
@@ -74,7 +74,7 @@ def parse_url(url: str) -> Target:
 
 
 def dial_of(target: Target | str) -> Dial:
-    """Prepare connections in RESP3, without redis-py's own retries: reconnecting is a Line's work.
+    """Prepare connections in RESP3, without redis-py's own retries: reconnecting is SupervisedConnection's work.
 
     Raises InvalidInputError.
     """
@@ -115,7 +115,7 @@ def _check_server(url: str, parts: SplitResult) -> None:
     except ValueError:
         raise InvalidInputError(
             "redis_url",
-            f"{redacted(url)!r}: the port is no number up to 65535; in a password, write / ? # @ as %2F %3F %23 %40",
+            f"{redacted(url)!r}: the port is not a number up to 65535; in a password, write / ? # @ as %2F %3F %23 %40",
         ) from None
     database = parts.path.strip("/")
     if database and not _NUMBER.fullmatch(database):

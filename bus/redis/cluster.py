@@ -161,4 +161,4 @@ class ClusterConnection:
 
 def _retrieve(future: asyncio.Future[Any]) -> None:
     if not future.cancelled() and isinstance(future.exception(), ConnectionLostError):
-        logger.debug("the connection broke while asking")
+        logger.debug("the connection broke after ASKING")

@@ -12,13 +12,14 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import hiredis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError, ResponseError
 
 from tailrace.bus.errors import BusUnavailableError, ConnectionLostError, ReplyError
+from tailrace.bus.redis.redis_py import forget_transport, take_transport
 
 Push = Callable[[list[Any]], None]
 # Called with the raw reply, or the ReplyError or ConnectionLostError in its place; must not raise.
@@ -50,7 +51,7 @@ class Connection(asyncio.Protocol):
         self._on_push = on_push
         # Kept alive: its stream writer would close the transport when collected.
         self._connection = connection
-        self._transport = cast("asyncio.Transport", connection._writer.transport)  # type: ignore[union-attr]  # noqa: SLF001 - the hand-over
+        self._transport = take_transport(connection)
         self._reader = hiredis.Reader(
             protocolError=ConnectionLostError, replyError=ReplyError, notEnoughData=_NOTHING_YET
         )
@@ -155,7 +156,7 @@ class Connection(asyncio.Protocol):
         self.lost.set_result(reason)
         self._watchdog.cancel()
         self._transport.abort()
-        self._connection._close()  # type: ignore[no-untyped-call]  # noqa: SLF001 - it must not warn of a transport that is ours
+        forget_transport(self._connection)
         self._outgoing.clear()
         while self._waiting:
             self._waiting.popleft()(ConnectionLostError(str(reason)))
@@ -164,7 +165,7 @@ class Connection(asyncio.Protocol):
 def _close_late(connecting: asyncio.Future[AbstractConnection]) -> None:
     """Nobody waits for this connection any more."""
     if not connecting.cancelled() and connecting.exception() is None:
-        connecting.result()._close()  # type: ignore[no-untyped-call]  # noqa: SLF001 - as in Link
+        forget_transport(connecting.result())
 
 
 def _settle(future: asyncio.Future[Any], reply: Any) -> None:

@@ -129,5 +129,5 @@ class SupervisedConnection:
                 attempt += 1
                 self._why_not = str(error)
                 continue
-            logger.info("%s: connected again after %d attempts", self._name, attempt)
+            logger.info("%s: reconnected after %d attempts", self._name, attempt)
             self._adopt(link)

@@ -3,7 +3,7 @@
 async with await start(["make", "-j2"], cwd="src") as process:
 async for line in process.lines():
 print(line.stream, line.text)
-exit = await process.wait()
+end = await process.wait()
 """
 
 from __future__ import annotations

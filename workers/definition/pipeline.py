@@ -224,7 +224,7 @@ def _check_asked(step: Step, before: tuple[str, ...]) -> None:
         if unknown:
             names = ", ".join(before) or "none"
             raise ValueError(
-                f"step {step.name!r}: when: names {', '.join(map(repr, unknown))}, which is no step before it "
+                f"step {step.name!r}: when: names {', '.join(map(repr, unknown))}, which is not a step before it "
                 f"(there are: {names})"
             )
 

@@ -38,7 +38,7 @@ class StepRegistry(Mapping[str, KnownStep]):
     def add(self, name: str, run: Callable[..., Any], *, process: bool = False) -> None:
         """Raises ValueError for a name that is malformed or taken, or a function that no step can call."""
         if not _NAME.fullmatch(name):
-            raise ValueError(f"{name!r} is no name of a step; expected lower-case words with dots, as in 'page.fetch'")
+            raise ValueError(f"{name!r} is not a step name; expected lower-case words with dots, as in 'page.fetch'")
         if name in self._known:
             raise ValueError(f"there is a step {name!r} already")
         self._known[name] = KnownStep(name, run, process, Parameters.of(run))

@@ -14,7 +14,7 @@ _PATTERN: Final = re.compile(r"[a-z0-9_.*?]{1,128}", re.ASCII)
 def check_pattern(pattern: object) -> str:
     """Return the pattern when it may be used. Raises InvalidInputError."""
     if not isinstance(pattern, str) or not _PATTERN.fullmatch(pattern):
-        raise InvalidInputError("pattern", f"{pattern!r:.80} is no type or pattern of types, as in 'step.*'")
+        raise InvalidInputError("pattern", f"{pattern!r:.80} is not an event type, or a pattern such as 'step.*'")
     return pattern
 
 

@@ -110,7 +110,7 @@ class GroupReader:
                 # Away; or flushed, and the group with it.
                 attempt += 1
                 self._bus.counters.add("handler_outages")
-                logger.warning("group %s: %s; trying on", self._group.name, error)
+                logger.warning("group %s: %s; retrying", self._group.name, error)
                 await asyncio.sleep(backoff.delay_seconds(attempt, random.random))
 
     async def _take(self) -> None:
@@ -180,7 +180,7 @@ class GroupReader:
                     await self._look_for_gone(now)
             except BusUnavailableError as error:
                 self._bus.counters.add("handler_save_retries")
-                logger.debug("group %s: not noted how far it has come: %s", self._group.name, error)
+                logger.debug("group %s: its position was not saved: %s", self._group.name, error)
             except BusClosedError:
                 return
 
@@ -244,7 +244,7 @@ class GroupReader:
 
     def _unusable(self, execution_id: str, error: ReplyError) -> None:
         self._bus.counters.add("handler_bookmarks_unusable")
-        logger.error("execution %s: its bookmark's key holds something else: %s", execution_id, error)
+        logger.error("execution %s: its bookmark's key holds a value of another type: %s", execution_id, error)
 
     async def _stop(self, readings: list[Reading]) -> None:
         """Let what is being handled end, and leave all the rest to others."""
@@ -258,6 +258,6 @@ class GroupReader:
             await self._group.leave(self.name)
         except BusError as error:
             # Others claim it when our lease is over, and what they handle twice is marked.
-            logger.debug("group %s: not left well: %s", self._group.name, error)
+            logger.debug("group %s: could not hand back what it holds: %s", self._group.name, error)
         for reading in deaf:
             await reading.abandon()

@@ -36,7 +36,7 @@ async def in_time(step: str, call: Coroutine[Any, Any, Any], deadlines: Sequence
         else:
             _left_behind.add(task)
             task.add_done_callback(_forget)
-            logger.error("step %r does not stop though its time is up; left behind", step)  # noqa: TRY400 - no trace helps
+            logger.error("step %r did not stop when its time was up; leaving it behind", step)  # noqa: TRY400 - no trace helps
         raise
     return task.result()
 

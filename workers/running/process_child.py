@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import multiprocessing.spawn
 import os
 import pickle
 import signal
@@ -29,6 +28,7 @@ from tailrace.workers.definition.parameters import Parameters
 from tailrace.workers.definition.step_call import prepared
 from tailrace.workers.errors import OutputInvalidError, StepCancelledError, StepExitedError, StepInputInvalidError
 from tailrace.workers.running.channel import Channel, MessageTooLargeError
+from tailrace.workers.running.spawn import prepare
 from tailrace.workers.running.step_order import StepOrder
 
 MAX_EVENT_BYTES: Final = 2 * 1024 * 1024
@@ -52,7 +52,7 @@ class ParentWorker:
         preparation, order = self.wait(self._taken()), self.wait(self._taken())
         # Before either is used: what goes wrong with them has to be told, and the answer heard.
         asyncio.run_coroutine_threadsafe(self._listen(), self.loop)
-        multiprocessing.spawn.prepare(pickle.loads(preparation))  # noqa: S301 - from the worker that started us
+        prepare(preparation)
         ordered: StepOrder = pickle.loads(order)  # noqa: S301 - from the worker that started us
         return ordered
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import multiprocessing.spawn
 import pickle
 import signal
 import socket
@@ -24,6 +23,7 @@ from tailrace.workers.definition.outputs import Outputs
 from tailrace.workers.definition.pipeline import Step
 from tailrace.workers.errors import StepInputInvalidError, StepOverError, StepProcessError, StepProcessLostError
 from tailrace.workers.running.channel import Channel, MessageTooLargeError
+from tailrace.workers.running.spawn import preparation_for
 from tailrace.workers.running.step_order import StepOrder
 
 # Between SIGTERM and SIGKILL; and for a process that gave its output to end by itself.
@@ -95,13 +95,7 @@ def _packed(order: StepOrder) -> tuple[bytes, bytes]:
     except Exception as error:
         problem = f"its function, input and options cannot all be sent to another process ({error})"
         raise StepInputInvalidError(order.step, problem) from error
-    preparation = multiprocessing.spawn.get_preparation_data(f"step {order.step}")
-    # A secret among processes of multiprocessing, which cannot be sent.
-    preparation.pop("authkey", None)
-    if b"__main__" not in told:
-        # Nothing of the main module is needed: it is not run again.
-        preparation = {name: value for name, value in preparation.items() if not name.startswith("init_main")}
-    return pickle.dumps(preparation), told
+    return preparation_for(f"step {order.step}", needs_main=b"__main__" in told), told
 
 
 async def _served(process: Process, channel: Channel, context: Context) -> Any:

@@ -57,7 +57,7 @@ async def test_a_directory_that_cannot_be_written_is_refused() -> None:
 
 @pytest.mark.parametrize("path", ["nul\0byte", "~no-such-user-here/bus"])
 async def test_a_path_that_is_none_is_refused(path: str) -> None:
-    with pytest.raises(EmbeddedServerError, match="is no usable path"):
+    with pytest.raises(EmbeddedServerError, match="is not a usable path"):
         await start_embedded(path)
 
 

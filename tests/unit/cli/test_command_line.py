@@ -67,7 +67,7 @@ def test_the_help_lists_all_commands_and_exit_codes(capsys: pytest.CaptureFixtur
         (["dead-letters", "requeue"], "requeue: name each ENTRY, or give --all"),
         (["dead-letters", "drop", "1-0", "--all"], "drop: name each ENTRY, or give --all"),
         (["dead-letters", "drop", "--all"], "drop --all: say of which queue"),
-        (["worker", "--redis-url", "foo://x"], "redis_url: 'foo://x' has none of the schemes"),
+        (["worker", "--redis-url", "foo://x"], "redis_url: 'foo://x' does not start with one of"),
         (["worker", "--queue", "a b"], "queues"),
         (["gateway", "--host", "192.0.2.1"], "host (TAILRACE_HOST)"),
         (["run", "--id", "a b", "--", "true"], "--id: 'a b' is not an execution id"),

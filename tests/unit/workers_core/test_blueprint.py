@@ -111,7 +111,10 @@ def test_everything_a_document_can_say_reaches_the_pipeline() -> None:
         (document({"name": "dig", "timeout_seconds": -1}), "steps.0.timeout_seconds: Input should be greater"),
         (document({"name": "dig", "retries": 1000}), "steps.0.retries: Input should be less than"),
         (document({"name": "dig", "when": {"path": "x"}}), "steps.0.when: has no comparison"),
-        (document({"name": "dig", "when": {"step": "x", "equals": 1}}), "when: names 'x', which is no step before it"),
+        (
+            document({"name": "dig", "when": {"step": "x", "equals": 1}}),
+            "names 'x', which is not a step before it",
+        ),
         (document("dig", "dig"), "more than one step named dig"),
         (document({"name": "a\nb", "run": "dig"}), "control characters"),
         (document("dig", streaming={"buffer_size": 0}), "streaming.buffer_size: Input should be greater than or equal"),
@@ -208,7 +211,7 @@ def test_a_submitted_document_unfolds_into_its_pipeline_and_its_input() -> None:
 
 @pytest.mark.parametrize(
     ("name", "problem"),
-    [("dig", "there is a step 'dig' already"), ("Dig it", "is no name of a step"), ("a..b", "is no name of a step")],
+    [("dig", "there is a step 'dig' already"), ("Dig it", "is not a step name"), ("a..b", "is not a step name")],
 )
 def test_a_step_is_registered_once_and_under_a_name(name: str, problem: str) -> None:
     with pytest.raises(ValueError, match=problem):

@@ -145,7 +145,7 @@ async def test_a_condition_that_raises_fails_its_step() -> None:
 
 
 def test_a_condition_on_a_step_that_is_not_before_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"step 'a': when: names 'b', which is no step before it \(there are: none\)"):
+    with pytest.raises(ValueError, match=r"when: names 'b', which is not a step before it \(there are: none\)"):
         Pipeline("p", (Step("a", lambda: 1, when=Condition(step="b", equals=1)), Step("b", lambda: 1)))
 
 
