@@ -4,6 +4,8 @@ import asyncio
 import json
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -48,6 +50,18 @@ class EmbeddedServer:
         if self._throwaway:
             await _leave_private(self.directory)
 
+    def is_running(self) -> bool:
+        """Or about to: a server that crashed is started again by its supervisor, a few times."""
+        return is_taken(Layout(self.directory).server_lock)
+
+    def last_words(self, lines: int) -> str:
+        """The end of the log of the server that runs, or ran last."""
+        return "\n".join(f"    {line}" for line in read_log(Layout(self.directory))[-lines:])
+
+    async def restart(self) -> None:
+        """Start it again at the same URL, with its data, once it has gone for good. Raises EmbeddedServerError."""
+        await _ready(Layout(self.directory), throwaway=self._throwaway, timeout_seconds=START_TIMEOUT_SECONDS)
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -80,21 +94,36 @@ async def start_embedded(path: str | None, *, start_timeout_seconds: float = STA
 
 async def _open(directory: Path, *, throwaway: bool, timeout_seconds: float) -> EmbeddedServer:
     layout = Layout(directory)
+    lease: FileLock | None = None
     try:
-        async with asyncio.timeout(timeout_seconds) as limit:
+        with _explained(layout, timeout_seconds):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             # Before the first look at the server: while we hold it, a running server cannot decide to stop.
-            lease = await FileLock.acquire(layout.users)
-            try:
-                url = await _attach_or_start(layout, throwaway=throwaway, timeout_seconds=timeout_seconds, limit=limit)
-            except BaseException:
-                lease.release()
-                raise
+            async with asyncio.timeout(timeout_seconds):
+                lease = await FileLock.acquire(layout.users)
+        url = await _ready(layout, throwaway=throwaway, timeout_seconds=timeout_seconds)
+    except BaseException:
+        if lease is not None:
+            lease.release()
+        raise
+    return EmbeddedServer(url, directory, lease, throwaway=throwaway)
+
+
+async def _ready(layout: Layout, *, throwaway: bool, timeout_seconds: float) -> str:
+    """The URL, as soon as the server there serves."""
+    with _explained(layout, timeout_seconds):
+        async with asyncio.timeout(timeout_seconds) as limit:
+            return await _attach_or_start(layout, throwaway=throwaway, timeout_seconds=timeout_seconds, limit=limit)
+
+
+@contextmanager
+def _explained(layout: Layout, timeout_seconds: float) -> Iterator[None]:
+    try:
+        yield
     except TimeoutError:
         raise EmbeddedServerError(explain_timeout(timeout_seconds, read_log(layout), layout)) from None
     except OSError as error:
         raise EmbeddedServerError(explain_os_error(error, layout)) from error
-    return EmbeddedServer(url, directory, lease, throwaway=throwaway)
 
 
 async def _attach_or_start(layout: Layout, *, throwaway: bool, timeout_seconds: float, limit: asyncio.Timeout) -> str:

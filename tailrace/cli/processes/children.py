@@ -28,12 +28,13 @@ class ChildError(CliError):
 
     def __init__(self, child: Child, what: str) -> None:
         said = child.last_words()
-        code = _CODES.get(child.exit_code or 0, ExitCode.INTERNAL)
+        # One that was killed, or came up too slowly, is no defect: somebody or the machine did it.
+        code = _CODES.get(child.exit_code or 0, ExitCode.RUN_FAILED)
         super().__init__(f"the {child.name} {what}" + (f"; it said:\n{said}" if said else "; it said nothing"), code)
         self.child = child
 
 
-_CODES: Final = {code.value: code for code in (ExitCode.BUS, ExitCode.PORT_IN_USE, ExitCode.USAGE)}
+_CODES: Final = {code.value: code for code in (ExitCode.BUS, ExitCode.PORT_IN_USE, ExitCode.USAGE, ExitCode.INTERNAL)}
 
 
 class Child:

@@ -15,7 +15,7 @@ import httpx
 from tailrace.bus.embedded import EmbeddedServer, start_embedded
 from tailrace.cli.errors import CliError
 from tailrace.cli.exit_codes import ExitCode
-from tailrace.cli.processes.children import Child, Children, check_running, death_of
+from tailrace.cli.processes.children import SHOWN_LOG_LINES, Child, Children, check_running, death_of
 from tailrace.cli.processes.local import start_gateway, start_worker
 
 LOOK_SECONDS: Final = 0.5
@@ -32,7 +32,7 @@ async def stand_alone(directory: Path, *, host: str, port: int, allow_command: b
     """Return when interrupted, which is how it should end. Raises BusError, ChildError, CliError."""
     async with await start_embedded(str(directory)) as server:
         logs = server.directory / "logs"
-        logs.mkdir(exist_ok=True)
+        logs.mkdir(mode=0o700, exist_ok=True)
         with _alone(server):
             async with Children(logs, stop_seconds=STOP_SECONDS, orphan_seconds=ORPHAN_SECONDS) as children:
                 documents = Path.cwd()
@@ -60,7 +60,20 @@ async def stand_alone(directory: Path, *, host: str, port: int, allow_command: b
                     flush=True,
                 )
                 with contextlib.suppress(asyncio.CancelledError):
-                    await _watch(worker, Part(first, begin_gateway))
+                    await _watch(ServerPart(server), worker, Part(first, begin_gateway))
+
+
+class Deaths:
+    """Counts how often something died lately."""
+
+    def __init__(self) -> None:
+        self._times: deque[float] = deque(maxlen=MAX_DEATHS)
+
+    def too_many(self) -> bool:
+        """Count one more, and say whether another start would be in vain."""
+        now = asyncio.get_running_loop().time()
+        self._times.append(now)
+        return len(self._times) == MAX_DEATHS and now - self._times[0] < DEATHS_SECONDS
 
 
 class Part:
@@ -69,22 +82,38 @@ class Part:
     def __init__(self, child: Child, begin: Callable[[], Awaitable[Child]]) -> None:
         self._child = child
         self._begin = begin
-        self._deaths: deque[float] = deque(maxlen=MAX_DEATHS)
+        self._deaths = Deaths()
 
     async def look_after(self) -> None:
         """Raises ChildError when it dies again and again, or does not come up again."""
         how = death_of(self._child)
         if how is None:
             return
-        now = asyncio.get_running_loop().time()
-        self._deaths.append(now)
-        if len(self._deaths) == MAX_DEATHS and now - self._deaths[0] < DEATHS_SECONDS:
+        if self._deaths.too_many():
             check_running(self._child)
         print(f"the {self._child.name} {how}; starting it again", flush=True)
         self._child = await self._begin()
 
 
-async def _watch(*parts: Part) -> None:
+class ServerPart:
+    """The embedded Valkey, of which only its lock tells that it has gone: its supervisor is not our child."""
+
+    def __init__(self, server: EmbeddedServer) -> None:
+        self._server = server
+        self._deaths = Deaths()
+
+    async def look_after(self) -> None:
+        """Raises CliError when it dies again and again, EmbeddedServerError when it does not come up again."""
+        if self._server.is_running():
+            return
+        if self._deaths.too_many():
+            said = self._server.last_words(SHOWN_LOG_LINES)
+            raise CliError(f"Valkey has ended {MAX_DEATHS} times in a minute; it last said:\n{said}", ExitCode.BUS)
+        print("Valkey has ended; starting it again with its data", flush=True)
+        await self._server.restart()
+
+
+async def _watch(*parts: Part | ServerPart) -> None:
     while True:
         for part in parts:
             await part.look_after()

@@ -91,8 +91,36 @@ def test_a_part_that_dies_again_and_again_is_told_and_ends_the_rest(up: Family) 
         os.kill(killed, signal.SIGKILL)
         wait_until(partial(is_over_or_has_another_worker, up, killed))
 
-    assert up.wait() == 70
+    assert up.wait() == 1
     assert "tailrace: the worker was ended by SIGKILL" in up.said
+    up.await_nobody()
+
+
+def test_attack_75_a_valkey_that_is_gone_for_good_is_started_again_with_its_data(up: Family) -> None:
+    gateway = shown(up, "gateway")
+    assert call("submit", "command", 'argv=["echo", "kept"]', "--gateway", gateway, "--follow").returncode == 0
+    before = call("ps", "--gateway", gateway, "--json").stdout
+    server, supervisor = up.member("valkey-server unixsocket:"), up.member("supervisor.py")
+    for victim in (supervisor, server):
+        os.kill(victim, signal.SIGKILL)
+
+    up.await_words("Valkey has ended; starting it again with its data")
+    wait_until(lambda: call("ps", "--gateway", gateway, "--json").stdout == before)
+    done = call("submit", "command", 'argv=["echo", "hello"]', "--gateway", gateway, "--follow")
+    assert "hello" in done.stdout
+    assert up.member("valkey-server unixsocket:") != server
+
+
+def test_attack_75_a_valkey_that_cannot_be_started_again_ends_all_with_what_is_wrong(
+    up: Family, tmp_path: Path
+) -> None:
+    [log] = (tmp_path / "data" / "appendonlydir").glob("*.incr.aof")
+    for victim in (up.member("supervisor.py"), up.member("valkey-server unixsocket:")):
+        os.kill(victim, signal.SIGKILL)
+    log.unlink()
+
+    assert up.wait() == 2
+    assert f"tailrace: {log} is missing" in up.said
     up.await_nobody()
 
 
