@@ -283,7 +283,7 @@ async def open_bus(url: str | None = None, *, settings: BusSettings | None = Non
     when Redis refuses, say the password.
     """
     settings = settings or BusSettings()
-    target = parse_url(url or settings.redis_url)
+    target = parse_url(url or settings.redis_url.get_secret_value())
     server: EmbeddedServer | None = None
     if target.scheme == "embedded":
         server = await start_embedded(embedded_path(target.url))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tailrace.bus.jobs.jobs import MAX_QUEUE_JOBS
@@ -17,9 +17,11 @@ _DEFAULT = Retention()
 
 
 class BusSettings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix="TAILRACE_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="TAILRACE_", extra="ignore", hide_input_in_errors=True)
 
-    redis_url: str = Field("redis://127.0.0.1:6379/0", description="redis://, rediss://, unix:// or embedded://[path]")
+    redis_url: SecretStr = Field(
+        SecretStr("redis://127.0.0.1:6379/0"), description="redis://, rediss://, unix:// or embedded://[path]"
+    )
     prefix: str = Field("tr", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="prefix of every key")
     tail: Literal["auto", "tracking", "blocking"] = Field("auto", description="how streams are watched")
     log_format: LogFormat = Field("text", description="what is logged to stderr: lines of text, or of JSON")

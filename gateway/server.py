@@ -15,8 +15,7 @@ from typing import Final
 import uvicorn
 import uvloop
 
-from tailrace.bus import Bus, BusError, BusSettings, open_bus
-from tailrace.bus.ops import logging as logs
+from tailrace.bus import Bus, BusSettings, open_bus
 from tailrace.bus.ops.stop_signals import obeying
 from tailrace.gateway.app import GatewayApp, create_app
 from tailrace.gateway.asgi.arrivals import Arrivals, bound_to
@@ -35,7 +34,6 @@ from tailrace.gateway.streams.socket_limits import MAX_FRAME_BYTES, PING_SECONDS
 
 logger = logging.getLogger(__name__)
 
-EXIT_NO_BUS: Final = 2
 EXIT_NO_PORT: Final = 3
 
 # Beyond the drain: requests that are no streams may finish, then they are cancelled.
@@ -45,9 +43,8 @@ GRACE_SECONDS: Final = 3
 def serve(settings: GatewaySettings, bus_settings: BusSettings) -> int:
     """Serve until SIGTERM, SIGINT or SIGHUP.
 
-    The exit code: 0 when told to stop, 2 without Redis, 3 without its port.
+    The exit code: 0 when told to stop, 3 without its port. Raises BusError when Redis cannot be used.
     """
-    logs.set_up(bus_settings.log_format)
     settings = _with_room(settings, raise_file_limit())
     try:
         with (
@@ -57,8 +54,6 @@ def serve(settings: GatewaySettings, bus_settings: BusSettings) -> int:
             runner.run(_serve(listener, settings, bus_settings))
     except ListenError as error:
         return _refuse(error, EXIT_NO_PORT)
-    except BusError as error:
-        return _refuse(error, EXIT_NO_BUS)
     except (KeyboardInterrupt, asyncio.CancelledError):
         # Told to stop before it was ready: there was nobody to send away.
         return 0

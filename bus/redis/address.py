@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, Literal
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -34,14 +34,15 @@ _TCP: Final[dict[str, Any]] = {"socket_connect_timeout": CONNECT_SECONDS, "socke
 class Target:
     """A URL, understood. ``addresses`` are the sentinels', or seeds of the cluster; empty for a single server."""
 
-    url: str
+    url: str = field(repr=False)
     kind: Kind
     scheme: str
-    credentials: str = ""
+    credentials: str = field(default="", repr=False)
     addresses: tuple[tuple[str, int], ...] = ()
     service: str = ""
     database: int = 0
-    query: str = ""
+    # Passwords may stand here, too.
+    query: str = field(default="", repr=False)
 
 
 def parse_url(url: str) -> Target:

@@ -78,9 +78,11 @@ class Connection(asyncio.Protocol):
             raise BusUnavailableError(f"no answer from Redis within {timeout_seconds:g} s")
         try:
             connection = connecting.result()
-        except (AuthenticationError, BusyLoadingError, ResponseError) as error:
-            raise ReplyError(f"{error.status_code or ''} {error}".strip()) from error
         except (RedisError, OSError) as error:
+            # What goes wrong in its handshake, redis-py wraps once more.
+            for refusal in (error, error.__cause__):
+                if isinstance(refusal, (AuthenticationError, BusyLoadingError, ResponseError)):
+                    raise ReplyError(f"{refusal.status_code or ''} {refusal}".strip()) from error
             raise BusUnavailableError(str(error) or type(error).__name__) from error
         return cls(connection, on_push)
 

@@ -10,7 +10,7 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode
 
 from tailrace.gateway.auth.api_keys import ApiKey, UnusableApiKeysError, parse_api_keys
-from tailrace.gateway.auth.jwks import MIN_SECRET_BYTES
+from tailrace.gateway.auth.jwks import MIN_SECRET_BYTES, UnusableKeysError, parse_jwks
 from tailrace.gateway.auth.origins import is_origin
 from tailrace.gateway.http.loopback import is_loopback
 
@@ -58,6 +58,21 @@ class AuthSettings(BaseSettings):
             raise ValueError(
                 f"each key has {MIN_SECRET_BYTES} bytes or more (RFC 7518, section 3.2): openssl rand -hex 32"
             )
+        return given
+
+    @field_validator("jwks_file", "api_keys_file")
+    @classmethod
+    def _check_file(cls, given: Path | None, info: ValidationInfo) -> Path | None:
+        """At start a file that gives no keys is a mistake; later its last keys stay good."""
+        if given is None:
+            return None
+        try:
+            document = given.read_bytes()
+            _ = parse_api_keys(document) if info.field_name == "api_keys_file" else parse_jwks(document, secrets=True)
+        except OSError as error:
+            raise ValueError(f"{given} cannot be read: {error.strerror}") from None
+        except (UnusableApiKeysError, UnusableKeysError) as error:
+            raise ValueError(f"{given}: {error}") from None
         return given
 
     @field_validator("jwks_url")

@@ -25,7 +25,7 @@ class Submit(BaseModel):
     model_config = ConfigDict(
         extra="forbid",
         strict=True,
-        json_schema_extra={"examples": [{"pipeline": "document", "input": {"path": "README.md"}}]},
+        json_schema_extra={"examples": [{"pipeline": "document", "input": {"path": "/srv/reports/may.md"}}]},
     )
 
     pipeline: Name = Field(description="which pipeline is to run")

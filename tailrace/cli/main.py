@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
 
 from tailrace.cli.exit_codes import ExitCode
 from tailrace.cli.processes.lifeline import hold_on
 from tailrace.cli.text.safe import paragraph
+
+# What the system says of an output that takes no more, and never of a file without its name.
+_UNWRITABLE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
 
 
 def main() -> None:
@@ -43,6 +49,7 @@ def run(arguments: Sequence[str]) -> int:
     from tailrace.cli.app import app  # noqa: PLC0415 - as above
     from tailrace.cli.errors import SignalledError  # noqa: PLC0415 - as above
 
+    _fill_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         # What the terminal cannot show must not end the command.
         if hasattr(stream, "reconfigure"):
@@ -59,8 +66,7 @@ def run(arguments: Sequence[str]) -> int:
     except SignalledError as end:
         return 128 + end.order
     except BrokenPipeError:
-        # Whoever read our output has gone; the interpreter must not stumble over it again while it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_output()
         return ExitCode.RUN_FAILED
     except Exception as error:
         # Never a traceback, unless it is asked for.
@@ -68,8 +74,23 @@ def run(arguments: Sequence[str]) -> int:
             raise
         from tailrace.cli.explanation import explain  # noqa: PLC0415 - imports much
 
+        if isinstance(error, OSError) and error.filename is None and error.errno in _UNWRITABLE:
+            _give_up_output()
+            return _complain(ExitCode.RUN_FAILED, f"standard output cannot be written: {error.strerror}")
         return _complain(*explain(error))
     return code if isinstance(code, int) else ExitCode.OK
+
+
+def _fill_closed_streams() -> None:
+    """Standard streams that the caller closed lead nowhere, rather than to whatever is opened next."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - as long as we live
+
+
+def _give_up_output() -> None:
+    """Nobody can be told any more; the interpreter must not stumble over it again while it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(code: ExitCode, message: str) -> int:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 import orjson
+from pydantic import BaseModel
 
 from tailrace.bus import Bus, ControlTimeoutError, open_bus
 from tailrace.bus.control import Outcome
@@ -22,6 +23,8 @@ from tailrace.cli.client.token import token
 from tailrace.cli.client.watch import client_for
 from tailrace.cli.errors import CliError
 from tailrace.cli.text.safe import one_line
+from tailrace.gateway.http.schemas import EventPage, ExecutionState
+from tailrace.gateway.views.control_schemas import Controlled
 
 # What one long-poll waits: less than proxies leave a request that says nothing.
 POLL_SECONDS: Final = 20.0
@@ -152,19 +155,19 @@ async def _over_gateways(
     run = f"/v1/executions/{execution_id}"
     async with client_for(gateways) as client:
 
-        async def get(path: str, **params: Any) -> Any:
-            return await ask(client, gateways, path, params=params, wait_seconds=params.get("wait", 0.0))
+        async def get(path: str, shape: type[BaseModel], **params: Any) -> dict[str, Any]:
+            return await ask(client, gateways, path, shape, params=params, wait_seconds=params.get("wait", 0.0))
 
         # A credential says by itself who asks.
         who = {} if token() else {"by": asker()}
         path, body = f"{run}/{errand.path}", {**errand.body, **who}
-        said = await ask(client, gateways, path, method="POST", body=body, once=errand.once)
+        said = await ask(client, gateways, path, Controlled, method="POST", body=body, once=errand.once)
         answer = ControlAnswer(execution_id, said["request"], said["status"], _without_nulls(said["outcome"]))
         if answer.outcome is not None or not wait_seconds:
             return answer
         # Not by the gateway that was asked: it may go away meanwhile, and any other can tell.
         event = await _await_answer(get, run, answer, wait_seconds)
-        return ControlAnswer(execution_id, answer.request, (await get(run))["status"], event)
+        return ControlAnswer(execution_id, answer.request, (await get(run, ExecutionState))["status"], event)
 
 
 def _without_nulls(event: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -175,7 +178,7 @@ def _without_nulls(event: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 async def _await_answer(
-    get: Callable[..., Awaitable[Any]], run: str, answer: ControlAnswer, wait_seconds: float
+    get: Callable[..., Awaitable[dict[str, Any]]], run: str, answer: ControlAnswer, wait_seconds: float
 ) -> dict[str, Any] | None:
     """What answers the request; None when the execution ended and its log is gone.
 
@@ -184,7 +187,7 @@ async def _await_answer(
     loop = asyncio.get_running_loop()
     until, after = loop.time() + wait_seconds, answer.request
     while (left := until - loop.time()) > 0:
-        page = await get(f"{run}/events", after=after, limit=500, wait=round(min(left, POLL_SECONDS), 3))
+        page = await get(f"{run}/events", EventPage, after=after, limit=500, wait=round(min(left, POLL_SECONDS), 3))
         for event in page["items"]:
             if answers(answer.request, event["type"], event["data"]):
                 found: dict[str, Any] = event

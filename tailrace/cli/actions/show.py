@@ -19,8 +19,9 @@ from tailrace.cli.client.watch import client_for
 from tailrace.cli.text.ages import age
 from tailrace.cli.text.lines import event_line, gap_line
 from tailrace.cli.text.safe import one_line, shortened
+from tailrace.gateway.http.schemas import EventPage, ExecutionState
 from tailrace.gateway.views.page import PageQuery, collect
-from tailrace.gateway.views.requests import asked_of
+from tailrace.gateway.views.requests import RequestList, asked_of
 from tailrace.gateway.views.state_view import state_of
 
 _LABEL_CHARS: Final = 12
@@ -111,9 +112,11 @@ def _labelled(label: str, value: object) -> str:
 async def _from_gateways(gateways: Sequence[str], execution_id: str, events: int) -> Overview:
     path = f"/v1/executions/{execution_id}"
     async with client_for(gateways) as client:
-        state = await ask(client, gateways, path)
-        requests = await ask(client, gateways, f"{path}/requests")
-        page = await ask(client, gateways, f"{path}/events", params={"last": events}) if events else _NO_PAGE
+        state = await ask(client, gateways, path, ExecutionState)
+        requests = await ask(client, gateways, f"{path}/requests", RequestList)
+        page = _NO_PAGE
+        if events:
+            page = await ask(client, gateways, f"{path}/events", EventPage, params={"last": events})
     return Overview(state, requests["items"], page)
 
 

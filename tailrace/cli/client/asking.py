@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import httpx
+from pydantic import BaseModel
 
-from tailrace.cli.client.watch import SILENCE_SECONDS, problem_of
+from tailrace.cli.client.watch import SILENCE_SECONDS, answer_of, problem_of
 from tailrace.cli.errors import GatewayRequestError
 from tailrace.cli.exit_codes import ExitCode
 
-_CODES: Final = {
+_CODES: Final[dict[int, ExitCode]] = {
     httpx.codes.BAD_REQUEST: ExitCode.USAGE,
     httpx.codes.NOT_FOUND: ExitCode.UNKNOWN_EXECUTION,
     httpx.codes.CONFLICT: ExitCode.CONFLICT,
@@ -26,6 +27,7 @@ async def ask(
     client: httpx.AsyncClient,
     gateways: Sequence[str],
     path: str,
+    shape: type[BaseModel],
     *,
     method: str = "GET",
     params: Mapping[str, Any] | None = None,
@@ -33,8 +35,10 @@ async def ask(
     headers: Mapping[str, str] | None = None,
     wait_seconds: float = 0.0,
     once: bool = False,
-) -> Any:
-    """The JSON of the answer. ``once`` asks a second gateway only where the first has certainly heard nothing.
+) -> dict[str, Any]:
+    """The JSON of the answer, which has this shape.
+
+    ``once`` asks a second gateway only where the first has certainly heard nothing.
 
     Raises GatewayRequestError with the reason of the last one, and what it means as an exit code.
     """
@@ -57,7 +61,7 @@ async def ask(
                 ) from None
             continue
         if response.is_success:
-            return _json_of(gateway, response)
+            return answer_of(gateway, response, shape)
         reason = f"{gateway}: {problem_of(response)}"
         if not response.is_server_error or once:
             raise GatewayRequestError(reason, _code_of(response))
@@ -70,7 +74,7 @@ def _code_of(response: httpx.Response) -> ExitCode:
     if response.status_code == httpx.codes.NOT_FOUND and _problem_code(response) != "execution_unknown":
         # Not of ours, or older than this command: it knows no such path.
         return ExitCode.GATEWAY
-    return _CODES.get(httpx.codes(response.status_code), ExitCode.GATEWAY)
+    return _CODES.get(response.status_code, ExitCode.GATEWAY)
 
 
 def _problem_code(response: httpx.Response) -> str | None:
@@ -80,10 +84,3 @@ def _problem_code(response: httpx.Response) -> str | None:
         return None
     code = problem.get("code") if isinstance(problem, dict) else None
     return code if isinstance(code, str) else None
-
-
-def _json_of(gateway: str, response: httpx.Response) -> Any:
-    try:
-        return response.json()
-    except ValueError:
-        raise GatewayRequestError(f"{gateway} answers, but not with JSON; is it a gateway?") from None

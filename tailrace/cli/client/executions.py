@@ -15,7 +15,7 @@ from tailrace.bus.model.lifecycle import Status
 from tailrace.cli.client.asking import ask
 from tailrace.cli.client.watch import client_for
 from tailrace.gateway.routes.listing import MAX_LIMIT
-from tailrace.gateway.views.listing import ListQuery, list_executions, parse_place, parse_time
+from tailrace.gateway.views.listing import ExecutionList, ListQuery, list_executions, parse_place, parse_time
 
 LIVE: Final[tuple[Status, ...]] = ("queued", "running", "paused", "cancelling")
 
@@ -87,8 +87,7 @@ class _OfGateways(_Paged):
             "cursor": cursor,
         }
         params = {name: value for name, value in given.items() if value is not None}
-        page: dict[str, Any] = await ask(self._client, self._gateways, "/v1/executions", params=params)
-        return page
+        return await ask(self._client, self._gateways, "/v1/executions", ExecutionList, params=params)
 
 
 class _OfRedis(_Paged):

@@ -10,6 +10,7 @@ from tailrace.bus import open_bus
 from tailrace.bus.model.event import check_execution_id
 from tailrace.cli.client.asking import ask
 from tailrace.cli.client.watch import client_for
+from tailrace.gateway.http.schemas import Submitted
 
 
 async def submit_work(
@@ -35,5 +36,5 @@ async def submit_work(
     else:
         headers["Idempotency-Key"] = uuid4().hex
     async with client_for(gateways) as client:
-        submitted = await ask(client, gateways, "/v1/executions", method="POST", body=body, headers=headers)
+        submitted = await ask(client, gateways, "/v1/executions", Submitted, method="POST", body=body, headers=headers)
     return str(submitted["execution_id"])

@@ -6,17 +6,18 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import httpx
 from httpx_sse import EventSource, ServerSentEvent, SSEError, aconnect_sse
+from pydantic import BaseModel
 
 from tailrace.bus.model.retry import Backoff
 from tailrace.cli.client.frame import ControlFrame, Received, age_seconds, position, read_frame
-from tailrace.cli.client.gateway_url import all_loopback
+from tailrace.cli.client.gateway_url import GatewayUrl, all_loopback
 from tailrace.cli.client.token import VARIABLE, headers
 from tailrace.cli.errors import GatewayRequestError
 from tailrace.cli.exit_codes import ExitCode
@@ -59,6 +60,10 @@ class Tally:
 
 
 Item = Received | ControlFrame | Connected | Disconnected
+
+
+class _State(BaseModel):
+    status: str
 
 
 class GatewayWatch:
@@ -205,8 +210,7 @@ class GatewayWatch:
         """How it ended, for a cursor that was at the end already."""
         response = await self._client.get(f"{gateway}/v1/executions/{self.execution_id}")
         await _check(gateway, response)
-        status: Any = response.json().get("status")
-        return status if isinstance(status, str) else None
+        return str(answer_of(gateway, response, _State)["status"])
 
 
 _ENDINGS: Final = {
@@ -221,15 +225,48 @@ def client_for(gateways: Sequence[str]) -> httpx.AsyncClient:
     """A client that shows the user's credential, and that no proxy keeps from this machine's own gateways."""
     return httpx.AsyncClient(
         headers=headers(),
+        auth=_Credentials(gateways),
         timeout=httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS),
         limits=httpx.Limits(max_connections=None, max_keepalive_connections=4),
         trust_env=not all_loopback(gateways),
     )
 
 
+class _Credentials(httpx.Auth):
+    """To each gateway the user and password that were given in its URL, and to nobody else."""
+
+    def __init__(self, gateways: Sequence[str]) -> None:
+        self._known = {
+            _origin(httpx.URL(gateway)): httpx.BasicAuth(*gateway.credentials)
+            for gateway in gateways
+            if isinstance(gateway, GatewayUrl) and gateway.credentials is not None
+        }
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        known = self._known.get(_origin(request.url))
+        if known is None:
+            yield request
+        else:
+            yield from known.auth_flow(request)
+
+
+def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port
+
+
 def exit_code_of(ending: str | None) -> ExitCode:
     """An ending that nobody saw is no success."""
     return ExitCode.OK if ending == "completed" else ExitCode.RUN_FAILED
+
+
+def answer_of(gateway: str, response: httpx.Response, shape: type[BaseModel]) -> dict[str, Any]:
+    """The JSON that a gateway answers with. Raises GatewayRequestError when it is not what the API says."""
+    try:
+        shape.model_validate_json(response.content)
+        answer: dict[str, Any] = response.json()
+    except ValueError:
+        raise GatewayRequestError(f"{gateway} answers, but not as a gateway of this version does; is it one?") from None
+    return answer
 
 
 class _NotNowError(Exception):

@@ -38,9 +38,16 @@ def gateway(
       tailrace gateway --redis-url redis://10.0.0.5:6379/0
       TAILRACE_DRAIN_SECONDS=30 tailrace gateway --port 8081
     """  # noqa: D301 - \b keeps typer from joining the lines
+    import os  # noqa: PLC0415 - see tailrace.cli.app
+
     from tailrace.bus import BusSettings  # noqa: PLC0415 - see tailrace.cli.app
+    from tailrace.bus.ops import logging as logs  # noqa: PLC0415 - see tailrace.cli.app
+    from tailrace.cli.variables import warn_of_unknown  # noqa: PLC0415 - see tailrace.cli.app
     from tailrace.gateway.server import serve  # noqa: PLC0415 - see tailrace.cli.app
     from tailrace.gateway.settings import GatewaySettings  # noqa: PLC0415 - see tailrace.cli.app
 
     settings = GatewaySettings(**only_given(host=host, port=port))
-    raise typer.Exit(serve(settings, BusSettings(**only_given(redis_url=redis_url, tail=tail and tail.value))))
+    bus_settings = BusSettings(**only_given(redis_url=redis_url, tail=tail and tail.value))
+    logs.set_up(bus_settings.log_format)
+    warn_of_unknown(os.environ)
+    raise typer.Exit(serve(settings, bus_settings))

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tailrace.cli.client.gateway_url import DEFAULT_GATEWAY, check_gateway_url
+from tailrace.cli.client.gateway_url import DEFAULT_GATEWAY, GatewayUrl, check_gateway_url
 from tailrace.cli.errors import CliError
 
 RedisUrl = Annotated[
@@ -57,11 +57,11 @@ def only_given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def gateways_of(given: Sequence[str] | None, redis_url: str | None) -> list[str]:
+def gateways_of(given: Sequence[str] | None, redis_url: str | None) -> list[GatewayUrl]:
     """The gateways to use; none when Redis was named. Raises CliError."""
     if given and redis_url:
         raise CliError("--gateway and --redis-url are two ways to the same log: give one of them")
     if redis_url:
         return []
-    named = given or os.environ.get("TAILRACE_GATEWAY", DEFAULT_GATEWAY).split(",")
-    return [check_gateway_url(url.strip()) for url in named]
+    named = given or [url for url in os.environ.get("TAILRACE_GATEWAY", "").split(",") if url.strip()]
+    return [check_gateway_url(url.strip()) for url in named or [DEFAULT_GATEWAY]]

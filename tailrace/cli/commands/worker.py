@@ -97,10 +97,12 @@ async def _work(bus_settings: BusSettings, settings: WorkerSettings) -> None:
     from tailrace.bus import open_bus  # noqa: PLC0415 - see tailrace.cli.app
     from tailrace.bus.ops import logging as logs  # noqa: PLC0415 - see tailrace.cli.app
     from tailrace.bus.ops.stop_signals import obeying  # noqa: PLC0415 - see tailrace.cli.app
+    from tailrace.cli.variables import warn_of_unknown  # noqa: PLC0415 - see tailrace.cli.app
     from tailrace.workers import RegistryInvalidError, Worker, registry_for  # noqa: PLC0415 - see tailrace.cli.app
     from tailrace.workers.worker.metrics import serving_metrics  # noqa: PLC0415 - see tailrace.cli.app
 
     logs.set_up(bus_settings.log_format)
+    warn_of_unknown(os.environ)
     try:
         registry = registry_for(settings)
     except RegistryInvalidError as error:

@@ -25,10 +25,8 @@ READY_SECONDS = 30.0
 
 _PROGRAM = """
 import sys
-from tailrace.bus import BusSettings
-from tailrace.gateway.server import serve
-from tailrace.gateway.settings import read_settings
-sys.exit(serve(read_settings(), BusSettings()))
+from tailrace.cli.main import run
+sys.exit(run(["gateway"]))
 """
 
 

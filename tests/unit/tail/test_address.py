@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import string
+from contextlib import suppress
 from urllib.parse import quote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from tailrace.bus.errors import InvalidInputError
 from tailrace.bus.redis.address import SCHEMES, dial_of, node_url, parse_url, redacted
+from tailrace.bus.settings import BusSettings
 
 hosts = st.one_of(
     st.from_regex(r"[a-z][a-z0-9]{0,8}(\.[a-z]{2,5})?", fullmatch=True), st.just("[::1]"), st.just("10.1.2.3")
@@ -100,6 +103,19 @@ def test_a_password_is_not_shown_wherever_it_stands(url: str) -> None:
         dial_of(parse_url(url))
     except InvalidInputError as refusal:
         assert "S3cret" not in str(refusal)  # noqa: PT017 - some of them are usable
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["redis://me:S3cret@h:1/0?password=S3cret", "redis+cluster://me:S3cret@a:1/?password=S3cret", "nonsense:S3cret"],
+)
+def test_attack_78_neither_settings_nor_a_target_show_the_url_with_its_password(url: str) -> None:
+    settings = BusSettings(redis_url=SecretStr(url))
+    shown = f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
+    with suppress(InvalidInputError):
+        shown += f"{parse_url(url)!r}"
+    assert "S3cret" not in shown
+    assert settings.redis_url.get_secret_value() == url
 
 
 def test_what_is_no_password_is_shown() -> None:
