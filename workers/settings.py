@@ -27,7 +27,10 @@ class WorkerSettings(BaseSettings):
         (), max_length=64, description="comma-separated folders whose files may be read as documents; none if unset"
     )
     document_seconds: float = Field(
-        120.0, ge=1, le=3600, description="processor time that parsing a document may take; ten times that by the clock"
+        120.0,
+        ge=1,
+        le=3600,
+        description="processor time that parsing a document may take; by the clock ten times that, a minute at least",
     )
     document_memory_mb: int = Field(1024, ge=256, le=1 << 20, description="memory that parsing a document may take")
     document_processes: int = Field(2, ge=1, le=64, description="documents that are parsed at a time")

@@ -164,8 +164,9 @@ async def test_attack_71_two_hundred_hostile_documents_end_within_their_limits_i
         assert sentence.endswith(".")
         assert "\n" not in sentence
         assert len(sentence) < 600
+    # One that should use up its processor time may come to its end by the clock first, on a machine that is busy.
     refused = [sentence for sentence in sentences if sentence]
-    for reason in ("processor time", "binary data", "not a readable PDF", "encrypted PDF", "holds no words"):
+    for reason in ("too complex", "binary data", "not a readable PDF", "encrypted PDF", "holds no words"):
         assert any(reason in sentence for sentence in refused), reason
     print(f"{len(names)} documents, {len(refused)} refused; peaks: {vars(peaks)}, loop lag {max(lags):.3f} s")
     assert 0 < peaks.processes <= 3

@@ -34,12 +34,18 @@ KILL: Final = b"k"
 LENGTH: Final = struct.Struct("!I")
 MAX_DESCRIPTORS: Final = 3
 
-# A parser that is stopped, or waits for a disk, uses no processor time.
-WAIT_FACTOR: Final = 10
+# A parser that is stopped, or waits for a disk, uses no processor time; one on a busy machine comes late to its own.
+_WAIT_FACTOR: Final = 10
+_MIN_WAIT_SECONDS: Final = 60.0
 # Others on the machine go first: the worker's own loop, which keeps its leases, among them.
 _NICENESS: Final = 10
 # UTF-8 of the longest text that any parser gives.
 _MAX_TEXT_BYTES: Final = 400_000_000
+
+
+def wait_seconds(processor_seconds: float) -> float:
+    """What a task may take by the clock."""
+    return max(_MIN_WAIT_SECONDS, _WAIT_FACTOR * processor_seconds)
 
 
 def main(descriptor: int) -> None:
@@ -148,7 +154,7 @@ def _limit(memory_bytes: int, seconds: float) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (_MAX_TEXT_BYTES, _MAX_TEXT_BYTES))
     processor_seconds = max(1, round(seconds))
     resource.setrlimit(resource.RLIMIT_CPU, (processor_seconds, processor_seconds + 1))
-    signal.setitimer(signal.ITIMER_REAL, WAIT_FACTOR * seconds)
+    signal.setitimer(signal.ITIMER_REAL, wait_seconds(seconds))
     try:
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     except (ValueError, OSError):  # macOS knows the limit, and does not let it be set

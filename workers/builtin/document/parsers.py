@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
-from tailrace.workers.builtin.document.child import FORK, KILL, REQUEST, WAIT_FACTOR
+from tailrace.workers.builtin.document.child import FORK, KILL, REQUEST, wait_seconds
 from tailrace.workers.builtin.document.errors import DocumentError, DocumentTooComplexError
 from tailrace.workers.builtin.document.extract import OnPage
 from tailrace.workers.builtin.document.pdf import MAX_PAGES
@@ -118,7 +118,7 @@ class Parsers:
         """The last that is told of the process: its own word, the kernel's, or None when its server died with it."""
         async with _forked(descriptors) as channel:
             try:
-                async with asyncio.timeout(WAIT_FACTOR * self._limits.seconds + _SLACK_SECONDS):
+                async with asyncio.timeout(wait_seconds(self._limits.seconds) + _SLACK_SECONDS):
                     await channel.send(order)
                     last = 0
                     while True:
@@ -138,7 +138,7 @@ class Parsers:
             case ["ended", signal.SIGXCPU]:
                 return f"it takes more than {self._limits.seconds:g} s of processor time"
             case ["ended", signal.SIGALRM]:
-                return f"it was not done within {WAIT_FACTOR * self._limits.seconds:g} s"
+                return f"it was not done within {wait_seconds(self._limits.seconds):g} s"
             case ["ended", signal.SIGKILL]:
                 return "the system ended its parser, probably for want of memory"
             case ["ended", int(number)] if number > 0:
