@@ -20,7 +20,7 @@ from tests.patience import stretched
 
 pytestmark = pytest.mark.timeout(180)
 
-TEXT: Final = Path(__file__).parents[2] / "tailrace" / "demo" / "sample.md"
+TEXT: Final = Path(__file__).parents[2] / "tailrace" / "cli" / "demo" / "sample.md"
 GOOD: Final = re.compile(r"all 21 viewers got exactly the log: \d+ deliveries, nothing lost, nothing doubled\.")
 CONTROL_CODE: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
