@@ -10,6 +10,7 @@ from starlette.requests import HTTPConnection
 
 from tailrace.bus import Bus
 from tailrace.bus.ops.metrics import BusMetrics
+from tailrace.bus.queries.counts import LiveCounts
 from tailrace.gateway.auth.auth import Authenticator
 from tailrace.gateway.hub import Hub
 from tailrace.gateway.limits.connections import ConnectionLimits, Connections
@@ -17,7 +18,6 @@ from tailrace.gateway.limits.rates import Rate, Rates
 from tailrace.gateway.metrics import metrics_of
 from tailrace.gateway.presence import Presence
 from tailrace.gateway.settings import GatewaySettings
-from tailrace.gateway.views.stats import Censuses
 
 
 @dataclass(slots=True)
@@ -32,7 +32,7 @@ class GatewayContext:
     hub: Hub = field(init=False)
     presence: Presence = field(init=False)
     activity: Hub = field(init=False)
-    censuses: Censuses = field(init=False)
+    counts: LiveCounts = field(init=False)
     metrics: BusMetrics = field(init=False)
     draining: bool = False
 
@@ -40,7 +40,7 @@ class GatewayContext:
         bus, settings = self.bus, self.settings
         # The hub comes later.
         self.presence = Presence(bus, lambda: self.hub.viewers_by_execution())  # noqa: PLW0108 - as said
-        self.censuses = Censuses(bus)
+        self.counts = LiveCounts(bus.log)
         self.metrics = metrics_of(self)
         self.auth = Authenticator(bus, settings)
         self.rates = Rates(

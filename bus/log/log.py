@@ -69,7 +69,7 @@ class Log:
         self.keys = keys
         self.counters = counters
         self.max_event_bytes = max_event_bytes
-        self._commands = commands
+        self.commands = commands
         self._retention = retention
         self._append = append_script()
         # Called after each append that had events of the life cycle among them; must neither wait nor raise.
@@ -105,7 +105,7 @@ class Log:
         began = time.perf_counter()
         try:
             ms, n, written = await self._append.run(
-                self._commands,
+                self.commands,
                 self.keys.of_execution(execution_id),
                 producer,
                 seq,
@@ -168,7 +168,7 @@ class Log:
 
     async def extent(self, execution_id: str) -> Extent:
         try:
-            info = _pairs(await self._commands.command("XINFO", "STREAM", self.keys.log(execution_id)))
+            info = _pairs(await self.commands.command("XINFO", "STREAM", self.keys.log(execution_id)))
         except ReplyError as error:
             if "no such key" not in str(error):
                 raise
@@ -183,19 +183,19 @@ class Log:
 
     async def latest(self, execution_id: str) -> Cursor:
         """Snapshot the head once; START while there is no log."""
-        raw = await self._commands.command("XREVRANGE", self.keys.log(execution_id), "+", "-", "COUNT", 1)
+        raw = await self.commands.command("XREVRANGE", self.keys.log(execution_id), "+", "-", "COUNT", 1)
         return from_id(raw[0][0]) if raw else START
 
     async def state(self, execution_id: str) -> State | None:
         """The durable state; None when there is none (a log may exist all the same, written by strangers)."""
-        values = await self._commands.command("HMGET", self.keys.meta(execution_id), *STATE_FIELDS)
+        values = await self.commands.command("HMGET", self.keys.meta(execution_id), *STATE_FIELDS)
         if all(value is None for value in values):
             return None
         return parse_state(execution_id, values)
 
     async def exists(self, execution_id: str) -> bool:
         """Whether there is a log or a state."""
-        return bool(await self._commands.command("EXISTS", self.keys.log(execution_id), self.keys.meta(execution_id)))
+        return bool(await self.commands.command("EXISTS", self.keys.log(execution_id), self.keys.meta(execution_id)))
 
     async def _look(self, execution_id: str, after: Cursor, count: int) -> tuple[list[RawEntry], _Doubts | None]:
         """Read from a cursor on, and what else is known of the log where that proves nothing, at one time."""
@@ -212,7 +212,7 @@ class Log:
         return raw, doubts
 
     async def _range(self, execution_id: str, start: Cursor, count: int) -> list[RawEntry]:
-        entries: list[RawEntry] = await self._commands.command(
+        entries: list[RawEntry] = await self.commands.command(
             "XRANGE", self.keys.log(execution_id), "-" if start == START else str(start), "+", "COUNT", count
         )
         return entries

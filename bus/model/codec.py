@@ -167,6 +167,16 @@ def ts_of(unix_ms: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{ms:03d}000Z"
 
 
+def time_of(text: str) -> datetime | None:
+    """Read a time as in RFC 3339, in UTC; None for what is not one, or not one that Python can hold."""
+    if not _TS.fullmatch(text.encode()):
+        return None
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
 @lru_cache(maxsize=4096)
 def _type(raw: bytes | None) -> str:
     if raw is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import orjson
@@ -44,6 +45,37 @@ class Entry(NamedTuple):
     def is_terminal(self) -> bool:
         return self.type in TERMINAL_TYPES
 
+    def members(self, execution_id: str) -> bytes:
+        """The event as JSON members, without the id and the braces, so that each wire can put it into its own form."""
+        frame = b'%b"ts":"%b","data":%b' % (
+            lead(self.type, execution_id, self.step),
+            self.ts.encode(),
+            self.raw_data,
+        )
+        if self.raw_meta is not None:
+            frame += b',"meta":' + self.raw_meta
+        if self.encoding is not None:
+            frame += b',"encoding":"base64"'
+        return frame
+
+    def json(self, execution_id: str) -> bytes:
+        """The event as one JSON object, its id first."""
+        return b'{"id":"%d-%d",%b}' % (*self.cursor, self.members(execution_id))
+
+    def shown(self, execution_id: str) -> dict[str, Any]:
+        """The same as an object."""
+        shown: dict[str, Any] = orjson.loads(self.json(execution_id))
+        return shown
+
+
+@lru_cache(maxsize=16384)
+def lead(event_type: str, execution_id: str, step: str | None) -> bytes:
+    """The JSON members that an execution's events of one kind have in common, and a comma."""
+    members = {"type": event_type, "execution_id": execution_id}
+    if step is not None:
+        members["step"] = step
+    return orjson.dumps(members)[1:-1] + b","
+
 
 @dataclass(frozen=True, slots=True)
 class Gap:
@@ -59,3 +91,12 @@ class Gap:
     earliest: Cursor | None
     latest: Cursor | None
     reason: GapReason
+
+    def members(self) -> dict[str, Any]:
+        """As every wire tells it."""
+        return {
+            "requested": str(self.requested),
+            "earliest": None if self.earliest is None else str(self.earliest),
+            "latest": None if self.latest is None else str(self.latest),
+            "reason": self.reason,
+        }

@@ -17,7 +17,8 @@ from fastapi import Depends
 from starlette.requests import HTTPConnection
 from starlette.types import Scope as AsgiScope
 
-from tailrace.bus import ExecutionUnknownError
+from tailrace.bus import ExecutionUnknownError, InvalidInputError
+from tailrace.bus.model.control_request import MAX_NAME_CHARS
 from tailrace.bus.model.event import check_execution_id
 from tailrace.bus.ownership.tenancy import claim
 from tailrace.gateway.auth.principal import Principal
@@ -121,6 +122,17 @@ class Access:
         """Raises ProblemError (429)."""
         if self._client.account is not None:
             await self._gateway.rates.spend("requests", self._client.account)
+
+    def asker(self, claimed: str | None) -> str | None:
+        """Who asks, for all to see: as the credential says, or as claimed where none is asked for.
+
+        Raises InvalidInputError.
+        """
+        if self.principal.credential == "none":
+            return claimed
+        if claimed is not None:
+            raise InvalidInputError("by", "the credential says who asks; leave it out")
+        return "".join(filter(str.isprintable, self.principal.subject))[:MAX_NAME_CHARS] or None
 
     def check_room(self) -> None:
         """Raises GatewayFullError (503), ProblemError (429)."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tailrace.bus.model.entry import Entry
+from tailrace.bus.model.filter import Filter, is_wanted_type
 from tailrace.gateway.auth.principal import Principal
-from tailrace.gateway.hub.filter import Filter, is_wanted_type
 from tailrace.gateway.wire.activity import change_of
 
 

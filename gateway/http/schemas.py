@@ -6,11 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tailrace.bus import State
-from tailrace.bus.model.codec import ts_of
 from tailrace.bus.model.entry import GapReason
 from tailrace.bus.model.lifecycle import Status
 from tailrace.bus.model.submission import MAX_DELAY_SECONDS
+from tailrace.bus.queries import state
 
 _ID = "019a5c3e-7d51-7c3a-9f5e-0b6f0a9d2c11"
 _CURSOR = "1760000000000-7"
@@ -55,60 +54,24 @@ class Submitted(BaseModel):
     links: Links
 
 
-class Terminal(BaseModel):
-    """The entry that ended the execution; ``data`` is null once the log has expired."""
-
-    id: str = Field(examples=[_CURSOR])
-    type: str = Field(examples=["execution.completed"])
-    data: Any = None
-
-
-class ExecutionState(BaseModel):
-    """``first`` and ``last`` are cursors of what the log still holds; ``entries`` counts all that workers wrote."""
-
-    execution_id: str = Field(examples=[_ID])
-    status: Status = Field(examples=["running"])
-    pipeline: str | None = Field(examples=["document"])
-    tenant: str | None = Field(examples=[None])
-    owner: str | None = Field(description="who runs it now", examples=["host-4711-0b6f0a.1"])
-    attempt: int = Field(description="how often a worker took it", examples=[1])
-    created: str | None = Field(examples=[_TS])
-    started: str | None = Field(examples=[_TS])
-    ended: str | None = Field(examples=[None])
-    entries: int = Field(examples=[7])
-    first: str | None = Field(examples=["1760000000000-1"])
-    last: str | None = Field(examples=[_CURSOR])
-    terminal: Terminal | None = None
-    checkpoints: list[str] = Field(description="steps whose outputs are kept for a take-over", examples=[["fetch"]])
+class ExecutionSummary(state.ExecutionSummary):
     links: Links
 
-    @classmethod
-    def of(
-        cls,
-        state: State,
-        *,
-        first: str | None,
-        last: str | None,
-        terminal: Terminal | None,
-        checkpoints: list[str],
-    ) -> ExecutionState:
-        return cls(
-            execution_id=state.execution_id,
-            status=state.status,
-            pipeline=state.pipeline,
-            tenant=state.tenant,
-            owner=state.owner,
-            attempt=state.attempt,
-            created=_time(state.created_ms),
-            started=_time(state.started_ms),
-            ended=_time(state.ended_ms),
-            entries=state.entries,
-            first=first,
-            last=last,
-            terminal=terminal,
-            checkpoints=checkpoints,
-            links=Links.of(state.execution_id),
-        )
+
+class ExecutionState(state.ExecutionState):
+    links: Links
+
+
+class ListLinks(BaseModel):
+    next: str | None = Field(description="the next page; null when there is none")
+
+
+class ExecutionList(BaseModel):
+    """The newest first. A page may have fewer than ``limit``, even none: only where ``next`` is null is the end."""
+
+    items: list[ExecutionSummary]
+    next: str | None = Field(description="the cursor of the next page", examples=["1760000000000-build-7"])
+    links: ListLinks
 
 
 class EventItem(BaseModel):
@@ -182,7 +145,3 @@ class ApiIndex(BaseModel):
     name: str
     version: str
     links: dict[str, str]
-
-
-def _time(unix_ms: int | None) -> str | None:
-    return None if unix_ms is None else ts_of(unix_ms)

@@ -1,8 +1,7 @@
 """The hub: rendered once, written to all."""
 
-from tailrace.gateway.hub.filter import Filter
 from tailrace.gateway.hub.hub import Hub, HubLimits
 from tailrace.gateway.hub.topic import Topic
 from tailrace.gateway.hub.viewer import Sink, Viewer
 
-__all__ = ["Filter", "Hub", "HubLimits", "Sink", "Topic", "Viewer"]
+__all__ = ["Hub", "HubLimits", "Sink", "Topic", "Viewer"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tailrace.bus.model.cursor import Cursor
-from tailrace.gateway.hub.filter import Filter
+from tailrace.bus.model.filter import Filter
 from tailrace.gateway.hub.viewer import Viewer
 from tailrace.gateway.wire.formats import Format, RenderBare
 

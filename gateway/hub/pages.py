@@ -10,10 +10,10 @@ from tailrace.bus.log.log import Log
 from tailrace.bus.model.continuity import Numbering
 from tailrace.bus.model.cursor import START, Cursor
 from tailrace.bus.model.entry import Entry, Gap
+from tailrace.bus.model.filter import Filter
 from tailrace.bus.model.reading import BarePage, Page, bare_page
 from tailrace.bus.redis.commands import Commands
-from tailrace.gateway.hub.filter import Filter
-from tailrace.gateway.wire.formats import Format, RenderBare, gap_payload
+from tailrace.gateway.wire.formats import Format, RenderBare
 
 PAGE_ENTRIES: Final = 512
 # What one write carries at most, if it is not a single event: a socket that is full holds no more than that.
@@ -81,7 +81,7 @@ class RenderedPage:
         skipped: Cursor | None = None
         for item in self._items:
             if isinstance(item, Gap):
-                payload = {"execution_id": self._execution_id, **gap_payload(item)}
+                payload = {"execution_id": self._execution_id, **item.members()}
                 parts.append(rendering.control("stream.gap", payload))
             elif wanted is None or wanted.wants(item):
                 parts.append(rendering.entry(self._execution_id, item))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from tailrace.bus.model.continuity import Numbering
-from tailrace.gateway.hub.filter import Filter
+from tailrace.bus.model.filter import Filter
 from tailrace.gateway.hub.viewer import Viewer
 from tailrace.gateway.wire.formats import Format
 

@@ -14,13 +14,13 @@ from typing import Any, Final, cast
 from tailrace.bus.model.continuity import Numbering, resume_point
 from tailrace.bus.model.cursor import START, Cursor, just_before
 from tailrace.bus.model.entry import Entry, Gap
+from tailrace.bus.model.filter import Filter
 from tailrace.bus.model.reading import RawEntry, read_bare
-from tailrace.gateway.hub.filter import Filter
 from tailrace.gateway.hub.group import ViewerGroup
 from tailrace.gateway.hub.ports import PageFrames, Ports
 from tailrace.gateway.hub.viewer import Stage, Viewer
 from tailrace.gateway.hub.window import CHUNK_BYTES, Window
-from tailrace.gateway.wire.formats import Format, RenderBare, gap_payload
+from tailrace.gateway.wire.formats import Format, RenderBare
 
 # So few entries are written as they come, past the window; it renders them only for those who read it later.
 FEW: Final = 16
@@ -402,7 +402,7 @@ class Topic:
         for group in list(self._groups.values()):
             self._flush(group)
             if group.members:
-                payload = {"execution_id": self.execution_id, **gap_payload(gap)}
+                payload = {"execution_id": self.execution_id, **gap.members()}
                 self._write(group, group.rendering.control("stream.gap", payload), head)
             group.cursor = head
         self.window.reset(head)

@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Protocol
 
 from tailrace.bus.model.continuity import Numbering
-from tailrace.gateway.hub.filter import Filter
+from tailrace.bus.model.filter import Filter
 from tailrace.gateway.wire.formats import Format, Message
 
 

@@ -8,7 +8,7 @@ from operator import attrgetter
 
 from tailrace.bus.model.cursor import Cursor
 from tailrace.bus.model.entry import Entry
-from tailrace.gateway.hub.filter import Filter
+from tailrace.bus.model.filter import Filter
 from tailrace.gateway.wire.formats import Format
 
 # What one write carries at most while catching up: socket buffers are of this order.

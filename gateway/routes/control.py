@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
+from tailrace.bus.control import Outcome
+from tailrace.bus.model.continuity import Numbering
+from tailrace.bus.model.cursor import parse
+from tailrace.bus.model.entry import Entry
 from tailrace.gateway.access.access import ControlAccess
 from tailrace.gateway.access.origin import is_allowed
 from tailrace.gateway.auth.refusals import ForbiddenError
 from tailrace.gateway.context import CurrentGateway, GatewayContext
+from tailrace.gateway.http.control_schemas import (
+    CancelBody,
+    ControlBody,
+    Controlled,
+    PauseBody,
+    ResumeBody,
+    SignalBody,
+)
 from tailrace.gateway.http.parsing import ExecutionId, json_body
 from tailrace.gateway.http.problem_docs import problems
-from tailrace.gateway.views.control import ask, await_outcome
-from tailrace.gateway.views.control_schemas import Ask, CancelBody, Controlled, PauseBody, ResumeBody, SignalBody
+from tailrace.gateway.streams.long_poll import await_news
 
 router = APIRouter(prefix="/executions", tags=["control"])
 
@@ -21,7 +33,7 @@ MAX_WAIT_SECONDS: Final = 60.0
 _EMPTY: Final = frozenset({None, "0"})
 
 
-class Asking:
+class ControlRoute:
     """One request, and how it is answered."""
 
     def __init__(
@@ -40,24 +52,46 @@ class Asking:
         self._gateway = gateway
         self._wait_seconds = wait
 
-    async def answer(self, execution_id: str, model: type[Ask]) -> Controlled:
+    async def answer(self, execution_id: str, model: type[ControlBody]) -> Controlled:
         """Raises ProblemError and BusError, as routes may."""
-        gateway, principal = self._gateway, self._access.principal
         given = await self._given(model)
-        outcome = await ask(gateway.bus, execution_id, given, principal)
+        outcome = await given.send(self._gateway.bus.control, execution_id, self._access.asker(given.by))
         if self._wait_seconds:
-            outcome = await await_outcome(self._request, gateway, outcome, self._wait_seconds)
+            outcome = await _await_outcome(self._request, self._gateway, outcome, self._wait_seconds)
         self._response.status_code = 202 if outcome.event is None else 200
         self._response.headers["Cache-Control"] = "no-store"
         return Controlled.of(outcome)
 
-    async def _given(self, model: type[Ask]) -> Ask:
+    async def _given(self, model: type[ControlBody]) -> ControlBody:
         request, settings = self._request, self._gateway.settings
         headers = request.headers
         if headers.get("content-length") in _EMPTY and "transfer-encoding" not in headers:
             _check_page(request, self._gateway)
             return model.model_validate({})
         return await json_body(request, model, max_bytes=settings.max_body_bytes, within_seconds=settings.body_seconds)
+
+
+async def _await_outcome(request: Request, gateway: GatewayContext, asked: Outcome, seconds: float) -> Outcome:
+    """The outcome, or what was asked when there is none within so long, or when this gateway drains.
+
+    Raises BusUnavailableError; ClientDisconnect when nobody waits for it any more.
+    """
+    loop = asyncio.get_running_loop()
+    until = loop.time() + seconds
+    bus, execution_id = gateway.bus, asked.execution_id
+    position = Numbering.after(parse(asked.request))
+    while asked.event is None:
+        page = await bus.log.read(execution_id, position)
+        position = page.position
+        for item in page.items:
+            if isinstance(item, Entry) and (told := await bus.control.told(asked, item)) is not None:
+                return told
+        left = until - loop.time()
+        if page.ended or left <= 0:
+            break
+        if not page.more and not await await_news(request, gateway, execution_id, position.cursor, left):
+            break
+    return asked
 
 
 def _check_page(request: Request, gateway: GatewayContext) -> None:
@@ -73,10 +107,10 @@ def _check_page(request: Request, gateway: GatewayContext) -> None:
     raise ForbiddenError("origin_not_allowed", detail, "Origin")
 
 
-CurrentAsking = Annotated[Asking, Depends()]
+CurrentControl = Annotated[ControlRoute, Depends()]
 
 
-def _documented(model: type[Ask], *, required: bool = False) -> dict[str, Any]:
+def _documented(model: type[ControlBody], *, required: bool = False) -> dict[str, Any]:
     schema = model.model_json_schema()
     return {
         "response_model": Controlled,
@@ -98,8 +132,8 @@ def _documented(model: type[Ask], *, required: bool = False) -> dict[str, Any]:
     "`grace_seconds` to stop; then it is ended by force. One that waits for a worker ends at once.",
     **_documented(CancelBody),
 )
-async def cancel(asking: CurrentAsking, execution_id: ExecutionId) -> Controlled:
-    return await asking.answer(execution_id, CancelBody)
+async def cancel(control: CurrentControl, execution_id: ExecutionId) -> Controlled:
+    return await control.answer(execution_id, CancelBody)
 
 
 @router.post(
@@ -108,13 +142,13 @@ async def cancel(asking: CurrentAsking, execution_id: ExecutionId) -> Controlled
     description="It stands still where it next says something, or between two steps, until it is resumed.",
     **_documented(PauseBody),
 )
-async def pause(asking: CurrentAsking, execution_id: ExecutionId) -> Controlled:
-    return await asking.answer(execution_id, PauseBody)
+async def pause(control: CurrentControl, execution_id: ExecutionId) -> Controlled:
+    return await control.answer(execution_id, PauseBody)
 
 
 @router.post("/{execution_id}/resume", summary="Resume a paused execution", **_documented(ResumeBody))
-async def resume(asking: CurrentAsking, execution_id: ExecutionId) -> Controlled:
-    return await asking.answer(execution_id, ResumeBody)
+async def resume(control: CurrentControl, execution_id: ExecutionId) -> Controlled:
+    return await control.answer(execution_id, ResumeBody)
 
 
 @router.post(
@@ -123,5 +157,5 @@ async def resume(asking: CurrentAsking, execution_id: ExecutionId) -> Controlled
     description="Its body is given it when it asks for a signal of that name. The outcome says that it has arrived.",
     **_documented(SignalBody, required=True),
 )
-async def signal(asking: CurrentAsking, execution_id: ExecutionId) -> Controlled:
-    return await asking.answer(execution_id, SignalBody)
+async def signal(control: CurrentControl, execution_id: ExecutionId) -> Controlled:
+    return await control.answer(execution_id, SignalBody)

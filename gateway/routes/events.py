@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
 
-from tailrace.bus import START, InvalidInputError
+from tailrace.bus import START, Cursor, ExecutionUnknownError, InvalidInputError
 from tailrace.bus.model.cursor import parse
+from tailrace.bus.queries.page import before_newest, collect
 from tailrace.gateway.access.access import ReadAccess
 from tailrace.gateway.context import CurrentGateway, GatewayContext
 from tailrace.gateway.http.accept import choose
 from tailrace.gateway.http.parsing import ExecutionId, check_limit
 from tailrace.gateway.http.problem_docs import problems
 from tailrace.gateway.http.problems import Problem, ProblemError
-from tailrace.gateway.http.schemas import EventPage
+from tailrace.gateway.http.schemas import EventPage, Links
+from tailrace.gateway.streams.long_poll import await_news
 from tailrace.gateway.streams.opening import NDJSON_TYPE, SSE_TYPE, stream
-from tailrace.gateway.views.page import PageQuery, read_page
 
 router = APIRouter(tags=["events"])
 
@@ -75,21 +78,53 @@ async def read_events(
         return await stream(request, gateway, execution_id, chosen)
     if chosen == PAGE:
         query = _page_query(gateway, after, limit, last, wait)
-        page = await read_page(request, gateway, execution_id, query)
+        page = await _read_page(request, gateway, execution_id, query)
         access.check_current()
         return page
     detail = f"events come as {', '.join(OFFERED)}; this Accept header allows none of them"
     raise ProblemError(Problem(406, "not_acceptable", detail, "Accept", {"available": list(OFFERED)}))
 
 
+@dataclass(frozen=True, slots=True)
+class _PageQuery:
+    """``last`` begins with the newest so many; ``wait_seconds`` waits for the first event of a page without any."""
+
+    after: Cursor
+    limit: int
+    last: int | None
+    wait_seconds: float
+
+    def following(self, cursor: Cursor) -> str:
+        """The query of the next page."""
+        wait = {"wait": f"{self.wait_seconds:g}"} if self.wait_seconds else {}
+        return urlencode({"after": str(cursor), "limit": self.limit, **wait})
+
+
+async def _read_page(request: Request, gateway: GatewayContext, execution_id: str, query: _PageQuery) -> Response:
+    """Raises ExecutionUnknownError, BusUnavailableError; ClientDisconnect while it waits."""
+    headers = {"Cache-Control": "no-store", "Vary": "Accept"}
+    log, after, max_bytes = gateway.bus.log, query.after, gateway.settings.page_bytes
+    if not await log.exists(execution_id):
+        raise ExecutionUnknownError(execution_id)
+    if query.last is not None:
+        after = await before_newest(log, execution_id, query.last)
+    page = await collect(log, execution_id, after, query.limit, max_bytes)
+    if query.wait_seconds and page.has_no_news:
+        if not await await_news(request, gateway, execution_id, after, query.wait_seconds):
+            headers["Connection"] = "close"
+        page = await collect(log, execution_id, after, query.limit, max_bytes)
+    following = None if page.ended else f"{Links.of(execution_id).events}?{query.following(page.next)}"
+    return Response(page.render({"next": following}), headers=headers, media_type=PAGE)
+
+
 def _page_query(
     gateway: GatewayContext, after: str | None, limit: int | None, last: int | None, wait: float | None
-) -> PageQuery:
+) -> _PageQuery:
     if after is not None and last is not None:
         raise InvalidInputError("last", "'after' and 'last' are two places to begin: give one of them")
     most = gateway.settings.max_page
     newest = None if last is None else check_limit(last, most, field="last")
-    return PageQuery(
+    return _PageQuery(
         after=START if after is None else parse(after, field="after"),
         limit=check_limit(limit or newest or DEFAULT_LIMIT, most),
         last=newest,

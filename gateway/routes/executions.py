@@ -9,13 +9,13 @@ from fastapi import APIRouter, Request, Response
 from tailrace.bus import ConcurrencyConflictError, EventTooLargeError, InvalidInputError
 from tailrace.bus.model.event import check_execution_id
 from tailrace.bus.model.submission import MAX_KEY_CHARS, check_key, id_of_key
+from tailrace.bus.queries.state import state_of
 from tailrace.gateway.access.access import Access, ReadAccess, SubmitAccess
 from tailrace.gateway.context import CurrentGateway, GatewayContext
 from tailrace.gateway.http.parsing import ExecutionId, json_body
 from tailrace.gateway.http.problem_docs import problems
 from tailrace.gateway.http.problems import Problem, ProblemError
 from tailrace.gateway.http.schemas import ExecutionState, Links, Submit, Submitted
-from tailrace.gateway.views.state_view import state_of
 
 router = APIRouter(prefix="/executions", tags=["executions"])
 
@@ -105,4 +105,5 @@ async def read_state(
     _: ReadAccess, response: Response, gateway: CurrentGateway, execution_id: ExecutionId
 ) -> ExecutionState:
     response.headers["Cache-Control"] = "no-store"
-    return await state_of(gateway.bus, execution_id)
+    state = await state_of(gateway.bus.log, execution_id)
+    return ExecutionState(**state.model_dump(), links=Links.of(execution_id))

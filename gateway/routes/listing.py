@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from typing import Annotated, Final
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Response
 
+from tailrace.bus.model.codec import ts_of
 from tailrace.bus.model.event import check_name
 from tailrace.bus.model.lifecycle import Status
+from tailrace.bus.queries.listing import MAX_LIMIT, ListQuery, list_executions, parse_place, parse_time, place_text
 from tailrace.gateway.access.access import ReadAccess
 from tailrace.gateway.context import CurrentGateway
 from tailrace.gateway.http.problem_docs import problems
-from tailrace.gateway.views.listing import ExecutionList, ListLinks, ListQuery, list_executions, parse_place, parse_time
+from tailrace.gateway.http.schemas import ExecutionList, ExecutionSummary, Links, ListLinks
 
 router = APIRouter(prefix="/executions", tags=["executions"])
 
 DEFAULT_LIMIT: Final = 50
-MAX_LIMIT: Final = 500
 
 
 @router.get(
@@ -60,4 +62,25 @@ async def read_list(
         limit=limit,
     )
     principal = access.principal
-    return await list_executions(gateway.bus, query, lambda state: principal.covers(state.execution_id, state.tenant))
+    page = await list_executions(
+        gateway.bus.log, gateway.bus.index, query, lambda state: principal.covers(state.execution_id, state.tenant)
+    )
+    following = None if page.next is None else place_text(page.next)
+    return ExecutionList(
+        items=[ExecutionSummary.of(state, links=Links.of(state.execution_id)) for state in page.states],
+        next=following,
+        links=ListLinks(next=None if following is None else f"/v1/executions?{_encoded(query, following)}"),
+    )
+
+
+def _encoded(query: ListQuery, cursor: str) -> str:
+    given = {
+        "status": query.statuses,
+        "pipeline": query.pipeline,
+        "tenant": query.tenant,
+        "created_after": None if query.after_ms is None else ts_of(query.after_ms),
+        "created_before": None if query.before_ms is None else ts_of(query.before_ms),
+        "limit": query.limit,
+        "cursor": cursor,
+    }
+    return urlencode({name: value for name, value in given.items() if value not in {None, ()}}, doseq=True)

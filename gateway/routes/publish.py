@@ -10,14 +10,24 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from tailrace.bus import InvalidInputError
 from tailrace.bus.model.codec import ts_of
 from tailrace.bus.model.trace import traceparent_of
+from tailrace.bus.queries.publishing import append_lines
 from tailrace.gateway.access.access import PublishAccess
 from tailrace.gateway.context import CurrentGateway
 from tailrace.gateway.http.parsing import ExecutionId, read_body
 from tailrace.gateway.http.problem_docs import problems
 from tailrace.gateway.http.problems import Problem, ProblemError
-from tailrace.gateway.http.schemas import Links, ProblemDetails
-from tailrace.gateway.views.publish_schemas import MAX_SEQ, PRODUCER_PATTERN, EventIn, Published, PublishedLine
-from tailrace.gateway.views.publishing import MAX_LINES, Origin, PublishOutcome, append_lines, read_event, read_lines
+from tailrace.gateway.http.publishing import (
+    MAX_LINES,
+    MAX_SEQ,
+    PRODUCER_PATTERN,
+    EventIn,
+    Origin,
+    Published,
+    problem_with,
+    published,
+    read_event,
+    read_lines,
+)
 
 router = APIRouter(prefix="/executions", tags=["events"])
 
@@ -99,14 +109,14 @@ async def publish(  # noqa: PLR0917 - FastAPI gives them by name
     else:
         lines = read_lines(body, origin, now=now, limit_bytes=limit_bytes)
     await access.spend(len(lines))
-    outcomes = await append_lines(bus, execution_id, lines, origin.fence)
-    if single and outcomes[0].problem is not None:
-        raise ProblemError(outcomes[0].problem)
-    published = _published(execution_id, outcomes)
-    bus.counters.add("http_published_events", published.written)
-    response.status_code = 207 if published.failed else 200
+    outcomes = await append_lines(bus.log, bus.index, execution_id, lines, origin.fence)
+    if single and (problem := problem_with(outcomes[0])) is not None:
+        raise ProblemError(problem)
+    told = published(execution_id, outcomes)
+    bus.counters.add("http_published_events", told.written)
+    response.status_code = 207 if told.failed else 200
     response.headers["Cache-Control"] = "no-store"
-    return published
+    return told
 
 
 def _is_single(request: Request) -> bool:
@@ -119,29 +129,6 @@ def _is_single(request: Request) -> bool:
     # Both are what no form of a stranger's page can send: see gateway.parsing.
     detail = f"send one event as {JSON} or a batch as {NDJSON}, not {given[:80] or 'nothing'!r}"
     raise ProblemError(Problem(415, "unsupported_media_type", detail, "Content-Type", {"available": [JSON, NDJSON]}))
-
-
-def _published(execution_id: str, outcomes: list[PublishOutcome]) -> Published:
-    written = sum(outcome.status == "written" for outcome in outcomes)
-    duplicates = sum(outcome.status == "duplicate" for outcome in outcomes)
-    return Published(
-        execution_id=execution_id,
-        written=written,
-        duplicates=duplicates,
-        failed=len(outcomes) - written - duplicates,
-        items=[_item(outcome) for outcome in outcomes],
-        links=Links.of(execution_id),
-    )
-
-
-def _item(outcome: PublishOutcome) -> PublishedLine:
-    problem = outcome.problem
-    return PublishedLine(
-        line=outcome.line,
-        status=outcome.status,
-        id=None if outcome.cursor is None else str(outcome.cursor),
-        problem=None if problem is None else ProblemDetails.model_validate(problem.members()),
-    )
 
 
 def _one(field: str, query: T | None, header: T | None) -> T | None:

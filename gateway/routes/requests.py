@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
+from tailrace.bus.queries.requests import MAX_SHOWN, RequestList, requests_of
 from tailrace.gateway.access.access import ReadAccess
 from tailrace.gateway.context import CurrentGateway
 from tailrace.gateway.http.parsing import ExecutionId
 from tailrace.gateway.http.problem_docs import problems
-from tailrace.gateway.views.requests import MAX_SHOWN, RequestList, asked_of
 
 router = APIRouter(prefix="/executions", tags=["executions"])
 
@@ -20,8 +20,8 @@ router = APIRouter(prefix="/executions", tags=["executions"])
     response_model_exclude_none=True,
     responses=problems(400, 404, 409, 503),
 )
-async def read_asked(
+async def read_requests(
     _: ReadAccess, response: Response, gateway: CurrentGateway, execution_id: ExecutionId
 ) -> RequestList:
     response.headers["Cache-Control"] = "no-store"
-    return await asked_of(gateway.bus, execution_id)
+    return await requests_of(gateway.bus.log, execution_id)

@@ -43,13 +43,13 @@ class Stats(BaseModel):
 async def read_stats(access: ReadAccess, gateway: CurrentGateway, response: Response) -> Stats:
     response.headers["Cache-Control"] = "no-store"
     principal = access.principal
-    census = (await gateway.censuses.latest()).of(principal)
+    live = (await gateway.counts.latest()).where(principal.covers)
     return Stats(
         executions=Active(
-            by_status=census.by_status,
-            by_pipeline=census.by_pipeline,
-            total=len(census.under_way),
-            complete=census.complete,
+            by_status=live.by_status,
+            by_pipeline=live.by_pipeline,
+            total=len(live.executions),
+            complete=live.complete,
         ),
         gateway=_own(gateway) if principal.covers_all else None,
     )

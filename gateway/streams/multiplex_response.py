@@ -11,9 +11,10 @@ from starlette.types import Receive, Send
 
 from tailrace.bus.model.continuity import Numbering
 from tailrace.bus.model.cursor import Cursor
+from tailrace.bus.model.filter import Filter
 from tailrace.gateway.access.access import Access
 from tailrace.gateway.auth.sessions import SessionEnding
-from tailrace.gateway.hub import Filter, Hub, Topic
+from tailrace.gateway.hub import Hub, Topic
 from tailrace.gateway.streams.close_codes import CloseCode
 from tailrace.gateway.streams.multiplex import MultiplexConnection, MultiplexSend
 from tailrace.gateway.streams.response import LastingResponse, Watching

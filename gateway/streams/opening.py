@@ -14,8 +14,8 @@ from tailrace.bus.errors import BusUnavailableError, ExecutionUnknownError, Inva
 from tailrace.bus.model.continuity import Numbering
 from tailrace.bus.model.cursor import START, Cursor, parse
 from tailrace.bus.model.event import check_execution_id, check_step
-from tailrace.gateway.hub import Filter, Topic
-from tailrace.gateway.hub.filter import MAX_PATTERNS, check_mode, check_pattern
+from tailrace.bus.model.filter import MAX_PATTERNS, Filter, check_mode, check_pattern
+from tailrace.gateway.hub import Topic
 from tailrace.gateway.streams.response import HubResponse
 from tailrace.gateway.wire.formats import NDJSON, SSE, SSE_UNNAMED, Format, SseFormat
 

@@ -10,10 +10,11 @@ from sse_starlette import EventSourceResponse
 from starlette.types import Receive, Scope, Send
 
 from tailrace.bus.model.continuity import Numbering
+from tailrace.bus.model.filter import Filter
 from tailrace.gateway.access.access import Access, access_of
 from tailrace.gateway.access.dismissal import dismiss
 from tailrace.gateway.asgi.http_sink import AsgiSink
-from tailrace.gateway.hub import Filter, Hub, Topic, Viewer
+from tailrace.gateway.hub import Hub, Topic, Viewer
 from tailrace.gateway.presence import Kind
 from tailrace.gateway.wire.formats import Format
 

@@ -11,10 +11,10 @@ from tailrace.bus.model.codec import ts_of
 from tailrace.bus.model.continuity import Numbering
 from tailrace.bus.model.cursor import START, Cursor, parse
 from tailrace.bus.model.event import check_execution_id
+from tailrace.bus.model.filter import Filter
 from tailrace.gateway.access.access import Access
 from tailrace.gateway.auth.sessions import SessionEnding
 from tailrace.gateway.http.problems import ProblemError, problem_of
-from tailrace.gateway.hub import Filter
 from tailrace.gateway.streams.close_codes import CloseCode, close_code_of
 from tailrace.gateway.streams.opening import make_filter
 from tailrace.gateway.streams.socket_connection import Connection
@@ -30,7 +30,6 @@ from tailrace.gateway.streams.socket_ops import (
     UnsubscribeOp,
     check_op,
 )
-from tailrace.gateway.views.control import ask
 from tailrace.gateway.wire.formats import Message
 from tailrace.gateway.wire.socket_formats import SocketFormat
 
@@ -167,7 +166,7 @@ class Socket:
             raise OpError("one_execution_only", f"this socket is for {only}; use /v1/ws for others", field="execution")
         self._access.check("control")
         await self._access.run(check_execution_id(op.execution, field="execution"))
-        outcome = await ask(self._gateway.bus, op.execution, op, self._access.principal)
+        outcome = await op.send(self._gateway.bus.control, op.execution, self._access.asker(op.by))
         told = {"execution": op.execution, "request": outcome.request, "status": outcome.status}
         await self._tell({"op": "accepted", "id": op.id, **told})
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal, NoReturn
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from tailrace.gateway.errors import GatewayError
-from tailrace.gateway.views import control_schemas as asks
+from tailrace.gateway.http import control_schemas as bodies
 
 _MAX_SHOWN_CHARS: Final = 200
 
@@ -70,25 +70,25 @@ class _Asks(_Op):
     execution: str
 
 
-class CancelOp(_Asks, asks.CancelBody):
+class CancelOp(_Asks, bodies.CancelBody):
     """Have it end in ``execution.cancelled``."""
 
     op: Literal["cancel"]
 
 
-class PauseOp(_Asks, asks.PauseBody):
+class PauseOp(_Asks, bodies.PauseBody):
     """Have it stand still where it next says something."""
 
     op: Literal["pause"]
 
 
-class ResumeOp(_Asks, asks.ResumeBody):
+class ResumeOp(_Asks, bodies.ResumeBody):
     """Have it go on."""
 
     op: Literal["resume"]
 
 
-class SignalOp(_Asks, asks.SignalBody):
+class SignalOp(_Asks, bodies.SignalBody):
     """Give it something that it waits for, or may come to wait for."""
 
     op: Literal["signal"]

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 import orjson
 
 from tailrace.bus.model.cursor import Cursor
-from tailrace.bus.model.entry import Entry, Gap
+from tailrace.bus.model.entry import Entry, lead
 from tailrace.bus.model.reading import Bare
 
 Message = MutableMapping[str, Any]
@@ -43,33 +43,10 @@ class Format(Protocol):
     def message(self, frames: bytes) -> Message: ...
 
 
-def envelope(execution_id: str, entry: Entry) -> bytes:
-    """The event as JSON members, without the braces, so that each format can add its own."""
-    frame = b'%b"ts":"%b","data":%b' % (
-        _lead(entry.type, execution_id, entry.step),
-        entry.ts.encode(),
-        entry.raw_data,
-    )
-    if entry.raw_meta is not None:
-        frame += b',"meta":' + entry.raw_meta
-    if entry.encoding is not None:
-        frame += b',"encoding":"base64"'
-    return frame
-
-
-@lru_cache(maxsize=16384)
-def _lead(event_type: str, execution_id: str, step: str | None) -> bytes:
-    """The members that an execution's events of one kind have in common."""
-    members = {"type": event_type, "execution_id": execution_id}
-    if step is not None:
-        members["step"] = step
-    return orjson.dumps(members)[1:-1] + b","
-
-
 @lru_cache(maxsize=16384)
 def _sse_lead(event_type: str, execution_id: str, step: str | None, named: bool) -> bytes:  # noqa: FBT001 - a key
     name = b"event: %b\n" % event_type.encode() if named else b""
-    return b"%bdata: {%b" % (name, _lead(event_type, execution_id, step))
+    return b"%bdata: {%b" % (name, lead(event_type, execution_id, step))
 
 
 @lru_cache(maxsize=4096)
@@ -90,15 +67,6 @@ _NO_STEP: Final = b'","ts":"'
 def _step_member(step: bytes) -> bytes:
     """What comes between the execution's id and the time."""
     return b'","step":%b,"ts":"' % orjson.dumps(step.decode())
-
-
-def gap_payload(gap: Gap) -> dict[str, Any]:
-    return {
-        "requested": str(gap.requested),
-        "earliest": None if gap.earliest is None else str(gap.earliest),
-        "latest": None if gap.latest is None else str(gap.latest),
-        "reason": gap.reason,
-    }
 
 
 class SseFormat:
@@ -126,7 +94,7 @@ class SseFormat:
             lead = _sse_lead(event_type, execution_id, step, self._named)
             return b'id: %d-%d\n%b"ts":"%b","data":%b}\n\n' % (ms, n, lead, ts.encode(), data)
         name = b"event: %b\n" % event_type.encode() if self._named else b""
-        return b"id: %d-%d\n%bdata: {%b}\n\n" % (ms, n, name, envelope(execution_id, entry))
+        return b"id: %d-%d\n%bdata: {%b}\n\n" % (ms, n, name, entry.members(execution_id))
 
     def skipped(self, execution_id: str, cursor: Cursor) -> bytes:
         del execution_id
@@ -152,7 +120,7 @@ class NdjsonFormat:
     heartbeat = b"\n"
 
     def entry(self, execution_id: str, entry: Entry) -> bytes:
-        return b'{"id":"%d-%d",%b}\n' % (*entry.cursor, envelope(execution_id, entry))
+        return entry.json(execution_id) + b"\n"
 
     def skipped(self, execution_id: str, cursor: Cursor) -> bytes:
         return self.control("stream.cursor", {"execution_id": execution_id, "id": str(cursor)})

@@ -18,13 +18,12 @@ from tailrace.bus.control import Outcome
 from tailrace.bus.model.control_request import answers, check_text
 from tailrace.bus.model.event import check_execution_id
 from tailrace.cli.client.asking import ask
-from tailrace.cli.client.envelope import envelope_of
 from tailrace.cli.client.token import token
 from tailrace.cli.client.watch import client_for
 from tailrace.cli.errors import CliError
 from tailrace.cli.text.safe import one_line
 from tailrace.gateway.http.schemas import EventPage, ExecutionState
-from tailrace.gateway.views.control_schemas import Controlled
+from tailrace.gateway.http.control_schemas import Controlled
 
 # What one long-poll waits: less than proxies leave a request that says nothing.
 POLL_SECONDS: Final = 20.0
@@ -145,7 +144,7 @@ def _json(text: str) -> Any:
 
 
 def _answer_of(outcome: Outcome) -> ControlAnswer:
-    event = None if outcome.event is None else envelope_of(outcome.execution_id, outcome.event)
+    event = None if outcome.event is None else outcome.event.shown(outcome.execution_id)
     return ControlAnswer(outcome.execution_id, outcome.request, outcome.status, event)
 
 

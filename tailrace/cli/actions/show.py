@@ -13,16 +13,15 @@ import orjson
 
 from tailrace.bus import Bus, open_bus
 from tailrace.bus.model.event import check_execution_id
-from tailrace.bus.queries.recent import before_newest
+from tailrace.bus.queries.page import before_newest, collect
+from tailrace.bus.queries.requests import RequestList, requests_of
+from tailrace.bus.queries.state import state_of
 from tailrace.cli.client.asking import ask
 from tailrace.cli.client.watch import client_for
 from tailrace.cli.text.ages import age
 from tailrace.cli.text.lines import event_line, gap_line
 from tailrace.cli.text.safe import one_line, shortened
 from tailrace.gateway.http.schemas import EventPage, ExecutionState
-from tailrace.gateway.views.page import PageQuery, collect
-from tailrace.gateway.views.requests import RequestList, asked_of
-from tailrace.gateway.views.state_view import state_of
 
 _LABEL_CHARS: Final = 12
 _PAGE_BYTES: Final = 64 * 1024 * 1024
@@ -121,12 +120,12 @@ async def _from_gateways(gateways: Sequence[str], execution_id: str, events: int
 
 
 async def _from_redis(bus: Bus, execution_id: str, events: int) -> Overview:
-    state = await state_of(bus, execution_id)
-    requests = await asked_of(bus, execution_id)
+    state = await state_of(bus.log, execution_id)
+    requests = await requests_of(bus.log, execution_id)
     page = _NO_PAGE
     if events:
-        after = await before_newest(bus.commands, bus.keys, execution_id, events)
-        document = await collect(bus, execution_id, PageQuery(after, events), _PAGE_BYTES)
+        after = await before_newest(bus.log, execution_id, events)
+        document = await collect(bus.log, execution_id, after, events, _PAGE_BYTES)
         page = orjson.loads(document.render())
     return Overview(state.model_dump(mode="json"), requests.model_dump(mode="json", exclude_none=True)["items"], page)
 

@@ -12,13 +12,12 @@ import orjson
 from tailrace.bus import ExecutionUnknownError, Gap, open_bus
 from tailrace.bus.model.cursor import parse
 from tailrace.bus.model.event import check_execution_id
-from tailrace.cli.client.envelope import envelope_of
+from tailrace.bus.model.filter import Filter, check_pattern
 from tailrace.cli.client.frame import ControlFrame, Received
 from tailrace.cli.client.watch import Connected, Disconnected, GatewayWatch, client_for, exit_code_of
 from tailrace.cli.exit_codes import ExitCode
 from tailrace.cli.text.lines import event_line, gap_line
 from tailrace.cli.text.safe import one_line
-from tailrace.gateway.hub.filter import Filter, check_pattern
 
 
 async def show(
@@ -82,9 +81,9 @@ async def _from_redis(
         async with aclosing(bus.follow(execution_id, after)) as items:
             async for item in items:
                 if isinstance(item, Gap):
-                    yield _gap(item)
+                    yield {"type": "stream.gap", **item.members()}
                 elif wanted.wants(item):
-                    yield envelope_of(execution_id, item)
+                    yield item.shown(execution_id)
         state = await bus.state(execution_id)
         yield {"type": _ENDING, "status": state.status if state is not None and state.ended else None}
 
@@ -97,13 +96,6 @@ def _print(envelope: dict[str, Any], *, as_json: bool) -> None:
     else:
         step, ts = envelope.get("step"), envelope.get("ts")
         print(event_line(envelope["type"], step, str(ts), envelope.get("data")), flush=True)
-
-
-def _gap(gap: Gap) -> dict[str, Any]:
-    bounds = {
-        name: None if at is None else str(at) for name, at in (("earliest", gap.earliest), ("latest", gap.latest))
-    }
-    return {"type": "stream.gap", "requested": str(gap.requested), **bounds, "reason": gap.reason}
 
 
 def _note(sentence: str) -> None:

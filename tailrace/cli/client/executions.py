@@ -12,10 +12,18 @@ import httpx
 from tailrace.bus import Bus, open_bus
 from tailrace.bus.model.event import check_name
 from tailrace.bus.model.lifecycle import Status
+from tailrace.bus.queries.listing import (
+    MAX_LIMIT,
+    ListQuery,
+    list_executions,
+    parse_place,
+    parse_time,
+    place_text,
+)
+from tailrace.bus.queries.state import ExecutionSummary
 from tailrace.cli.client.asking import ask
 from tailrace.cli.client.watch import client_for
-from tailrace.gateway.routes.listing import MAX_LIMIT
-from tailrace.gateway.views.listing import ExecutionList, ListQuery, list_executions, parse_place, parse_time
+from tailrace.gateway.http.schemas import ExecutionList
 
 LIVE: Final[tuple[Status, ...]] = ("queued", "running", "paused", "cancelling")
 
@@ -104,4 +112,6 @@ class _OfRedis(_Paged):
             cursor=None if cursor is None else parse_place(cursor),
             limit=limit,
         )
-        return (await list_executions(self._bus, query)).model_dump(mode="json")
+        found = await list_executions(self._bus.log, self._bus.index, query)
+        items = [ExecutionSummary.of(state).model_dump(mode="json") for state in found.states]
+        return {"items": items, "next": None if found.next is None else place_text(found.next)}

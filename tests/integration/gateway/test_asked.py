@@ -9,7 +9,7 @@ import pytest
 
 from tailrace.bus import Bus
 from tailrace.bus.ownership.checkpoints import pack
-from tailrace.gateway.views.requests import MAX_SHOWN
+from tailrace.bus.queries.requests import MAX_SHOWN
 
 pytestmark = pytest.mark.anyio
 

@@ -9,7 +9,8 @@ import httpx
 import pytest
 
 from tailrace.bus import Bus
-from tailrace.gateway.views.listing import MAX_LOOKED_AT, ExecutionList
+from tailrace.bus.queries.listing import MAX_LOOKED_AT
+from tailrace.gateway.http.schemas import ExecutionList
 
 pytestmark = pytest.mark.anyio
 

@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from tailrace.bus import Bus
+from tailrace.gateway.http.publishing import Published
 from tailrace.gateway.settings import read_settings
-from tailrace.gateway.views.publish_schemas import Published
 from tests.integration.gateway.live import live_gateway
 
 pytestmark = pytest.mark.anyio

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailrace.bus import InvalidInputError
-from tailrace.gateway.views.listing import ListQuery, parse_place, parse_time, place_text
+from tailrace.bus.queries.listing import ListQuery, parse_place, parse_time, place_text
 
 
 @given(st.integers(0, 10**15 - 1), st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}", fullmatch=True))

@@ -13,28 +13,20 @@ from hypothesis import strategies as st
 from tailrace.bus import Bus, ConnectionLostError, InvalidInputError
 from tailrace.bus.log.log import Appended
 from tailrace.bus.model.event import LIFECYCLE_TYPES, QUEUED, REQUEST_TYPES
-from tailrace.gateway.http.problems import ProblemError
-from tailrace.gateway.views.publishing import (
-    MAX_LINES,
-    Origin,
-    PublishedLineResult,
-    append_lines,
-    check_ts,
-    read_event,
-    read_lines,
-    stretches,
-)
+from tailrace.bus.queries.publishing import Line, append_lines, stretches
+from tailrace.gateway.http.problems import ProblemError, problem_of
+from tailrace.gateway.http.publishing import MAX_LINES, Origin, check_ts, problem_with, read_event, read_lines
 
 NOW = "2026-01-02T03:04:05.678000Z"
 
 
-def lines_of(*events: Any, origin: Origin | None = None) -> list[PublishedLineResult]:
+def lines_of(*events: Any, origin: Origin | None = None) -> list[Line]:
     body = b"\n".join(event if isinstance(event, bytes) else json.dumps(event).encode() for event in events)
     return read_lines(body, origin or Origin(), now=NOW, limit_bytes=1000)
 
 
-def fields(line: PublishedLineResult) -> dict[bytes, bytes]:
-    assert line.problem is None, line.problem
+def fields(line: Line) -> dict[bytes, bytes]:
+    assert line.error is None, line.error
     return dict(zip(line.fields[::2], line.fields[1::2], strict=True))
 
 
@@ -100,10 +92,11 @@ def test_a_line_may_name_its_own_producer_and_number() -> None:
 )
 def test_what_is_wrong_with_a_line_stands_in_that_line(event: Any, code: str, field: str) -> None:
     before, line, after = lines_of({"type": "a"}, event, {"type": "b"})
-    assert before.problem is None
-    assert after.problem is None
-    assert line.problem is not None
-    assert (line.problem.code, line.problem.field) == (code, field)
+    assert before.error is None
+    assert after.error is None
+    assert line.error is not None
+    problem = problem_of(line.error)
+    assert (problem.code, problem.field) == (code, field)
 
 
 def test_a_broken_line_is_of_the_producer_it_names() -> None:
@@ -151,9 +144,9 @@ LINES = st.lists(st.tuples(TYPES, st.sampled_from(["", "http.p", "http.q"]), st.
 def test_stretches_put_together_are_the_batch_and_each_can_be_one_append(
     given_lines: list[tuple[str, str, int, bool]],
 ) -> None:
-    broken = lines_of(b"{")[0].problem
+    broken = lines_of(b"{")[0].error
     lines = [
-        PublishedLineResult(number, producer, seq if producer else 0, (), event_type, broken if is_broken else None)
+        Line(number, producer, seq if producer else 0, (), event_type, broken if is_broken else None)
         for number, (event_type, producer, seq, is_broken) in enumerate(given_lines)
     ]
     cut = list(stretches(lines))
@@ -163,7 +156,7 @@ def test_stretches_put_together_are_the_batch_and_each_can_be_one_append(
         if stretch[0].producer:
             assert [line.seq for line in stretch] == list(range(stretch[0].seq, stretch[0].seq + len(stretch)))
         if len(stretch) > 1:
-            assert all(line.problem is None and line.type not in LIFECYCLE_TYPES for line in stretch)
+            assert all(line.error is None and line.type not in LIFECYCLE_TYPES for line in stretch)
 
 
 class ScriptedLog:
@@ -182,13 +175,15 @@ class ScriptedLog:
 class ScriptedBus:
     def __init__(self, *answers: Appended | Exception) -> None:
         self.log = ScriptedLog(*answers)
+        self.index = None
 
 
-async def appended(lines: Sequence[PublishedLineResult], *answers: Appended | Exception) -> list[tuple[int, str, str]]:
+async def appended(lines: Sequence[Line], *answers: Appended | Exception) -> list[tuple[int, str, str]]:
     bus = cast("Bus", ScriptedBus(*answers))
-    outcomes = await append_lines(bus, "e", lines, None)
+    outcomes = await append_lines(bus.log, bus.index, "e", lines, None)
     return [
-        (outcome.line, outcome.status, "" if outcome.problem is None else outcome.problem.code) for outcome in outcomes
+        (outcome.line, outcome.status, "" if (problem := problem_with(outcome)) is None else problem.code)
+        for outcome in outcomes
     ]
 
 
@@ -214,7 +209,7 @@ async def test_when_redis_answers_nothing_at_all_the_whole_request_is_refused() 
 async def test_the_new_ones_of_a_batch_are_its_last() -> None:
     lines = lines_of({"type": "a"}, {"type": "b"}, {"type": "c"}, origin=Origin("p", 1))
     bus = cast("Bus", ScriptedBus(Appended(5, 9, 2)))
-    outcomes = await append_lines(bus, "e", lines, None)
+    outcomes = await append_lines(bus.log, bus.index, "e", lines, None)
     assert [(outcome.status, str(outcome.cursor)) for outcome in outcomes] == [
         ("duplicate", "None"),
         ("written", "5-8"),

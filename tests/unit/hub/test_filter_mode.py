@@ -7,7 +7,7 @@ import pytest
 from tailrace.bus.errors import InvalidInputError
 from tailrace.bus.model.cursor import Cursor
 from tailrace.bus.model.entry import Entry
-from tailrace.gateway.hub.filter import Filter, check_mode
+from tailrace.bus.model.filter import Filter, check_mode
 
 
 def entry(meta: bytes | None, event_type: str = "custom.probe") -> Entry:

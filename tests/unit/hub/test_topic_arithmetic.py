@@ -19,8 +19,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tailrace.bus.model.continuity import Extent, Numbering, gap_at, is_proved, resume_point
 from tailrace.bus.model.cursor import START, Cursor
 from tailrace.bus.model.entry import Entry, Gap
+from tailrace.bus.model.filter import Filter
 from tailrace.bus.model.reading import Bare, Page, RawEntry
-from tailrace.gateway.hub.filter import Filter
 from tailrace.gateway.hub.pages import RenderedPage
 from tailrace.gateway.hub.ports import PageFrames
 from tailrace.gateway.hub.topic import FEW, Topic

@@ -1,4 +1,4 @@
-"""What was asked of an execution, and whether it has answered."""
+"""The requests that an execution was sent, and whether it has answered them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import Any, Final
 
 from pydantic import BaseModel, Field
 
-from tailrace.bus import Bus, ExecutionUnknownError
+from tailrace.bus.errors import ExecutionUnknownError
+from tailrace.bus.log.log import Log
 from tailrace.bus.model.codec import ts_of
 from tailrace.bus.model.control_request import ControlRequest
 from tailrace.bus.model.cursor import parse
@@ -34,29 +35,29 @@ class RequestList(BaseModel):
     items: list[RequestItem]
 
 
-async def asked_of(bus: Bus, execution_id: str) -> RequestList:
+async def requests_of(log: Log, execution_id: str) -> RequestList:
     """The newest requests of an execution. Raises ExecutionUnknownError, BusUnavailableError."""
-    if not await bus.log.exists(execution_id):
+    if not await log.exists(execution_id):
         raise ExecutionUnknownError(execution_id)
     found: list[ControlRequest] = []
     requests = ControlStream(
-        bus.commands,
-        bus.keys,
+        log.commands,
+        log.keys,
         execution_id,
         found.append,
-        counters=bus.counters,
-        limit_bytes=bus.settings.max_event_bytes,
+        counters=log.counters,
+        limit_bytes=log.max_event_bytes,
     )
     await requests.read()
     newest = found[-MAX_SHOWN:]
     answered = await requests.answered(newest)
-    state = await bus.state(execution_id)
+    state = await log.state(execution_id)
     # The ending answers everything.
     ended = state is not None and state.ended
-    return RequestList(items=[_asked(request, answered=ended or request.id in answered) for request in newest])
+    return RequestList(items=[_item(request, answered=ended or request.id in answered) for request in newest])
 
 
-def _asked(request: ControlRequest, *, answered: bool) -> RequestItem:
+def _item(request: ControlRequest, *, answered: bool) -> RequestItem:
     return RequestItem(
         id=request.id,
         type=request.type,

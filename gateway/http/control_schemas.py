@@ -1,18 +1,19 @@
-"""What is asked of executions over HTTP, and what becomes of it."""
+"""Requests to executions over HTTP and WebSocket, and what comes of them."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tailrace.bus.control import Outcome
+from tailrace.bus.control import Control, Outcome
 from tailrace.bus.model.control_request import GRACE_SECONDS, MAX_GRACE_SECONDS, MAX_NAME_CHARS, MAX_REASON_CHARS
 from tailrace.bus.model.lifecycle import Status
 from tailrace.gateway.http.schemas import EventItem, Links
 
 
-class Ask(BaseModel):
+class ControlBody(BaseModel):
     """Unknown members are refused: a misspelt one would be lost silently."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -25,8 +26,12 @@ class Ask(BaseModel):
         examples=["ann"],
     )
 
+    @abstractmethod
+    async def send(self, control: Control, execution_id: str, by: str | None) -> Outcome:
+        """Raises what ``control`` does."""
 
-class CancelBody(Ask):
+
+class CancelBody(ControlBody):
     reason: str | None = Field(None, min_length=1, max_length=MAX_REASON_CHARS, examples=["wrong input"])
     grace_seconds: float = Field(
         GRACE_SECONDS,
@@ -35,18 +40,30 @@ class CancelBody(Ask):
         description="how long it may take to stop before it is ended by force",
     )
 
+    async def send(self, control: Control, execution_id: str, by: str | None) -> Outcome:
+        return await control.cancel(execution_id, reason=self.reason, grace_seconds=self.grace_seconds, by=by)
 
-class PauseBody(Ask):
+
+class PauseBody(ControlBody):
     """Nothing but who asks."""
 
+    async def send(self, control: Control, execution_id: str, by: str | None) -> Outcome:
+        return await control.pause(execution_id, by=by)
 
-class ResumeBody(Ask):
+
+class ResumeBody(ControlBody):
     """Nothing but who asks."""
 
+    async def send(self, control: Control, execution_id: str, by: str | None) -> Outcome:
+        return await control.resume(execution_id, by=by)
 
-class SignalBody(Ask):
+
+class SignalBody(ControlBody):
     name: str = Field(min_length=1, max_length=MAX_NAME_CHARS, description="what it waits for", examples=["approval"])
     data: Any = Field(None, description="any JSON, at most 64 KiB", examples=[{"approved": True}])
+
+    async def send(self, control: Control, execution_id: str, by: str | None) -> Outcome:
+        return await control.signal(execution_id, self.name, self.data, by=by)
 
 
 class Controlled(BaseModel):
@@ -65,15 +82,6 @@ class Controlled(BaseModel):
             execution_id=outcome.execution_id,
             request=outcome.request,
             status=outcome.status,
-            outcome=event
-            and EventItem(
-                id=event.id,
-                type=event.type,
-                execution_id=outcome.execution_id,
-                step=event.step,
-                ts=event.ts,
-                data=event.data,
-                meta=event.meta,
-            ),
+            outcome=None if event is None else EventItem.model_validate(event.shown(outcome.execution_id)),
             links=Links.of(outcome.execution_id),
         )

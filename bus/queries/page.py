@@ -1,0 +1,92 @@
+"""A page of a log as one JSON document."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import orjson
+
+from tailrace.bus.log.log import Log
+from tailrace.bus.model.continuity import Numbering
+from tailrace.bus.model.cursor import START, Cursor, from_id
+from tailrace.bus.model.entry import Entry, Gap
+from tailrace.bus.model.reading import Page
+
+# Entries may have 256 KiB each: a large page is read in bites, so that its bound in bytes means something.
+_BITE_ENTRIES: Final = 64
+
+
+async def collect(log: Log, execution_id: str, after: Cursor, limit: int, max_bytes: int) -> PageDocument:
+    """Read one page. Raises BusUnavailableError."""
+    document = PageDocument(execution_id, after, limit, max_bytes)
+    page = await log.read(execution_id, Numbering.after(after), min(limit, _BITE_ENTRIES))
+    while document.take(page):
+        page = await log.read(execution_id, page.position, min(document.missing, _BITE_ENTRIES))
+    return document
+
+
+async def before_newest(log: Log, execution_id: str, count: int) -> Cursor:
+    """The cursor after which there are the newest ``count`` entries; the start for a log that has no more.
+
+    Raises BusUnavailableError, ReplyError when the key is no log.
+    """
+    newest = await log.commands.command("XREVRANGE", log.keys.log(execution_id), "+", "-", "COUNT", count + 1)
+    return from_id(newest[-1][0]) if len(newest) > count else START
+
+
+class PageDocument:
+    """Collects bites of a log until the page is full. Pure.
+
+    A page has at most one gap, before its items; another one begins the next page.
+    """
+
+    def __init__(self, execution_id: str, after: Cursor, limit: int, max_bytes: int) -> None:
+        self.next = after
+        self.ended = False
+        self._execution_id = execution_id
+        self._limit = limit
+        self._max_bytes = max_bytes
+        self._gap: Gap | None = None
+        self._items: list[bytes] = []
+        self._size = 0
+        self._more = False
+
+    @property
+    def missing(self) -> int:
+        return self._limit - len(self._items)
+
+    @property
+    def has_no_news(self) -> bool:
+        return not self._items and self._gap is None and not self.ended
+
+    def take(self, page: Page) -> bool:
+        """Add what fits; True when the page has room for what follows."""
+        self._more, self.ended = page.more, page.ended
+        for item in page.items:
+            if not self._add(item):
+                self._more, self.ended = True, False
+                return False
+        self.next = page.position.cursor
+        return page.more and self.missing > 0 and self._size < self._max_bytes
+
+    def render(self, links: dict[str, Any] | None = None) -> bytes:
+        rest: dict[str, Any] = {"next": str(self.next), "more": self._more, "ended": self.ended}
+        if self._gap is not None:
+            rest = {"gap": self._gap.members(), **rest}
+        if links is not None:
+            rest["links"] = links
+        return b'{"items":[' + b",".join(self._items) + b"]," + orjson.dumps(rest)[1:]
+
+    def _add(self, item: Entry | Gap) -> bool:
+        if isinstance(item, Gap):
+            if self._gap is not None or self._items:
+                return False
+            self._gap = item
+            return True
+        if self.missing <= 0 or self._size >= self._max_bytes:
+            return False
+        rendered = item.json(self._execution_id)
+        self._items.append(rendered)
+        self._size += len(rendered)
+        self.next = item.cursor
+        return True

@@ -1,1 +1,0 @@
-"""What routes and sockets do between the request and the bus."""
