@@ -25,6 +25,7 @@ from tailrace.gateway.http.problem_docs import with_problem_schema
 from tailrace.gateway.http.problems import ProblemError, problem_of
 from tailrace.gateway.http.request_id import RequestIds
 from tailrace.gateway.hub import Hub, HubLimits
+from tailrace.gateway.metrics import metrics_of
 from tailrace.gateway.routes import (
     activity,
     clients,
@@ -34,7 +35,6 @@ from tailrace.gateway.routes import (
     health,
     index,
     listing,
-    metrics,
     publish,
     requests,
     revocations,
@@ -44,8 +44,11 @@ from tailrace.gateway.routes import (
     tickets,
     ws,
 )
+from tailrace.gateway.routes import (
+    metrics as metrics_route,
+)
 from tailrace.gateway.settings import GatewaySettings
-from tailrace.gateway.streams.deferred import is_put_off, put_off
+from tailrace.gateway.streams.deferred import deferral, is_deferred
 
 # What servers look up in a scope while they write the body.
 _KEPT_OF_SCOPE = frozenset({"type", "method", "http_version"})
@@ -75,6 +78,7 @@ class GatewayApp(FastAPI):
 def create_app(bus: Bus, settings: GatewaySettings) -> GatewayApp:
     """Make a gateway on an open bus, which stays its caller's to close."""
     gateway = GatewayContext(bus, settings)
+    metrics = metrics_of(gateway)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
@@ -84,7 +88,7 @@ def create_app(bus: Bus, settings: GatewaySettings) -> GatewayApp:
         gateway.activity = Hub(bus, tail, limits, log=bus.activity.log)
         try:
             # Here too, so that the truth is told though all the workers are dead.
-            async with bus.healer.running(), gateway.metrics.running(), gateway.presence.running():
+            async with bus.healer.running(), metrics.running(), gateway.presence.running():
                 yield
         finally:
             await gateway.auth.aclose()
@@ -102,9 +106,10 @@ def create_app(bus: Bus, settings: GatewaySettings) -> GatewayApp:
         redoc_url=None,
     )
     app.state.gateway = gateway
+    app.state.metrics = metrics
     app.include_router(index.router)
     app.include_router(health.router)
-    app.include_router(metrics.router)
+    app.include_router(metrics_route.router)
     app.include_router(executions.router, prefix="/v1")
     app.include_router(listing.router, prefix="/v1")
     app.include_router(requests.router, prefix="/v1")
@@ -122,7 +127,7 @@ def create_app(bus: Bus, settings: GatewaySettings) -> GatewayApp:
     for kind in (BusError, ProblemError, RequestValidationError, ValidationError, HTTPException):
         app.add_exception_handler(kind, _answer)
     # The last one added stands outermost.
-    app.add_middleware(CORSMiddleware, **cors_options(settings))
+    app.add_middleware(CORSMiddleware, **cors_options(settings.allowed_origins, auth_required=settings.auth_required))
     # A page that came by another name has no credential of ours: where one is asked for, names need not be known.
     anybody = settings.auth_required and not settings.allowed_hosts
     app.add_middleware(HostGuard, allowed=("*",) if anybody else settings.allowed_hosts)
@@ -144,7 +149,7 @@ def _forget_request(scope: Scope) -> None:
 
 async def _answer(request: Request, error: Exception) -> Response:
     problem = problem_of(error)
-    return put_off(request, problem) if is_put_off(request, problem) else problem.response()
+    return deferral(request, problem) if is_deferred(request, problem) else problem.response()
 
 
 def _limits(settings: GatewaySettings) -> HubLimits:

@@ -9,13 +9,11 @@ from fastapi import Depends
 from starlette.requests import HTTPConnection
 
 from tailrace.bus import Bus
-from tailrace.bus.ops.metrics import BusMetrics
 from tailrace.bus.queries.counts import LiveCounts
 from tailrace.gateway.auth.auth import Authenticator
 from tailrace.gateway.hub import Hub
 from tailrace.gateway.limits.connections import ConnectionLimits, Connections
 from tailrace.gateway.limits.rates import Rate, Rates
-from tailrace.gateway.metrics import metrics_of
 from tailrace.gateway.presence import Presence
 from tailrace.gateway.settings import GatewaySettings
 
@@ -33,7 +31,6 @@ class GatewayContext:
     presence: Presence = field(init=False)
     activity: Hub = field(init=False)
     counts: LiveCounts = field(init=False)
-    metrics: BusMetrics = field(init=False)
     draining: bool = False
 
     def __post_init__(self) -> None:
@@ -41,8 +38,8 @@ class GatewayContext:
         # The hub comes later.
         self.presence = Presence(bus, lambda: self.hub.viewers_by_execution())  # noqa: PLW0108 - as said
         self.counts = LiveCounts(bus.log)
-        self.metrics = metrics_of(self)
         self.auth = Authenticator(bus, settings)
+        self.auth.on_change = lambda: self.presence.end_where(self.auth.is_revoked)
         self.rates = Rates(
             bus.commands,
             bus.keys,

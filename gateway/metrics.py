@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from tailrace.bus.ops.metrics import BusMetrics
-
-if TYPE_CHECKING:
-    from tailrace.gateway.context import GatewayContext
+from tailrace.gateway.context import GatewayContext
 
 ALWAYS: Final = (
     "activity_lost",
@@ -25,7 +23,7 @@ ALWAYS: Final = (
     "replayed_events",
     "resumes",
     "slow_cuts",
-    "streams_put_off",
+    "streams_deferred",
     "tail_disconnects",
     "tail_reconnects",
     "viewer_lags",

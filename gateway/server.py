@@ -29,8 +29,8 @@ from tailrace.gateway.asgi.listener import (
     url_of,
 )
 from tailrace.gateway.context import GatewayContext
+from tailrace.gateway.limits.sockets import MAX_FRAME_BYTES, PING_SECONDS, PONG_SECONDS
 from tailrace.gateway.settings import GatewaySettings
-from tailrace.gateway.streams.socket_limits import MAX_FRAME_BYTES, PING_SECONDS, PONG_SECONDS
 
 logger = logging.getLogger(__name__)
 

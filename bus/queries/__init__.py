@@ -1,1 +1,4 @@
-"""Questions about executions that the gateway and the command line both ask. Imports redis and model."""
+"""What the gateway and the command line both ask of executions: lists, states, requests, pages, counts, batches.
+
+Imports ownership, log and model.
+"""

@@ -24,12 +24,11 @@ from tailrace.bus.ownership.tenancy import claim
 from tailrace.gateway.auth.principal import Principal
 from tailrace.gateway.auth.refusals import ForbiddenError, missing_scope
 from tailrace.gateway.auth.scopes import Scope
-from tailrace.gateway.auth.sessions import Session, SessionEnding
 from tailrace.gateway.auth.tenant import ANY_TENANT, SEPARATOR, tenant_in
 from tailrace.gateway.context import CurrentGateway, GatewayContext
 from tailrace.gateway.limits.addresses import client_address
 from tailrace.gateway.limits.connections import Client
-from tailrace.gateway.presence.stays import Kind, Standing, Watching
+from tailrace.gateway.presence.live_connections import ConnectionEnding, Kind, LiveConnection, Watching
 
 _NO_CLIENT: Final = Client()
 
@@ -138,10 +137,11 @@ class Access:
         """Raises GatewayFullError (503), ProblemError (429)."""
         self._gateway.connections.check(self._client)
 
-    def stay(self, kind: Kind, watching: Watching, end: Callable[[SessionEnding], None]) -> Stay:
+    def register(self, kind: Kind, watching: Watching, end: Callable[[ConnectionEnding], None]) -> Registration:
         """Be a live connection from now on. ``end`` closes it when the credential ends, or an operator says so."""
-        standing = Standing(kind, watching, self.principal, self._client.address, time.time_ns() // 1_000_000, end)
-        return Stay(self._gateway, self._client, standing)
+        since_ms = time.time_ns() // 1_000_000
+        connection = LiveConnection(kind, watching, self.principal, self._client.address, since_ms, end)
+        return Registration(self._gateway, self._client, connection)
 
     async def renewed(self, token: str, executions: list[str]) -> Principal:
         """Whom a newer token speaks for: the same one, and for all that is being watched.
@@ -161,32 +161,24 @@ class Access:
         return tenant_in(execution_id) if state is None else state.tenant
 
 
-class Stay:
+class Registration:
     """A live connection's place: counted, and on a credential. ``leave`` exactly once."""
 
-    __slots__ = ("_client", "_gateway", "_session", "_standing")
+    __slots__ = ("_client", "_connection", "_gateway")
 
-    def __init__(self, gateway: GatewayContext, client: Client, standing: Standing) -> None:
+    def __init__(self, gateway: GatewayContext, client: Client, connection: LiveConnection) -> None:
         self._gateway = gateway
         self._client = client
-        self._standing = standing
-        self._session: Session | None = None
+        self._connection = connection
         gateway.connections.enter(client)
-        gateway.presence.stays.enter(standing)
-        if not standing.principal.lasts:
-            self._session = Session(standing.principal, standing.end)
-            gateway.auth.sessions.enter(self._session)
+        gateway.presence.connections.enter(connection)
 
     def renew(self, principal: Principal) -> None:
-        self._standing.principal = principal
-        if self._session is not None:
-            self._gateway.auth.sessions.renew(self._session, principal)
+        self._gateway.presence.connections.renew(self._connection, principal)
 
     def leave(self) -> None:
         self._gateway.connections.leave(self._client)
-        self._gateway.presence.stays.leave(self._standing)
-        if self._session is not None:
-            self._gateway.auth.sessions.leave(self._session)
+        self._gateway.presence.connections.leave(self._connection)
 
 
 class Requires:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from tailrace.gateway.auth.sessions import SessionEnding
 from tailrace.gateway.hub import Hub, Topic, Viewer
 from tailrace.gateway.hub.viewer import Stage
+from tailrace.gateway.presence.live_connections import ConnectionEnding
 
 
-def dismiss(hub: Hub, topic: Topic, viewer: Viewer, ending: SessionEnding) -> None:
+def dismiss(hub: Hub, topic: Topic, viewer: Viewer, ending: ConnectionEnding) -> None:
     """Close well, with a ``stream.error``: what was read so far is what a resume goes on from.
 
     A full socket is cut instead; who comes back then is told by the answer.

@@ -18,7 +18,6 @@ from tailrace.gateway.auth.principal import ANONYMOUS, Principal
 from tailrace.gateway.auth.refusals import UnauthenticatedError
 from tailrace.gateway.auth.revocations import Revocations
 from tailrace.gateway.auth.revoked import Revocation
-from tailrace.gateway.auth.sessions import Sessions
 from tailrace.gateway.auth.settings import AuthSettings
 from tailrace.gateway.auth.tickets import TicketOffice
 from tailrace.gateway.auth.tokens import TokenRules, Tokens
@@ -27,7 +26,6 @@ from tailrace.gateway.http.problems import ProblemError
 
 logger = logging.getLogger(__name__)
 
-EXPIRY_SECONDS: Final = 0.5
 SOURCES_SECONDS: Final = 1.0
 
 
@@ -36,7 +34,8 @@ class Authenticator:
 
     def __init__(self, bus: Bus, settings: AuthSettings) -> None:
         self.required = settings.auth_required
-        self.sessions = Sessions(int(time.time()))
+        # Called when what was revoked, or which keys there are, has changed; must not raise.
+        self.on_change: Callable[[], None] = lambda: None
         self.tickets = TicketOffice(
             bus.commands, bus.keys, [key.get_secret_value().encode() for key in settings.ticket_keys]
         )
@@ -65,7 +64,6 @@ class Authenticator:
         self._keyring.reread_file()
         await self._revocations.read_on()
         chores: list[tuple[float, Callable[[], Awaitable[object]]]] = [
-            (EXPIRY_SECONDS, self._end_expired),
             (SOURCES_SECONDS, self._read_revocations),
             (SOURCES_SECONDS, self._reread_files),
             # By itself: a URL that hangs holds up nothing else.
@@ -112,14 +110,14 @@ class Authenticator:
     async def revoke(self, revocation: Revocation) -> None:
         """Raises BusUnavailableError, ProblemError."""
         await self._revocations.revoke(revocation)
-        self._end_revoked()
+        self.on_change()
 
     def _checked(self, principal: Principal) -> Principal:
-        if self._is_over(principal):
-            raise UnauthenticatedError("token_revoked", "the token was taken back; get another one")
+        if self.is_revoked(principal):
+            raise UnauthenticatedError("token_revoked", "the token has been revoked; get another one")
         return principal
 
-    def _is_over(self, principal: Principal) -> bool:
+    def is_revoked(self, principal: Principal) -> bool:
         if principal.api_key is not None:
             key = self._api_keys.by_id.get(principal.api_key)
             # A ticket outlives no key, and no key that was made anew under the same id.
@@ -127,14 +125,10 @@ class Authenticator:
                 return True
         return self._revocations.revoked.has(principal)
 
-    async def _end_expired(self) -> None:
-        if ended := self.sessions.sweep(int(time.time())):
-            self._counters.add("ended_token_expired", ended)
-
     async def _read_revocations(self) -> None:
         try:
             if await self._revocations.read_on():
-                self._end_revoked()
+                self.on_change()
         except BusUnavailableError as error:
             # Streams stand still as well; what was revoked meanwhile is read first thing afterwards.
             logger.debug("revocations not read: %s", error)
@@ -142,11 +136,7 @@ class Authenticator:
     async def _reread_files(self) -> None:
         self._keyring.reread_file()
         if self._reread_api_keys():
-            self._end_revoked()
-
-    def _end_revoked(self) -> None:
-        if ended := self.sessions.end_where(self._is_over):
-            self._counters.add("ended_token_revoked", ended)
+            self.on_change()
 
     def _reread_api_keys(self) -> bool:
         file = self._api_keys_file
@@ -158,7 +148,7 @@ class Authenticator:
                 return False
             keys: tuple[ApiKey, ...] = parse_api_keys(document)
         except (OSError, UnusableApiKeysError) as error:
-            logger.warning("API keys of %s stay as they were: %s", file.path, error)
+            logger.warning("API keys of %s not read, keeping those from before: %s", file.path, error)
             return False
         self._api_keys = ApiKeys.of(self._settings.api_keys, keys)
         logger.info("%d API keys read from %s", len(keys), file.path)
@@ -172,4 +162,4 @@ async def _every(seconds: float, chore: Callable[[], Awaitable[object]]) -> None
             await chore()
         except Exception:
             # Whatever it was: expiry and revocation must go on.
-            logger.exception("looking after credentials failed")
+            logger.exception("refreshing credentials failed; retrying")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
-
-from tailrace.gateway.settings import GatewaySettings
 
 # Beside those that every page may read.
 _EXPOSED: Final = ("Location", "Retry-After", "Allow", "WWW-Authenticate", "X-Request-Id")
@@ -25,17 +24,16 @@ _LOOPBACK: Final = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?"
 _PREFLIGHT_SECONDS: Final = 600
 
 
-def cors_options(settings: GatewaySettings) -> dict[str, Any]:
+def cors_options(origins: Sequence[str], *, auth_required: bool) -> dict[str, Any]:
     """Arguments of CORSMiddleware.
 
     Without auth, pages of this machine are as welcome as its programs. Cookies go along to origins that are named,
     never to all.
     """
-    origins = settings.allowed_origins
     return {
         "allow_origins": list(origins),
-        "allow_origin_regex": None if settings.auth_required else _LOOPBACK,
-        "allow_credentials": settings.auth_required and "*" not in origins,
+        "allow_origin_regex": None if auth_required else _LOOPBACK,
+        "allow_credentials": auth_required and "*" not in origins,
         "allow_methods": ["GET", "HEAD", "POST", "DELETE"],
         "allow_headers": list(_ASKED),
         "expose_headers": list(_EXPOSED),

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode
 
-from tailrace.gateway.streams.socket_limits import MAX_SUBSCRIPTIONS
+from tailrace.gateway.limits.sockets import MAX_SUBSCRIPTIONS
 
 Network = IPv4Network | IPv6Network
 

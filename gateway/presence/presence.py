@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,11 +18,13 @@ from tailrace.bus import Bus, BusError, BusUnavailableError
 from tailrace.bus.model.cursor import START
 from tailrace.bus.model.reading import RawEntry
 from tailrace.bus.tail.watch import Watch
+from tailrace.gateway.auth.principal import Principal
+from tailrace.gateway.presence.live_connections import LiveConnections
 from tailrace.gateway.presence.record import Record, parse_record, record_of
-from tailrace.gateway.presence.stays import Stays
 
 logger = logging.getLogger(__name__)
 
+EXPIRY_SECONDS: Final = 0.5
 REFRESH_SECONDS: Final = 4.0
 BELIEVED_SECONDS: Final = 12.0
 # What a gateway that was killed leaves behind goes by itself.
@@ -53,7 +56,7 @@ class Presence:
     def __init__(self, bus: Bus, viewers: Callable[[], Mapping[str, int]]) -> None:
         """``viewers`` gives how many viewers each execution has here."""
         self.gateway = bus.name
-        self.stays = Stays()
+        self.connections = LiveConnections(int(time.time()))
         self._bus = bus
         self._viewers = viewers
         self._counted: dict[str, int] = {}
@@ -65,13 +68,17 @@ class Presence:
         orders = _Orders(self)
         tail = await self._bus.tail()
         orders.watch = watch = tail.watch(self._bus.keys.gateway_orders(self.gateway), START, orders)
-        writing = asyncio.create_task(self._write_on(), name="presence")
+        tasks = [
+            asyncio.create_task(self._write_on(), name="presence:write"),
+            asyncio.create_task(self._end_expired(), name="presence:expiry"),
+        ]
         try:
             yield
         finally:
             watch.close()
-            writing.cancel()
-            await asyncio.wait([writing])
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
             await self._take_leave()
 
     async def subscribers(self, execution_id: str) -> Subscribers:
@@ -89,7 +96,7 @@ class Presence:
 
     async def clients(self, wanted: Callable[[Record], bool]) -> list[PresentClient]:
         """All of them, ordered by gateway and by when they came. Raises BusUnavailableError."""
-        tables = {self.gateway: {str(each.number): record_of(each) for each in self.stays}}
+        tables = {self.gateway: {str(each.number): record_of(each) for each in self.connections}}
         others = [name for name in await self._alive() if name != self.gateway]
         replies = await asyncio.gather(
             *(self._command("HGETALL", self._bus.keys.gateway_clients(name)) for name in others)
@@ -111,7 +118,7 @@ class Presence:
         if not number.isdigit() or name not in {self.gateway, *await self._alive()}:
             return None
         if name == self.gateway:
-            here = self.stays.find(int(number)) if len(number) < MAX_DIGITS else None
+            here = self.connections.find(int(number)) if len(number) < MAX_DIGITS else None
             raw = None if here is None else record_of(here)
         else:
             raw = await self._command("HGET", self._bus.keys.gateway_clients(name), number)
@@ -125,7 +132,7 @@ class Presence:
         """
         number = client.id.rpartition(":")[2]
         if client.gateway == self.gateway:
-            self.stays.disconnect(int(number))
+            self.connections.disconnect(int(number))
             return
         key = self._bus.keys.gateway_orders(client.gateway)
         await self._command("XADD", key, "MAXLEN", "~", MAX_ORDERS, "*", "disconnect", number)
@@ -146,6 +153,21 @@ class Presence:
         await self._command("ZREMRANGEBYSCORE", keys.gateways(), "-inf", now_ms - KEPT_SECONDS * 1000)
         await self._command("EXPIRE", keys.gateways(), KEPT_SECONDS)
 
+    def end_where(self, is_revoked: Callable[[Principal], bool]) -> None:
+        """End the connections here whose credentials have been revoked."""
+        if ended := self.connections.end_where(is_revoked):
+            self._bus.counters.add("ended_token_revoked", ended)
+
+    async def _end_expired(self) -> None:
+        while True:
+            await asyncio.sleep(EXPIRY_SECONDS)
+            try:
+                if ended := self.connections.sweep(int(time.time())):
+                    self._bus.counters.add("ended_token_expired", ended)
+            except Exception:
+                # Whatever it was: expiry must go on.
+                logger.exception("ending connections with expired tokens failed; retrying")
+
     async def _write_on(self) -> None:
         told = False
         while True:
@@ -157,14 +179,14 @@ class Presence:
                 self._bus.counters.add("presence_write_failures")
                 if not told:
                     told = True
-                    logger.warning("presence not written: %s; trying on", error)
+                    logger.warning("presence not written: %s; retrying", error)
             await asyncio.sleep(REFRESH_SECONDS)
 
     async def _write_clients(self, key: str) -> None:
         if not await self._command("EXPIRE", key, KEPT_SECONDS):
             # Flushed, or expired while Redis was away; or there was nobody.
-            self.stays.forget_told()
-        changed, gone = self.stays.untold()
+            self.connections.forget_told()
+        changed, gone = self.connections.untold()
         # Some at a time: a gateway that was just started has thousands of them to tell.
         for start in range(0, len(changed), MAX_FIELDS):
             some = {str(each.number): record_of(each) for each in changed[start : start + MAX_FIELDS]}
@@ -221,7 +243,7 @@ class _Orders:
         for _, fields in entries:
             given = dict(zip((fields or ())[::2], (fields or ())[1::2], strict=False)).get(b"disconnect", b"")
             if given.isdigit() and len(given) < MAX_DIGITS:
-                self._presence.stays.disconnect(int(given))
+                self._presence.connections.disconnect(int(given))
 
     def disturbed(self, reason: str) -> None:
         if self.watch is not None and reason != "closed":

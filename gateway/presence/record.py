@@ -8,7 +8,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tailrace.bus.model.codec import ts_of
-from tailrace.gateway.presence.stays import Standing
+from tailrace.gateway.presence.live_connections import LiveConnection
 
 MAX_SHOWN_EXECUTIONS = 64
 
@@ -25,7 +25,7 @@ class Record(BaseModel):
     since: str
 
 
-def record_of(standing: Standing) -> bytes:
+def record_of(standing: LiveConnection) -> bytes:
     executions = standing.watching.executions
     members: dict[str, Any] = {
         "kind": standing.kind,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
-from tailrace.bus.ops.metrics import CONTENT_TYPE
+from tailrace.bus.ops.metrics import CONTENT_TYPE, BusMetrics
 from tailrace.gateway.access.access import AdminAccess
-from tailrace.gateway.context import CurrentGateway
 from tailrace.gateway.http.problem_docs import problems
 
 router = APIRouter(tags=["health"])
@@ -20,6 +19,7 @@ router = APIRouter(tags=["health"])
     response_class=Response,
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **problems()},
 )
-async def read_metrics(access: AdminAccess, gateway: CurrentGateway) -> Response:
+async def read_metrics(access: AdminAccess, request: Request) -> Response:
     access.check_all()
-    return Response(gateway.metrics.text(), headers={"Content-Type": CONTENT_TYPE, "Cache-Control": "no-store"})
+    metrics: BusMetrics = request.app.state.metrics
+    return Response(metrics.text(), headers={"Content-Type": CONTENT_TYPE, "Cache-Control": "no-store"})

@@ -20,14 +20,14 @@ _UNAVAILABLE: Final = 503
 _RETRY_MS: Final = 2000
 
 
-def is_put_off(request: Request, problem: Problem) -> bool:
+def is_deferred(request: Request, problem: Problem) -> bool:
     """Only where nothing but a stream was asked for: other clients know what a 503 is."""
     if problem.status != _UNAVAILABLE or request.method != "GET":
         return False
     return choose(request.headers.get("accept"), _OFFERED, default=_JSON_TYPE) == _SSE_TYPE
 
 
-def put_off(request: Request, problem: Problem) -> Response:
+def deferral(request: Request, problem: Problem) -> Response:
     """A stream that only says why there is none, and when to come again."""
     rendering = SSE_UNNAMED if request.query_params.get("events") == "message" else SSE
     retry_ms = random.randint(_RETRY_MS // 2, _RETRY_MS * 3 // 2)

@@ -12,9 +12,8 @@ from tailrace.bus.model.cursor import Cursor
 from tailrace.bus.model.entry import Entry
 from tailrace.gateway.access.access import access_of
 from tailrace.gateway.auth.refusals import UnauthenticatedError
-from tailrace.gateway.auth.sessions import SessionEnding
 from tailrace.gateway.hub import Viewer
-from tailrace.gateway.presence.stays import DISCONNECTED
+from tailrace.gateway.presence.live_connections import DISCONNECTED, ConnectionEnding
 from tailrace.gateway.wire.formats import Message
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ async def await_news(
     access.check_room()
     topic = await hub.open(execution_id)
     bell = NewsSink()
-    stay = access.stay("long-poll", topic, bell.end)
+    registration = access.register("long-poll", topic, bell.end)
     viewer = Viewer(bell, RINGING, Numbering.after(after))
     gone = asyncio.create_task(_gone(request), name=f"long-poll:{execution_id}")
     rung = asyncio.create_task(bell.rung.wait())
@@ -47,7 +46,7 @@ async def await_news(
         await asyncio.wait([gone, rung], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     finally:
         hub.leave(topic, viewer)
-        stay.leave()
+        registration.leave()
         gone.cancel()
         rung.cancel()
     if gone.done() and not bell.rung.is_set():
@@ -63,9 +62,9 @@ class NewsSink:
     def __init__(self) -> None:
         self.rung = asyncio.Event()
         self.sent_away = False
-        self.ending: SessionEnding | None = None
+        self.ending: ConnectionEnding | None = None
 
-    def end(self, ending: SessionEnding) -> None:
+    def end(self, ending: ConnectionEnding) -> None:
         self.ending = ending
         self.rung.set()
 

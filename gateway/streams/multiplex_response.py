@@ -13,8 +13,8 @@ from tailrace.bus.model.continuity import Numbering
 from tailrace.bus.model.cursor import Cursor
 from tailrace.bus.model.filter import Filter
 from tailrace.gateway.access.access import Access
-from tailrace.gateway.auth.sessions import SessionEnding
 from tailrace.gateway.hub import Hub, Topic
+from tailrace.gateway.presence.live_connections import ConnectionEnding
 from tailrace.gateway.streams.close_codes import CloseCode
 from tailrace.gateway.streams.multiplex import MultiplexConnection, MultiplexSend
 from tailrace.gateway.streams.response import LastingResponse, Watching
@@ -66,7 +66,7 @@ class MultiplexResponse(LastingResponse):
             now=asyncio.get_running_loop().time,
         )
         connection = MultiplexConnection(writer, self._hub, rendering)
-        stay = access.stay("multiplex", connection, partial(_dismiss, connection, rendering))
+        registration = access.register("multiplex", connection, partial(_dismiss, connection, rendering))
         try:
             first = b"retry: %d\n\n" % self._wishes.retry_ms
             if self._wishes.tell_cursors:
@@ -77,7 +77,7 @@ class MultiplexResponse(LastingResponse):
                 pass
         finally:
             connection.leave()
-            stay.leave()
+            registration.leave()
 
     def _join(self, connection: MultiplexConnection) -> None:
         wishes = self._wishes
@@ -96,6 +96,6 @@ class MultiplexResponse(LastingResponse):
             connection.opened()
 
 
-def _dismiss(connection: MultiplexConnection, rendering: MultiplexFormat, ending: SessionEnding) -> None:
+def _dismiss(connection: MultiplexConnection, rendering: MultiplexFormat, ending: ConnectionEnding) -> None:
     frames = rendering.control("stream.error", {"code": ending.code, "detail": ending.detail})
     connection.end(rendering.message(frames), CloseCode.TOKEN_ENDED)

@@ -82,7 +82,7 @@ async def _open(gateway: GatewayContext, execution_id: str, cursor: Cursor | Non
 
 def come_again(gateway: GatewayContext, execution_id: str | None, rendering: Format) -> Response:
     """An SSE stream that only says that Redis is away, and when to ask again."""
-    gateway.bus.counters.add("streams_put_off")
+    gateway.bus.counters.add("streams_deferred")
     payload = {
         "code": "bus_unavailable",
         "detail": "Redis cannot be reached at the moment; nothing is lost, come again with the same cursor",

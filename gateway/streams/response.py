@@ -93,7 +93,7 @@ class HubResponse(LastingResponse):
 
 async def watch(hub: Hub, topic: Topic, viewer: Viewer, access: Access, receive: Receive, *, kind: Kind) -> None:
     """Stay until the viewer has gone, the hub has finished it, or its credential has ended."""
-    stay = access.stay(kind, topic, partial(dismiss, hub, topic, viewer))
+    registration = access.register(kind, topic, partial(dismiss, hub, topic, viewer))
     try:
         topic.join(viewer)
         if hub.draining:
@@ -103,7 +103,7 @@ async def watch(hub: Hub, topic: Topic, viewer: Viewer, access: Access, receive:
             pass
     finally:
         hub.leave(topic, viewer)
-        stay.leave()
+        registration.leave()
 
 
 async def _nothing() -> AsyncIterator[bytes]:

@@ -13,12 +13,12 @@ from tailrace.bus.model.cursor import START, Cursor, parse
 from tailrace.bus.model.event import check_execution_id
 from tailrace.bus.model.filter import Filter
 from tailrace.gateway.access.access import Access
-from tailrace.gateway.auth.sessions import SessionEnding
 from tailrace.gateway.http.problems import ProblemError, problem_of
+from tailrace.gateway.limits.sockets import MAX_FRAME_BYTES, MAX_MALFORMED
+from tailrace.gateway.presence.live_connections import ConnectionEnding
 from tailrace.gateway.streams.close_codes import CloseCode, close_code_of
 from tailrace.gateway.streams.opening import make_filter
 from tailrace.gateway.streams.socket_connection import Connection
-from tailrace.gateway.streams.socket_limits import MAX_FRAME_BYTES, MAX_MALFORMED
 from tailrace.gateway.streams.socket_ops import (
     Asks,
     AuthOp,
@@ -62,7 +62,7 @@ class Socket:
     async def serve(self, receive: Receive, only: Wanted | InvalidInputError | None = None) -> None:
         """Do what the client says until it leaves; ``only`` is what it has said already, by the socket's URL."""
         connection = self._connection
-        self._stay = self._access.stay("websocket", connection, self._dismiss)
+        self._registration = self._access.register("websocket", connection, self._dismiss)
         try:
             if only is not None:
                 await self._watch_only(only)
@@ -74,9 +74,9 @@ class Socket:
             raise
         finally:
             connection.leave()
-            self._stay.leave()
+            self._registration.leave()
 
-    def _dismiss(self, ending: SessionEnding) -> None:
+    def _dismiss(self, ending: ConnectionEnding) -> None:
         message = self._message({"op": "error", "code": ending.code, "detail": ending.detail})
         self._connection.end(message, CloseCode.TOKEN_ENDED, ending.code)
 
@@ -148,7 +148,7 @@ class Socket:
     async def _renew(self, op: AuthOp) -> None:
         principal = await self._access.renewed(op.token, list(self._connection.subscriptions))
         self._access.principal = principal
-        self._stay.renew(principal)
+        self._registration.renew(principal)
         expires_at = principal.expires_at
         expires = None if expires_at is None else ts_of(int(expires_at * 1000))
         await self._tell({"op": "authenticated", "id": op.id, "expires": expires})

@@ -10,8 +10,8 @@ from tailrace.bus.model.continuity import Numbering
 from tailrace.bus.model.filter import Filter
 from tailrace.gateway.asgi.stepping import SteppedSend
 from tailrace.gateway.hub import Hub, Topic, Viewer
+from tailrace.gateway.limits.sockets import MAX_READING
 from tailrace.gateway.streams.close_codes import CloseCode
-from tailrace.gateway.streams.socket_limits import MAX_READING
 from tailrace.gateway.streams.socket_outbox import SocketOutbox
 from tailrace.gateway.wire.formats import Format, Message
 

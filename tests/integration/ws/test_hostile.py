@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 
 from bench.load.frames import TEXT, masked
 from tailrace.bus import Bus
-from tailrace.gateway.streams.socket_limits import MAX_FRAME_BYTES, MAX_MALFORMED
+from tailrace.gateway.limits.sockets import MAX_FRAME_BYTES, MAX_MALFORMED
 from tailrace.gateway.streams.socket_schema import SERVER_FRAME
 from tests.integration.ws.client import publish
 from tests.integration.ws.raw import raw

@@ -6,9 +6,8 @@ import orjson
 import pytest
 
 from tailrace.gateway.auth.principal import ANONYMOUS
-from tailrace.gateway.auth.sessions import SessionEnding
+from tailrace.gateway.presence.live_connections import DISCONNECTED, ConnectionEnding, LiveConnection, LiveConnections
 from tailrace.gateway.presence.record import MAX_SHOWN_EXECUTIONS, parse_record, record_of
-from tailrace.gateway.presence.stays import DISCONNECTED, Standing, Stays
 
 
 class Several:
@@ -16,13 +15,13 @@ class Several:
         self.executions = executions
 
 
-def standing(*executions: str, ended: list[SessionEnding] | None = None) -> Standing:
+def standing(*executions: str, ended: list[ConnectionEnding] | None = None) -> LiveConnection:
     end = (lambda _: None) if ended is None else ended.append
-    return Standing("sse", Several(*executions), ANONYMOUS, "10.0.0.1", 1_760_000_000_000, end)
+    return LiveConnection("sse", Several(*executions), ANONYMOUS, "10.0.0.1", 1_760_000_000_000, end)
 
 
 def test_only_what_changed_is_told_and_each_of_it_once() -> None:
-    stays = Stays()
+    stays = LiveConnections(0)
     first, second = standing("a"), standing("b")
     stays.enter(first)
     stays.enter(second)
@@ -35,7 +34,7 @@ def test_only_what_changed_is_told_and_each_of_it_once() -> None:
 
 
 def test_who_came_and_went_untold_is_never_told_of() -> None:
-    stays = Stays()
+    stays = LiveConnections(0)
     brief = standing("a")
     stays.enter(brief)
     stays.leave(brief)
@@ -43,7 +42,7 @@ def test_who_came_and_went_untold_is_never_told_of() -> None:
 
 
 def test_all_is_told_again_when_nobody_knows_what_is_known() -> None:
-    stays = Stays()
+    stays = LiveConnections(0)
     lasting = standing("a")
     stays.enter(lasting)
     stays.untold()
@@ -70,7 +69,7 @@ def test_what_no_gateway_wrote_is_no_record(raw: bytes) -> None:
 
 
 def test_a_connection_is_ended_by_its_number_and_numbers_are_never_given_again() -> None:
-    stays, ended = Stays(), list[SessionEnding]()
+    stays, ended = LiveConnections(0), list[ConnectionEnding]()
     first = standing("a", ended=ended)
     stays.enter(first)
     assert stays.disconnect(first.number)

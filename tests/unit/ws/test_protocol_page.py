@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from tailrace.gateway.limits.sockets import MAX_FRAME_BYTES, MAX_MALFORMED, MAX_SUBSCRIPTIONS
 from tailrace.gateway.streams import socket_schema as schema
 from tailrace.gateway.streams.close_codes import CloseCode
-from tailrace.gateway.streams.socket_limits import MAX_FRAME_BYTES, MAX_MALFORMED, MAX_SUBSCRIPTIONS
 from tailrace.gateway.streams.socket_ops import check_op
 
 PAGE = (Path(__file__).parents[3] / "docs" / "websocket.md").read_text()

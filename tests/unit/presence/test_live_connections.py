@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailrace.gateway.auth.principal import Principal
-from tailrace.gateway.auth.sessions import EXPIRED, REVOKED, Session, SessionEnding, Sessions
+from tailrace.gateway.presence.live_connections import (
+    EXPIRED,
+    REVOKED,
+    ConnectionEnding,
+    LiveConnection,
+    LiveConnections,
+)
 
 NOW = 1_000_000
 
@@ -18,19 +24,27 @@ def principal(expires_at: float | None, subject: str = "ann") -> Principal:
     return Principal(subject, "acme", frozenset({"read"}), expires_at=expires_at)
 
 
+class Nothing:
+    executions = ()
+
+
+def connection(principal: Principal, end: Callable[[ConnectionEnding], None]) -> LiveConnection:
+    return LiveConnection("sse", Nothing(), principal, None, NOW * 1000, end)
+
+
 class Room:
-    """Sessions, and who was ended how."""
+    """Connections, and who was ended how."""
 
     def __init__(self) -> None:
-        self.sessions = Sessions(NOW)
-        self.ended: list[tuple[str, SessionEnding]] = []
+        self.sessions = LiveConnections(NOW)
+        self.ended: list[tuple[str, ConnectionEnding]] = []
 
-    def enter(self, name: str, expires_at: float | None) -> Session:
-        session = Session(principal(expires_at, name), self._note(name))
+    def enter(self, name: str, expires_at: float | None) -> LiveConnection:
+        session = connection(principal(expires_at, name), self._note(name))
         self.sessions.enter(session)
         return session
 
-    def _note(self, name: str) -> Callable[[SessionEnding], None]:
+    def _note(self, name: str) -> Callable[[ConnectionEnding], None]:
         return lambda ending: self.ended.append((name, ending))
 
 
@@ -82,14 +96,14 @@ def test_a_revocation_ends_those_that_it_is_about() -> None:
 
 
 def test_who_leaves_while_he_is_ended_does_no_harm() -> None:
-    sessions = Sessions(NOW)
-    entered: list[Session] = []
+    sessions = LiveConnections(NOW)
+    entered: list[LiveConnection] = []
 
-    def end(_: SessionEnding) -> None:
+    def end(_: ConnectionEnding) -> None:
         for session in entered:
             sessions.leave(session)
 
-    entered += [Session(principal(NOW + 1), end) for _ in range(3)]
+    entered += [connection(principal(NOW + 1), end) for _ in range(3)]
     for session in entered:
         sessions.enter(session)
     sessions.sweep(NOW + 2)

@@ -6,7 +6,7 @@ import pytest
 from starlette.requests import Request
 
 from tailrace.gateway.http.problems import Problem, unavailable
-from tailrace.gateway.streams.deferred import is_put_off, put_off
+from tailrace.gateway.streams.deferred import deferral, is_deferred
 
 AWAY = unavailable("bus_unavailable", "away")
 
@@ -18,24 +18,24 @@ def request(accept: str | None, method: str = "GET", query: bytes = b"") -> Requ
 
 @pytest.mark.parametrize("accept", ["text/event-stream", "Text/Event-Stream", "text/event-stream, */*;q=0.1"])
 def test_who_wants_a_stream_is_asked_to_come_again(accept: str) -> None:
-    assert is_put_off(request(accept), AWAY)
+    assert is_deferred(request(accept), AWAY)
 
 
 @pytest.mark.parametrize(
     "accept", [None, "*/*", "application/json", "application/json, text/event-stream", "application/x-ndjson", "x"]
 )
 def test_who_takes_something_else_is_told_the_status(accept: str | None) -> None:
-    assert not is_put_off(request(accept), AWAY)
+    assert not is_deferred(request(accept), AWAY)
 
 
 def test_neither_is_any_other_problem_nor_a_post() -> None:
-    assert not is_put_off(request("text/event-stream"), Problem(401, "unauthenticated", "who?"))
-    assert not is_put_off(request("text/event-stream", "POST"), AWAY)
+    assert not is_deferred(request("text/event-stream"), Problem(401, "unauthenticated", "who?"))
+    assert not is_deferred(request("text/event-stream", "POST"), AWAY)
 
 
 @pytest.mark.parametrize(("query", "lead"), [(b"", b"retry: "), (b"events=message", b"retry: ")])
 def test_it_says_why_and_when(query: bytes, lead: bytes) -> None:
-    response = put_off(request("text/event-stream", query=query), AWAY)
+    response = deferral(request("text/event-stream", query=query), AWAY)
     assert response.status_code == 200
     assert bytes(response.body).startswith(lead)
     assert b'"code":"bus_unavailable"' in bytes(response.body)
