@@ -1,1 +1,4 @@
-"""Who may do what here: credentials, limits and presence put together for each request."""
+"""Who may do what here: scopes, tenants, limits, the Host and Origin headers, for every route in one dependency.
+
+May import context and what is below it.
+"""

@@ -1,1 +1,1 @@
-"""Who may do what: tokens, API keys, tickets, revocation, and the one dependency that every route goes through."""
+"""Credentials: tokens, API keys, tickets, and their revocation. Knows no connection and no route. May import http."""

@@ -1,1 +1,1 @@
-"""The vocabulary of HTTP answers: problems, schemas, parameters. Imports no other room."""
+"""Requests and answers as HTTP has them: bodies, problems, headers, schemas. Imports no other room."""

@@ -1,4 +1,4 @@
-"""The hub: rendered once, written to all."""
+"""Fan-out: an execution's entries, read and rendered once, written to all who watch it here. May import wire."""
 
 from tailrace.gateway.hub.hub import Hub, HubLimits
 from tailrace.gateway.hub.topic import Topic

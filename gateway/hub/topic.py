@@ -8,8 +8,8 @@ the cursor is the head.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final, cast
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol, cast
 
 from tailrace.bus.model.continuity import Numbering, resume_point
 from tailrace.bus.model.cursor import START, Cursor, just_before
@@ -17,7 +17,6 @@ from tailrace.bus.model.entry import Entry, Gap
 from tailrace.bus.model.filter import Filter
 from tailrace.bus.model.reading import RawEntry, read_bare
 from tailrace.gateway.hub.group import ViewerGroup
-from tailrace.gateway.hub.ports import PageFrames, Ports
 from tailrace.gateway.hub.viewer import Stage, Viewer
 from tailrace.gateway.hub.window import CHUNK_BYTES, Window
 from tailrace.gateway.wire.formats import Format, RenderBare
@@ -27,6 +26,33 @@ FEW: Final = 16
 # The window spares many viewers of one run from reading the log each for itself. For one viewer it would only keep
 # thousands of runs' entries alive, which the garbage collector then walks over.
 RING_A_VIEWER: Final = 64
+
+
+class Ports(Protocol):
+    """What a topic asks of its hub; and where it counts events written to viewers, each viewer for itself."""
+
+    deliveries: int
+
+    def read_page(self, topic: Topic, viewer: Viewer) -> None:
+        """Read the log after the viewer's position; answer with ``Topic.page``, never at once."""
+
+    def later(self, delay_ms: int, call: Callable[[], None]) -> None: ...
+
+    def now(self) -> float: ...
+
+    def count(self, name: str, amount: int = 1) -> None: ...
+
+
+class PageFrames(Protocol):
+    """A page of the log, rendered once for all who read it."""
+
+    position: Numbering
+    more: bool
+    ended: bool
+    entries: int
+
+    def frames(self, rendering: Format, wanted: Filter | None) -> tuple[bytes, int]:
+        """Give its frames, and how many of its entries are among them."""
 
 
 class Topic:

@@ -1,4 +1,7 @@
-"""Who watches, over all gateways: each writes down its own, and is believed for as long as it goes on doing so."""
+"""Live connections here and on all gateways: who watches what, and ending a connection before its stream does.
+
+May import auth.
+"""
 
 from tailrace.gateway.presence.live_connections import Kind, LiveConnection, LiveConnections, Watching
 from tailrace.gateway.presence.presence import Presence, PresentClient, Subscribers

@@ -1,1 +1,4 @@
-"""Live responses: SSE, NDJSON, WebSocket, several executions on one connection, long polling."""
+"""Live responses: SSE, NDJSON, WebSocket, several executions on one connection, long polling.
+
+May import access, context and what is below them.
+"""

@@ -22,8 +22,7 @@ from tailrace.bus.model.entry import Entry, Gap
 from tailrace.bus.model.filter import Filter
 from tailrace.bus.model.reading import Bare, Page, RawEntry
 from tailrace.gateway.hub.pages import RenderedPage
-from tailrace.gateway.hub.ports import PageFrames
-from tailrace.gateway.hub.topic import FEW, Topic
+from tailrace.gateway.hub.topic import FEW, PageFrames, Topic
 from tailrace.gateway.hub.viewer import Stage, Viewer
 from tailrace.gateway.wire.formats import Format, Message
 
