@@ -84,8 +84,8 @@ def create_app(bus: Bus, settings: GatewaySettings) -> GatewayApp:
     async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
         await gateway.auth.start()
         tail, limits = await bus.tail(), _limits(settings)
-        gateway.hub = Hub(bus, tail, limits)
-        gateway.activity = Hub(bus, tail, limits, log=bus.activity.log)
+        gateway.hub = Hub(bus.log, tail, limits, healer=bus.healer)
+        gateway.activity = Hub(bus.activity.log, tail, limits)
         try:
             # Here too, so that the truth is told though all the workers are dead.
             async with bus.healer.running(), metrics.running(), gateway.presence.running():

@@ -23,6 +23,8 @@ class _ActivityKeys(Keys):
 class ActivityLog(Log):
     """For reading. There is no execution behind it, so it has no state, and never ends."""
 
+    of_executions = False
+
     def __init__(self, commands: Commands, keys: Keys, *, counters: Counters) -> None:
         super().__init__(
             commands,

@@ -57,6 +57,9 @@ def append_script() -> Script:
 class Log:
     """Appends to and reads from the logs of all executions."""
 
+    # False where there is no execution behind a log: it has no state, and shows its entries in a way of its own.
+    of_executions = True
+
     def __init__(
         self,
         commands: Commands,

@@ -20,6 +20,7 @@ from starlette.types import Scope as AsgiScope
 from tailrace.bus import ExecutionUnknownError, InvalidInputError
 from tailrace.bus.model.control_request import MAX_NAME_CHARS
 from tailrace.bus.model.event import check_execution_id
+from tailrace.bus.model.state import State
 from tailrace.bus.ownership.tenancy import claim
 from tailrace.gateway.auth.principal import Principal
 from tailrace.gateway.auth.refusals import ForbiddenError, missing_scope
@@ -76,8 +77,15 @@ class Access:
             return
         if not principal.names(execution_id):
             raise ExecutionUnknownError(execution_id)
-        if principal.tenant != ANY_TENANT and await self._tenant_of(execution_id) != principal.tenant:
+        if principal.tenant != ANY_TENANT and not self.allows(execution_id)(
+            await self._gateway.bus.log.state(execution_id)
+        ):
             raise ExecutionUnknownError(execution_id)
+
+    def allows(self, execution_id: str) -> Callable[[State | None], bool]:
+        """Whether it covers an execution, by the state of it; the same as ``run``, for who reads the state anyway."""
+        principal = self.principal
+        return lambda state: principal.covers(execution_id, _tenant_of(execution_id, state))
 
     async def run_or_new(self, execution_id: str) -> None:
         """Like ``run``, and where nobody has the execution, it becomes its own: for who publishes to it.
@@ -155,11 +163,6 @@ class Access:
             raise ForbiddenError("insufficient_scope", "the token does not cover all that is subscribed here")
         return principal
 
-    async def _tenant_of(self, execution_id: str) -> str | None:
-        state = await self._gateway.bus.log.state(execution_id)
-        # A log without a state was written by a stranger, or its state was lost: then the id still says whose it is.
-        return tenant_in(execution_id) if state is None else state.tenant
-
 
 class Registration:
     """A live connection's place: counted, and on a credential. ``leave`` exactly once."""
@@ -184,16 +187,20 @@ class Registration:
 class Requires:
     """What a route asks for: all of these scopes, and the execution that its path names."""
 
-    def __init__(self, *scopes: Scope, new: bool = False) -> None:
-        """``new`` lets in who may make that execution, where nobody has it."""
+    def __init__(self, *scopes: Scope, new: bool = False, opens: bool = False) -> None:
+        """``new`` lets in who may make that execution, where nobody has it.
+
+        ``opens`` is for a route that asks about the execution by itself, with ``Access.allows``, as it opens it.
+        """
         self.scopes = scopes
+        self.opens = opens
         self.new = new
 
     async def admit(self, connection: HTTPConnection, gateway: CurrentGateway) -> Access:
         """Raises ProblemError (401, 403, 429), ExecutionUnknownError (404), and others for a malformed id."""
         access = await self.identify(connection, gateway)
         execution_id = connection.path_params.get("execution_id")
-        if execution_id is not None:
+        if execution_id is not None and not self.opens:
             await (access.run_or_new(execution_id) if self.new else access.run(execution_id))
         return access
 
@@ -210,9 +217,9 @@ class Requires:
         return access
 
 
-def requires(*scopes: Scope, new: bool = False) -> Any:
+def requires(*scopes: Scope, new: bool = False, opens: bool = False) -> Any:
     """Make a dependency, for ``Annotated[Access, …]``."""
-    return Depends(Requires(*scopes, new=new).admit)
+    return Depends(Requires(*scopes, new=new, opens=opens).admit)
 
 
 async def everybody() -> None:
@@ -220,6 +227,7 @@ async def everybody() -> None:
 
 
 ReadAccess = Annotated[Access, requires("read")]
+WatchAccess = Annotated[Access, requires("read", opens=True)]
 PublishAccess = Annotated[Access, requires("publish", new=True)]
 ControlAccess = Annotated[Access, requires("control")]
 SubmitAccess = Annotated[Access, requires("submit")]
@@ -231,7 +239,7 @@ def access_of(scope: AsgiScope) -> Access:
     """The access that a request in progress was given."""
     found = scope.get("state", {}).get("access")
     if not isinstance(found, Access):
-        raise TypeError("the route has no access: give it a dependency of gateway.auth.access")
+        raise TypeError("the route has no access: give it a dependency of gateway.access")
     return found
 
 
@@ -239,3 +247,8 @@ def _client_of(connection: HTTPConnection, gateway: GatewayContext, principal: P
     peer = connection.client.host if connection.client is not None else None
     forwarded = connection.headers.getlist("x-forwarded-for")
     return Client(principal.account, client_address(peer, forwarded, gateway.settings.trusted_proxies))
+
+
+def _tenant_of(execution_id: str, state: State | None) -> str | None:
+    # A log without a state was written by a stranger, or its state was lost: then the id still says whose it is.
+    return tenant_in(execution_id) if state is None else state.tenant

@@ -8,15 +8,16 @@ import random
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, overload
 
-from tailrace.bus.bus import Bus
-from tailrace.bus.errors import BusClosedError, BusUnavailableError, ReplyError
+from tailrace.bus.errors import BusClosedError, BusUnavailableError, ExecutionUnknownError, ReplyError
 from tailrace.bus.healing.healer import Healer
 from tailrace.bus.log.log import Log
 from tailrace.bus.log.subscription import Subscription
 from tailrace.bus.model.continuity import Numbering
+from tailrace.bus.model.cursor import START, Cursor
 from tailrace.bus.model.retry import Backoff
+from tailrace.bus.model.state import State
 from tailrace.bus.tail.watch import Tail
 from tailrace.gateway.hub.pages import Pages
 from tailrace.gateway.hub.topic import Topic
@@ -53,22 +54,36 @@ class _Watched:
         self.idle_since: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What was read of an execution; ``head`` is None where a topic knew it."""
+
+    state: State | None
+    head: Cursor | None
+    exists: bool
+
+    @property
+    def terminal(self) -> Cursor | None:
+        return None if self.state is None else self.state.terminal
+
+
+Allows = Callable[[State | None], bool]
+
+
 class Hub:
     """Joins viewers to topics; reads pages for them; keeps the time: heartbeats, slow cuts, lingering."""
 
-    def __init__(self, bus: Bus, tail: Tail, limits: HubLimits, *, log: Log | None = None) -> None:
-        """``log`` is what is watched in place of the executions' logs; there is nothing to heal about it then."""
+    def __init__(self, log: Log, tail: Tail, limits: HubLimits, *, healer: Healer | None = None) -> None:
         self.limits = limits
-        self.counters = bus.counters
-        self._log = log or bus.log
-        self._of_executions = log is None
+        self.counters = log.counters
+        self._log = log
         self._tail = tail
         self._loop = asyncio.get_running_loop()
-        self._pages = Pages(self._log, bus.commands if self._of_executions else None)
+        self._pages = Pages(log)
         self._watched: dict[str, _Watched] = {}
-        self._opening: dict[str, asyncio.Task[_Watched]] = {}
+        self._opening: dict[str, asyncio.Task[_Found]] = {}
         self._replays: set[asyncio.Task[None]] = set()
-        self._healer = bus.healer if log is None else None
+        self._healer = healer
         # What has been quiet since the last look: its owner may be gone, and the index that would tell may be lost.
         self._quiet: list[str] = []
         self._looking_after: asyncio.Task[None] | None = None
@@ -92,18 +107,30 @@ class Hub:
     def tail_mode(self) -> str:
         return self._tail.mode
 
-    async def open(self, execution_id: str) -> Topic:
-        """Watch an execution from its present head on, once for all its viewers. Raises BusUnavailableError."""
-        watched = self._watched.get(execution_id)
-        # An ending is true of the log that it was read from, which may be gone, and another one begun under its id.
-        if watched is None or watched.topic.ended:
-            opening = self._opening.get(execution_id)
-            if opening is None:
-                opening = self._opening[execution_id] = self._loop.create_task(self._open(execution_id))
-                opening.add_done_callback(lambda _: self._opening.pop(execution_id, None))
-            watched = await asyncio.shield(opening)
-        watched.idle_since = self._loop.time()
-        return watched.topic
+    @overload
+    async def open(self, execution_id: str, *, allows: Allows = ...) -> Topic: ...
+
+    @overload
+    async def open(self, execution_id: str, after: Cursor | None, *, allows: Allows = ...) -> Topic | None: ...
+
+    async def open(
+        self, execution_id: str, after: Cursor | None = None, *, allows: Allows = lambda _: True
+    ) -> Topic | None:
+        """Watch an execution from its present head on, once for all its viewers.
+
+        None when it has ended and nothing follows ``after``. Reads the state once; ``allows`` is asked about it.
+        Raises ExecutionUnknownError for what is not there or not allowed, BusUnavailableError.
+        """
+        while True:
+            found = await self._find(execution_id)
+            if not found.exists or not allows(found.state):
+                raise ExecutionUnknownError(execution_id)
+            if found.terminal is not None and after == found.terminal:
+                return None
+            watched = self._watch(execution_id, found)
+            if watched is not None:
+                watched.idle_since = self._loop.time()
+                return watched.topic
 
     def leave(self, topic: Topic, viewer: Viewer) -> None:
         topic.leave(viewer)
@@ -160,37 +187,58 @@ class Hub:
     def count(self, name: str, amount: int = 1) -> None:
         self.counters.add(name, amount)
 
-    async def _open(self, execution_id: str) -> _Watched:
+    async def _find(self, execution_id: str) -> _Found:
+        """Who asks while the same is being read shares the answer."""
+        finding = self._opening.get(execution_id)
+        if finding is None:
+            finding = self._opening[execution_id] = self._loop.create_task(self._read_found(execution_id))
+            finding.add_done_callback(lambda _: self._opening.pop(execution_id, None))
+        return await asyncio.shield(finding)
+
+    async def _read_found(self, execution_id: str) -> _Found:
+        log = self._log
         # The head first: an ending that comes in between is then after the head, and the subscription sees it.
-        head = await self._log.latest(execution_id)
-        state = await self._log.state(execution_id)
-        ended = state is not None and state.terminal is not None
+        head = None if self._live(execution_id) is not None else await log.latest(execution_id)
+        state = await log.state(execution_id)
+        exists = state is not None or not log.of_executions or bool(head and head != START)
+        return _Found(state, head, exists or await log.exists(execution_id))
+
+    def _live(self, execution_id: str) -> _Watched | None:
+        """A topic that goes on; an ending is true of the log that it was read from, which may be gone by now."""
+        watched = self._watched.get(execution_id)
+        return None if watched is None or watched.topic.ended else watched
+
+    def _watch(self, execution_id: str, found: _Found) -> _Watched | None:
+        """The topic that there is, or a new one; None when there was one, and it has gone since."""
+        if (live := self._live(execution_id)) is not None:
+            return live
+        if found.head is None:
+            return None
+        state, terminal = found.state, found.terminal
         before = self._watched.get(execution_id)
         if before is not None:
-            if state is not None and before.topic.ended_at(state.terminal):
+            if before.topic.ended_at(terminal):
                 return before
             self._forget(before)
         topic = Topic(
             execution_id,
-            state.terminal if ended and state is not None and state.terminal is not None else head,
+            found.head if terminal is None else terminal,
             self,
             max_entries=self.limits.ring_entries,
             max_bytes=self._ring_bytes(),
             status=state.status if state is not None else "unknown",
-            ended=ended,
+            ended=terminal is not None,
         )
-        watched = _Watched(topic)
-        self._watched[execution_id] = watched
-        if not ended:
+        watched = self._watched[execution_id] = _Watched(topic)
+        if terminal is None:
             watched.subscription = Subscription(
                 self._log,
                 self._tail,
                 execution_id,
-                Numbering.after(head),
+                Numbering.after(found.head),
                 topic,
                 timed=False,
-                # Another log may show its entries in a way of its own.
-                bare=topic.bare if self._of_executions else None,
+                bare=topic.bare if self._log.of_executions else None,
             )
         return watched
 
@@ -255,9 +303,9 @@ class Hub:
             try:
                 self._look_after(watched, now)
             except Exception:
-                # One run's trouble must not stop the heartbeats of all the others.
+                # One execution's trouble must not stop the heartbeats of all the others.
                 self.counters.add("hub_errors")
-                logger.exception("looking after %s failed", watched.topic.execution_id)
+                logger.exception("tick of %s failed; retrying at the next", watched.topic.execution_id)
 
     def _look_after(self, watched: _Watched, now: float) -> None:
         topic = watched.topic
@@ -280,7 +328,7 @@ class Hub:
         try:
             await healer.look_after(execution_ids)
         except BusUnavailableError as error:
-            logger.debug("%d quiet executions not looked after: %s", len(execution_ids), error)
+            logger.debug("%d quiet executions not healed: %s", len(execution_ids), error)
 
     def _close_if_idle(self, watched: _Watched, now: float) -> None:
         topic = watched.topic

@@ -12,7 +12,6 @@ from tailrace.bus.model.cursor import START, Cursor
 from tailrace.bus.model.entry import Entry, Gap
 from tailrace.bus.model.filter import Filter
 from tailrace.bus.model.reading import BarePage, Page, bare_page
-from tailrace.bus.redis.commands import Commands
 from tailrace.gateway.wire.formats import Format, RenderBare
 
 PAGE_ENTRIES: Final = 512
@@ -117,10 +116,8 @@ _Key = tuple[str, Cursor, Format | None]
 class Pages:
     """Reads pages; who asks for a page that is being read joins the reading, who comes soon after gets the same one."""
 
-    def __init__(self, log: Log, commands: Commands | None = None) -> None:
-        """With ``commands``, what proves itself is read past the log's general way of reading."""
+    def __init__(self, log: Log) -> None:
         self._log = log
-        self._commands = commands
         self._loop = asyncio.get_running_loop()
         self._kept: OrderedDict[_Key, RenderedPage | BareFrames] = OrderedDict()
         self._kept_bytes = 0
@@ -133,7 +130,7 @@ class Pages:
     ) -> RenderedPage | BareFrames:
         """One page after a position, shared. Raises BusUnavailableError, ReplyError."""
         render: RenderBare | None = None
-        if wanted is None and self._commands is not None:
+        if wanted is None and self._log.of_executions:
             render = getattr(rendering, "bare", None)
         general: _Key = (execution_id, position.cursor, None)
         key = general if render is None else (execution_id, position.cursor, rendering)
@@ -167,8 +164,8 @@ class Pages:
         whole = self._counts.get(execution_id, FIRST_PAGE_ENTRIES)
         # Aligned by number, so that readers with different cursors soon ask for the same pages.
         count = whole - position.cursor.n % whole
-        if render is not None and self._commands is not None:
-            bare = await self._read_bare(self._commands, execution_id, position, count)
+        if render is not None:
+            bare = await self._read_bare(execution_id, position, count)
             if bare is not None:
                 frames = BareFrames(render(execution_id, bare.bare), bare, self._loop.time())
                 self._learn(execution_id, whole, frames.entries, frames.size_bytes, more=bare.more)
@@ -181,12 +178,11 @@ class Pages:
             self._keep((execution_id, position.cursor, None), page)
         return page
 
-    async def _read_bare(
-        self, commands: Commands, execution_id: str, position: Numbering, count: int
-    ) -> BarePage | None:
+    async def _read_bare(self, execution_id: str, position: Numbering, count: int) -> BarePage | None:
+        """What proves itself is read past the log's general way of reading."""
         start = b"-" if position.cursor == START else position.cursor.encode()
         key = self._log.keys.log(execution_id)
-        raw = await commands.command("XRANGE", key, start, "+", "COUNT", count + 1)
+        raw = await self._log.commands.command("XRANGE", key, start, "+", "COUNT", count + 1)
         return bare_page(position, raw, count, self._log.max_event_bytes, PAGE_BYTES)
 
     def _keep(self, key: _Key, page: RenderedPage | BareFrames) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query, Response
 
 from tailrace.bus.activity.stream import NAME
 from tailrace.bus.errors import BusUnavailableError, ReplyError
@@ -15,7 +15,8 @@ from tailrace.gateway.access.access import Access, ReadAccess
 from tailrace.gateway.access.activity_filter import ActivityFilter, viewer_of
 from tailrace.gateway.context import CurrentGateway
 from tailrace.gateway.http.problem_docs import problems
-from tailrace.gateway.streams.opening import SSE_TYPE, come_again, filter_of, sse_of, start_cursor
+from tailrace.gateway.streams.deferred import SSE_TYPE, redis_away
+from tailrace.gateway.streams.parameters import ActivityParameters, StreamParameters
 from tailrace.gateway.streams.response import HubResponse
 from tailrace.gateway.wire.activity import ACTIVITY_SSE, ACTIVITY_SSE_UNNAMED
 from tailrace.gateway.wire.formats import SSE
@@ -47,23 +48,22 @@ _EXAMPLE: Final = (
 )
 async def watch_activity(
     access: ReadAccess,
-    request: Request,
+    parameters: ActivityParameters,
     gateway: CurrentGateway,
     *,
     pipeline: Annotated[str | None, Query(description="Only of this pipeline", examples=["document"])] = None,
     tenant: Annotated[str | None, Query(description="Only of this tenant", min_length=1, max_length=128)] = None,
 ) -> Response:
-    resumes = "last-event-id" in request.headers or "from" in request.query_params
-    cursor = start_cursor(request) if resumes else None
-    rendering = ACTIVITY_SSE if sse_of(request) is SSE else ACTIVITY_SSE_UNNAMED
-    wanted = _wanted(request, access, pipeline, tenant)
+    cursor = parameters.cursor() if parameters.resumes else None
+    rendering = ACTIVITY_SSE if parameters.sse() is SSE else ACTIVITY_SSE_UNNAMED
+    wanted = _wanted(parameters, access, pipeline, tenant)
     try:
         topic = await gateway.activity.open(NAME)
     except BusUnavailableError as error:
         if isinstance(error, ReplyError) and error.is_of_the_key:
             raise
-        logger.warning("activity: %s; told to come again", error)
-        return come_again(gateway, None, rendering)
+        logger.warning("activity: %s; the client has been told to retry", error)
+        return redis_away(gateway.bus.counters, rendering)
     return HubResponse(
         gateway.activity,
         topic,
@@ -77,9 +77,11 @@ async def watch_activity(
     )
 
 
-def _wanted(request: Request, access: Access, pipeline: str | None, tenant: str | None) -> ActivityFilter | None:
+def _wanted(
+    parameters: StreamParameters, access: Access, pipeline: str | None, tenant: str | None
+) -> ActivityFilter | None:
     """Raises InvalidInputError."""
-    of_types = filter_of(request)
+    of_types = parameters.filter()
     wanted = ActivityFilter(
         types=of_types.types if of_types is not None else (),
         viewer=viewer_of(access.principal),

@@ -11,15 +11,17 @@ from fastapi import APIRouter, Query, Request, Response
 from tailrace.bus import START, Cursor, ExecutionUnknownError, InvalidInputError
 from tailrace.bus.model.cursor import parse
 from tailrace.bus.queries.page import before_newest, collect
-from tailrace.gateway.access.access import ReadAccess
+from tailrace.gateway.access.access import WatchAccess
 from tailrace.gateway.context import CurrentGateway, GatewayContext
 from tailrace.gateway.http.accept import choose
 from tailrace.gateway.http.parsing import ExecutionId, check_limit
 from tailrace.gateway.http.problem_docs import problems
 from tailrace.gateway.http.problems import Problem, ProblemError
 from tailrace.gateway.http.schemas import EventPage, Links
+from tailrace.gateway.streams.deferred import SSE_TYPE
 from tailrace.gateway.streams.long_poll import await_news
-from tailrace.gateway.streams.opening import NDJSON_TYPE, SSE_TYPE, stream
+from tailrace.gateway.streams.opening import NDJSON_TYPE, stream
+from tailrace.gateway.streams.parameters import CurrentParameters
 
 router = APIRouter(tags=["events"])
 
@@ -49,9 +51,10 @@ MAX_WAIT_SECONDS = 50.0
     },
 )
 async def read_events(
-    access: ReadAccess,
+    access: WatchAccess,
     request: Request,
     gateway: CurrentGateway,
+    parameters: CurrentParameters,
     execution_id: ExecutionId,
     *,
     after: Annotated[
@@ -75,8 +78,9 @@ async def read_events(
     paged = any(given is not None for given in (after, limit, last, wait))
     chosen = choose(request.headers.get("accept"), OFFERED, default=PAGE if paged else SSE_TYPE)
     if chosen in {SSE_TYPE, NDJSON_TYPE}:
-        return await stream(request, gateway, execution_id, chosen)
+        return await stream(gateway, access, parameters, execution_id, chosen)
     if chosen == PAGE:
+        await access.run(execution_id)
         query = _page_query(gateway, after, limit, last, wait)
         page = await _read_page(request, gateway, execution_id, query)
         access.check_current()

@@ -6,16 +6,17 @@ import asyncio
 from collections.abc import Sequence
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query, Response
 
-from tailrace.bus.errors import BusUnavailableError, ExecutionUnknownError, InvalidInputError, ReplyError
-from tailrace.bus.model.cursor import Cursor
+from tailrace.bus.errors import BusUnavailableError, InvalidInputError, ReplyError
+from tailrace.bus.model.cursor import START, Cursor
 from tailrace.bus.model.event import check_execution_id
 from tailrace.gateway.access.access import Access, ReadAccess
 from tailrace.gateway.context import CurrentGateway, GatewayContext
 from tailrace.gateway.http.problem_docs import problems
+from tailrace.gateway.streams.deferred import SSE_TYPE, redis_away
 from tailrace.gateway.streams.multiplex_response import Member, MultiplexRequest, MultiplexResponse
-from tailrace.gateway.streams.opening import SSE_TYPE, coalesce_ms_of, come_again, filter_of, sse_of
+from tailrace.gateway.streams.parameters import CurrentParameters
 from tailrace.gateway.wire.cursors import parse_cursors
 
 router = APIRouter(tags=["events"])
@@ -38,18 +39,18 @@ MAX_EXECUTIONS: Final = 64
 )
 async def watch_several(
     access: ReadAccess,
-    request: Request,
+    parameters: CurrentParameters,
     gateway: CurrentGateway,
     execution: Annotated[list[str], Query(min_length=1, description=f"1 to {MAX_EXECUTIONS} of them, each named once")],
 ) -> Response:
     executions = _checked(execution)
-    header = request.headers.get("last-event-id")
-    given = header if header is not None else request.query_params.get("from")
+    header = parameters.last_event_id
+    given = header if header is not None else parameters.from_
     tail = header is None and given == "tail"
     field = "Last-Event-ID" if header is not None else "from"
     before = None if tail else parse_cursors("0" if given is None else given.strip(), executions, field=field)
     wishes = MultiplexRequest(
-        sse_of(request), filter_of(request), coalesce_ms_of(request), gateway.settings.retry_ms, tell_cursors=tail
+        parameters.sse(), parameters.filter(), parameters.coalesce_ms(), gateway.settings.retry_ms, tell_cursors=tail
     )
     cursors: Sequence[Cursor | None] = before or [None] * len(executions)
     opening = (_member(gateway, access, *member) for member in zip(executions, cursors, strict=True))
@@ -58,7 +59,7 @@ async def watch_several(
     except BusUnavailableError as error:
         if isinstance(error, ReplyError) and error.is_of_the_key:
             raise
-        return come_again(gateway, None, wishes.plain)
+        return redis_away(gateway.bus.counters, wishes.plain)
     if all(member.topic is None for member in members):
         return Response(status_code=204)
     if header is not None:
@@ -77,12 +78,7 @@ def _checked(given: Sequence[str]) -> list[str]:
 
 
 async def _member(gateway: GatewayContext, access: Access, execution_id: str, cursor: Cursor | None) -> Member:
-    await access.run(execution_id)
-    log = gateway.bus.log
-    state = await log.state(execution_id)
-    if state is None and not await log.exists(execution_id):
-        raise ExecutionUnknownError(execution_id)
-    if state is not None and state.terminal is not None and cursor == state.terminal:
-        return Member(execution_id, cursor, None)
-    topic = await gateway.hub.open(execution_id)
+    topic = await gateway.hub.open(execution_id, cursor, allows=access.allows(execution_id))
+    if topic is None:
+        return Member(execution_id, cursor or START, None)
     return Member(execution_id, topic.head if cursor is None else cursor, topic)

@@ -13,15 +13,9 @@ from tailrace.gateway.http.problem_docs import problems
 from tailrace.gateway.http.problems import Problem, ProblemError
 from tailrace.gateway.http.schemas import Links
 from tailrace.gateway.routes.executions import TAKES_SUBMISSION, take_submission
-from tailrace.gateway.streams.opening import (
-    NDJSON_TYPE,
-    SSE_TYPE,
-    coalesce_ms_of,
-    filter_of,
-    sse_of,
-    start_cursor,
-    stream,
-)
+from tailrace.gateway.streams.deferred import SSE_TYPE
+from tailrace.gateway.streams.opening import NDJSON_TYPE, stream
+from tailrace.gateway.streams.parameters import CurrentParameters
 
 router = APIRouter(prefix="/executions", tags=["executions"])
 
@@ -56,16 +50,18 @@ _EXAMPLE: Final = (
     openapi_extra=TAKES_SUBMISSION,
 )
 async def submit_and_watch(
-    access: Annotated[Access, requires("submit", "read")], request: Request, gateway: CurrentGateway
+    access: Annotated[Access, requires("submit", "read")],
+    request: Request,
+    gateway: CurrentGateway,
+    parameters: CurrentParameters,
 ) -> Response:
     media_type = choose(request.headers.get("accept"), OFFERED, default=SSE_TYPE)
     if media_type is None:
         detail = f"the stream comes as {' or '.join(OFFERED)}; this Accept header allows neither"
         raise ProblemError(Problem(406, "not_acceptable", detail, "Accept", {"available": list(OFFERED)}))
     # A wish that cannot be met must be known before anything is submitted.
-    for check in (start_cursor, sse_of, filter_of, coalesce_ms_of):
-        check(request)
+    parameters.check()
     execution_id = await take_submission(request, gateway, access)
-    response = await stream(request, gateway, execution_id, media_type)
+    response = await stream(gateway, access, parameters, execution_id, media_type)
     response.headers["Location"] = Links.of(execution_id).self
     return response

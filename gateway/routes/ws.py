@@ -18,7 +18,7 @@ from tailrace.gateway.asgi.handshake import forget_handshake
 from tailrace.gateway.asgi.socket_sink import FramedSend
 from tailrace.gateway.context import GatewayContext
 from tailrace.gateway.http.problems import Problem, ProblemError, problem_of, unavailable
-from tailrace.gateway.streams.opening import coalesce_ms_of, filter_of, start_cursor
+from tailrace.gateway.streams.parameters import StreamParameters
 from tailrace.gateway.streams.socket import Socket, Wanted
 from tailrace.gateway.streams.socket_connection import Connection
 from tailrace.gateway.wire.socket_formats import SUBPROTOCOLS, WS_JSON
@@ -87,7 +87,8 @@ def _wanted(request: HTTPConnection, execution_id: str) -> Wanted | InvalidInput
     """What the URL asks for, or why it cannot be had: a browser shows pages what a socket says, and no response."""
     try:
         checked = check_execution_id(execution_id, field="execution")
-        return Wanted(checked, start_cursor(request), filter_of(request), coalesce_ms_of(request))
+        parameters = StreamParameters.of(request)
+        return Wanted(checked, parameters.cursor(), parameters.filter(), parameters.coalesce_ms())
     except InvalidInputError as error:
         return error
 

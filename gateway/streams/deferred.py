@@ -8,13 +8,14 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
+from tailrace.bus.model.counters import Counters
 from tailrace.gateway.http.accept import choose
 from tailrace.gateway.http.problems import Problem
-from tailrace.gateway.wire.formats import SSE, SSE_UNNAMED
+from tailrace.gateway.wire.formats import SSE, SSE_UNNAMED, Format
 
-_SSE_TYPE: Final = "text/event-stream"
+SSE_TYPE: Final = "text/event-stream"
 _JSON_TYPE: Final = "application/json"
-_OFFERED: Final = {kind: kind for kind in (_JSON_TYPE, _SSE_TYPE)}
+_OFFERED: Final = {kind: kind for kind in (_JSON_TYPE, SSE_TYPE)}
 _UNAVAILABLE: Final = 503
 # About how long a browser waits before it asks again; spread, so that not all ask at once.
 _RETRY_MS: Final = 2000
@@ -24,13 +25,27 @@ def is_deferred(request: Request, problem: Problem) -> bool:
     """Only where nothing but a stream was asked for: other clients know what a 503 is."""
     if problem.status != _UNAVAILABLE or request.method != "GET":
         return False
-    return choose(request.headers.get("accept"), _OFFERED, default=_JSON_TYPE) == _SSE_TYPE
+    return choose(request.headers.get("accept"), _OFFERED, default=_JSON_TYPE) == SSE_TYPE
 
 
 def deferral(request: Request, problem: Problem) -> Response:
     """A stream that only says why there is none, and when to come again."""
     rendering = SSE_UNNAMED if request.query_params.get("events") == "message" else SSE
+    return _deferred(rendering, {"code": problem.code, "detail": problem.detail})
+
+
+def redis_away(counters: Counters, rendering: Format, execution_id: str | None = None) -> Response:
+    """The same, where Redis cannot be reached."""
+    counters.add("streams_deferred")
+    payload = {
+        "code": "bus_unavailable",
+        "detail": "Redis cannot be reached at the moment; nothing is lost, come again with the same cursor",
+    }
+    return _deferred(rendering, payload if execution_id is None else {**payload, "execution_id": execution_id})
+
+
+def _deferred(rendering: Format, payload: dict[str, str]) -> Response:
     retry_ms = random.randint(_RETRY_MS // 2, _RETRY_MS * 3 // 2)
-    frames = rendering.control("stream.error", {"code": problem.code, "detail": problem.detail, "retry_ms": retry_ms})
+    frames = rendering.control("stream.error", {**payload, "retry_ms": retry_ms})
     headers = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
-    return Response(frames, media_type=_SSE_TYPE, headers=headers)
+    return Response(frames, media_type=SSE_TYPE, headers=headers)

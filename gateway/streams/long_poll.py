@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -12,12 +12,10 @@ from tailrace.bus.model.cursor import Cursor
 from tailrace.bus.model.entry import Entry
 from tailrace.gateway.access.access import access_of
 from tailrace.gateway.auth.refusals import UnauthenticatedError
+from tailrace.gateway.context import GatewayContext
 from tailrace.gateway.hub import Viewer
 from tailrace.gateway.presence.live_connections import DISCONNECTED, ConnectionEnding
 from tailrace.gateway.wire.formats import Message
-
-if TYPE_CHECKING:
-    from tailrace.gateway.context import GatewayContext
 
 
 async def await_news(
@@ -32,7 +30,9 @@ async def await_news(
     """
     hub, access = gateway.hub, access_of(request.scope)
     access.check_room()
-    topic = await hub.open(execution_id)
+    topic = await hub.open(execution_id, after)
+    if topic is None:
+        return True
     bell = NewsSink()
     registration = access.register("long-poll", topic, bell.end)
     viewer = Viewer(bell, RINGING, Numbering.after(after))

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from tailrace.bus import BusError, ExecutionUnknownError, InvalidInputError
+from tailrace.bus import BusError, InvalidInputError
 from tailrace.bus.model.codec import ts_of
 from tailrace.bus.model.continuity import Numbering
 from tailrace.bus.model.cursor import START, Cursor, parse
 from tailrace.bus.model.event import check_execution_id
 from tailrace.bus.model.filter import Filter
 from tailrace.gateway.access.access import Access
+from tailrace.gateway.context import GatewayContext
 from tailrace.gateway.http.problems import ProblemError, problem_of
 from tailrace.gateway.limits.sockets import MAX_FRAME_BYTES, MAX_MALFORMED
 from tailrace.gateway.presence.live_connections import ConnectionEnding
 from tailrace.gateway.streams.close_codes import CloseCode, close_code_of
-from tailrace.gateway.streams.opening import make_filter
+from tailrace.gateway.streams.parameters import make_filter
 from tailrace.gateway.streams.socket_connection import Connection
 from tailrace.gateway.streams.socket_ops import (
     Asks,
@@ -32,9 +33,6 @@ from tailrace.gateway.streams.socket_ops import (
 )
 from tailrace.gateway.wire.formats import Message
 from tailrace.gateway.wire.socket_formats import SocketFormat
-
-if TYPE_CHECKING:
-    from tailrace.gateway.context import GatewayContext
 
 Receive = Callable[[], Awaitable[Message]]
 
@@ -182,10 +180,7 @@ class Socket:
             connection.close(CloseCode.DRAINING)
             return
         self._access.check("read")
-        await self._access.run(wanted.execution_id)
-        if not await gateway.bus.log.exists(wanted.execution_id):
-            raise ExecutionUnknownError(wanted.execution_id)
-        topic = await gateway.hub.open(wanted.execution_id)
+        topic = await gateway.hub.open(wanted.execution_id, allows=self._access.allows(wanted.execution_id))
         # Nothing is awaited from here until the viewer has joined: the topic stays the hub's.
         if connection.closing:
             return

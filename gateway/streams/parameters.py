@@ -1,0 +1,161 @@
+"""What a stream's URL and headers ask for: declared for OpenAPI, checked when they are used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+from fastapi import Depends, Header, Query
+from pydantic import WithJsonSchema
+from starlette.requests import HTTPConnection
+
+from tailrace.bus.errors import InvalidInputError
+from tailrace.bus.model.cursor import START, Cursor, parse
+from tailrace.bus.model.event import check_step
+from tailrace.bus.model.filter import MAX_PATTERNS, MODES, Filter, check_mode, check_pattern
+from tailrace.gateway.wire.formats import SSE, SSE_UNNAMED, SseFormat
+
+MAX_COALESCE_MS: Final = 1000
+_CURSOR_EXAMPLE: Final = "1760000000000-7"
+
+LastEventId = Annotated[
+    str | None,
+    Header(
+        alias="Last-Event-ID",
+        description="The last `id:` that was seen; wins over `from`, which stays in the URL when an EventSource "
+        "reconnects",
+    ),
+]
+From = Annotated[
+    str | None,
+    Query(
+        alias="from",
+        description="Cursor of the last event already seen; `tail` for what comes from now on",
+        examples=[_CURSOR_EXAMPLE],
+    ),
+]
+Types = Annotated[
+    str | None,
+    Query(
+        description="Only these types, by commas, exact or as `step.*`; the ending comes always", examples=["step.*"]
+    ),
+]
+Events = Annotated[
+    str | None,
+    Query(
+        description="`message` for unnamed SSE events, which `EventSource.onmessage` gets",
+        json_schema_extra={"enum": ["named", "message"]},
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamParameters:
+    """As they were given. Each method raises InvalidInputError that names the parameter."""
+
+    last_event_id: str | None = None
+    from_: str | None = None
+    types: str | None = None
+    events: str | None = None
+    step: str | None = None
+    mode: str | None = None
+    coalesce: str | None = None
+
+    @classmethod
+    def of(cls, connection: HTTPConnection) -> StreamParameters:
+        """For what FastAPI does not call."""
+        query = connection.query_params.get
+        given = (query(name) for name in ("from", "types", "events", "step", "mode", "coalesce_ms"))
+        return cls(connection.headers.get("last-event-id"), *given)
+
+    @property
+    def resumes(self) -> bool:
+        return self.last_event_id is not None or self.from_ is not None
+
+    def check(self) -> None:
+        """For who does something first that cannot be taken back."""
+        self.cursor()
+        self.sse()
+        self.filter()
+        self.coalesce_ms()
+
+    def cursor(self) -> Cursor | None:
+        """Where to begin; None for the present head."""
+        if self.last_event_id is not None:
+            return parse(self.last_event_id.strip(), field="Last-Event-ID")
+        if self.from_ is None:
+            return START
+        return None if self.from_ == "tail" else parse(self.from_, field="from")
+
+    def sse(self) -> SseFormat:
+        match self.events:
+            case None | "named":
+                return SSE
+            case "message":
+                return SSE_UNNAMED
+        detail = f"{self.events[:32]!r} is not known; use 'message' for unnamed events, or leave it out"
+        raise InvalidInputError("events", detail)
+
+    def filter(self) -> Filter | None:
+        """None for one that leaves nothing out."""
+        types = None if self.types is None else self.types.split(",") if self.types else []
+        return make_filter(types, self.step, self.mode)
+
+    def coalesce_ms(self) -> int:
+        given = self.coalesce
+        if given is None:
+            return 0
+        if not (given.isascii() and given.isdigit() and len(given) <= 4 and int(given) <= MAX_COALESCE_MS):  # noqa: PLR2004 - digits of the limit
+            raise InvalidInputError("coalesce_ms", f"{given[:32]!r} is not a number from 0 to {MAX_COALESCE_MS}")
+        return int(given)
+
+
+async def _stream_parameters(  # noqa: PLR0917 - FastAPI gives them by name
+    last_event_id: LastEventId = None,
+    from_: From = None,
+    types: Types = None,
+    events: Events = None,
+    step: Annotated[str | None, Query(description="Only this step, and the ending", examples=["fetch"])] = None,
+    mode: Annotated[
+        str | None,
+        Query(
+            description="Leave out events whose `meta.mode` is another; `debug` leaves out none",
+            json_schema_extra={"enum": list(MODES)},
+        ),
+    ] = None,
+    coalesce_ms: Annotated[
+        str | None,
+        WithJsonSchema(
+            {
+                "type": "integer",
+                "minimum": 0,
+                "maximum": MAX_COALESCE_MS,
+                "description": "Collect events for so long before they are sent",
+            }
+        ),
+        Query(),
+    ] = None,
+) -> StreamParameters:
+    return StreamParameters(last_event_id, from_, types, events, step, mode, coalesce_ms)
+
+
+async def _activity_parameters(
+    last_event_id: LastEventId = None, from_: From = None, types: Types = None, events: Events = None
+) -> StreamParameters:
+    return StreamParameters(last_event_id, from_, types, events)
+
+
+CurrentParameters = Annotated[StreamParameters, Depends(_stream_parameters)]
+ActivityParameters = Annotated[StreamParameters, Depends(_activity_parameters)]
+
+
+def make_filter(types: Sequence[str] | None, step: str | None, mode: str | None = None) -> Filter | None:
+    """None for one that leaves nothing out. Raises InvalidInputError."""
+    mode = None if mode is None else check_mode(mode)
+    if types is None and step is None and mode is None:
+        return None
+    patterns = tuple(check_pattern(pattern) for pattern in types or ())
+    if len(patterns) > MAX_PATTERNS:
+        raise InvalidInputError("types", f"has {len(patterns)} patterns, the limit is {MAX_PATTERNS}")
+    return Filter(patterns, None if step is None else check_step(step), mode)
