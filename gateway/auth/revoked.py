@@ -1,4 +1,4 @@
-"""Which credentials were taken back. Pure."""
+"""Which credentials have been revoked. Pure."""
 
 from __future__ import annotations
 

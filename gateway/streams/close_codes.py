@@ -11,7 +11,7 @@ class CloseCode(IntEnum):
     DRAINING = 1012  # come back, resuming, after the time told by `reconnect`
     TRY_LATER = 1013  # come back after a while
     BAD_REQUEST = 4400  # the URL cannot be used as it is: do not come back with it
-    TOKEN_ENDED = 4401  # expired, or taken back: come back with another one, resuming
+    TOKEN_ENDED = 4401  # expired or revoked: come back with another one, resuming
     EXECUTION_UNKNOWN = 4404  # do not come back
     TOO_MANY_MALFORMED = 4429  # mend the client first
 
