@@ -22,8 +22,8 @@ from tailrace.cli.client.token import token
 from tailrace.cli.client.watch import client_for
 from tailrace.cli.errors import CliError
 from tailrace.cli.text.safe import one_line
-from tailrace.gateway.http.schemas import EventPage, ExecutionState
 from tailrace.gateway.http.control_schemas import Controlled
+from tailrace.gateway.http.schemas import EventPage, ExecutionState
 
 # What one long-poll waits: less than proxies leave a request that says nothing.
 POLL_SECONDS: Final = 20.0
