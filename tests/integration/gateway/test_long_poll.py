@@ -113,13 +113,14 @@ async def test_polling_on_gives_exactly_the_log(bus: Bus, client: httpx.AsyncCli
     await writing
 
 
-async def test_many_who_wait_for_one_run_cost_one_watch_and_no_reads(bus: Bus, gateway_url: str) -> None:
+async def test_many_who_wait_for_one_run_cost_one_watch_and_no_reads(bus: Bus) -> None:
     await publish(bus, "e", 1, end=False)
     limits = httpx.Limits(max_connections=60)
-    async with httpx.AsyncClient(base_url=gateway_url, limits=limits) as client:
+    app = create_app(bus, read_settings(drain_seconds=0))
+    async with live_app(app) as url, httpx.AsyncClient(base_url=url, limits=limits, timeout=patient(30)) as client:
         at = await head(client)
         waiting = [asyncio.create_task(client.get(EVENTS, params={"after": at, "wait": 20})) for _ in range(50)]
-        await asyncio.wait(waiting, timeout=0.5)
+        await eventually(watched_by(app.state.gateway.hub, 50))
         before = await commands_processed(bus)
         await asyncio.wait(waiting, timeout=1.0)
         # This INFO, a PING of the tail and whatever else the suite's shared server is asked meanwhile by nobody else.

@@ -101,6 +101,8 @@ def test_a_page_that_fits_stays_as_it_is_and_one_entry_is_always_given(entries: 
 class LogOf:
     """Answers with entries of one size, and notes how many were asked for."""
 
+    of_executions = False
+
     def __init__(self, size: int) -> None:
         self.size = size
         self.asked: list[int] = []
