@@ -20,7 +20,7 @@ from tailrace.gateway.context import GatewayContext
 from tailrace.gateway.http.problems import Problem, ProblemError, problem_of, unavailable
 from tailrace.gateway.streams.parameters import StreamParameters
 from tailrace.gateway.streams.socket import Socket, Wanted
-from tailrace.gateway.streams.socket_connection import Connection
+from tailrace.gateway.streams.socket_connection import SocketConnection
 from tailrace.gateway.wire.socket_formats import SUBPROTOCOLS, WS_JSON
 
 router = APIRouter()
@@ -57,7 +57,7 @@ class SocketEndpoint:
         state = scope["state"]
         server_send = state.get("server_send", send)
         serving = partial(
-            Socket(gateway, Connection(FramedSend(server_send), gateway.hub, rendering, only=only), access).serve,
+            Socket(gateway, SocketConnection(FramedSend(server_send), gateway.hub, rendering, only=only), access).serve,
             only=wanted,
         )
         if "afterwards" in state:

@@ -7,8 +7,7 @@ from typing import Final
 
 from tailrace.gateway.asgi.stepping import Send, SteppedSend
 from tailrace.gateway.hub import Hub
-from tailrace.gateway.streams.close_codes import CloseCode
-from tailrace.gateway.streams.socket_connection import Connection, WsSink
+from tailrace.gateway.streams.shared_connection import SharedConnection
 from tailrace.gateway.wire.cursors import Cursors
 from tailrace.gateway.wire.formats import Message
 from tailrace.gateway.wire.multiplex import MultiplexFormat, with_ids
@@ -41,7 +40,7 @@ class MultiplexSend(SteppedSend):
         return super().write({**message, "body": with_ids(pieces, self._cursors)})
 
 
-class MultiplexConnection(Connection[MultiplexFormat]):
+class MultiplexConnection(SharedConnection[MultiplexFormat]):
     """Ends when the last of its executions has ended."""
 
     __slots__ = ("_opening",)
@@ -54,21 +53,24 @@ class MultiplexConnection(Connection[MultiplexFormat]):
     def opened(self) -> None:
         """All subscriptions were made."""
         self._opening = False
-        self._close_when_all_ended()
+        self.one_finished()
 
     def send_all_away(self) -> None:
         """They come back elsewhere, together."""
         for sink in list(self.subscriptions.values())[:1]:
             self._hub.send_away(sink.topic, sink.viewer)
 
-    def finished(self, sink: WsSink, message: Message) -> None:
-        super().finished(sink, message)
-        self._close_when_all_ended()
-
-    def goodbye(self, code: CloseCode, reason: str) -> Message:
-        del code, reason
-        return {"type": "http.response.body", "body": b"", "more_body": False}
-
-    def _close_when_all_ended(self) -> None:
+    def one_finished(self) -> None:
         if not self._opening and not self.subscriptions:
-            self.close(CloseCode.DONE)
+            self.close_with(_end())
+
+    def send_away(self, message: Message) -> None:
+        self.end(message)
+
+    def end(self, message: Message) -> None:
+        """Say why, and end the response; a full connection is cut instead."""
+        self.end_with(message, _end())
+
+
+def _end() -> Message:
+    return {"type": "http.response.body", "body": b"", "more_body": False}

@@ -15,7 +15,6 @@ from tailrace.bus.model.filter import Filter
 from tailrace.gateway.access.access import Access
 from tailrace.gateway.hub import Hub, Topic
 from tailrace.gateway.presence.live_connections import ConnectionEnding
-from tailrace.gateway.streams.close_codes import CloseCode
 from tailrace.gateway.streams.multiplex import MultiplexConnection, MultiplexSend
 from tailrace.gateway.streams.response import LastingResponse, Watching
 from tailrace.gateway.wire.cursors import Cursors
@@ -98,4 +97,4 @@ class MultiplexResponse(LastingResponse):
 
 def _dismiss(connection: MultiplexConnection, rendering: MultiplexFormat, ending: ConnectionEnding) -> None:
     frames = rendering.control("stream.error", {"code": ending.code, "detail": ending.detail})
-    connection.end(rendering.message(frames), CloseCode.TOKEN_ENDED)
+    connection.end(rendering.message(frames))

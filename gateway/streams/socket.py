@@ -19,7 +19,7 @@ from tailrace.gateway.limits.sockets import MAX_FRAME_BYTES, MAX_MALFORMED
 from tailrace.gateway.presence.live_connections import ConnectionEnding
 from tailrace.gateway.streams.close_codes import CloseCode, close_code_of
 from tailrace.gateway.streams.parameters import make_filter
-from tailrace.gateway.streams.socket_connection import Connection
+from tailrace.gateway.streams.socket_connection import SocketConnection
 from tailrace.gateway.streams.socket_ops import (
     Asks,
     AuthOp,
@@ -32,7 +32,6 @@ from tailrace.gateway.streams.socket_ops import (
     check_op,
 )
 from tailrace.gateway.wire.formats import Message
-from tailrace.gateway.wire.socket_formats import SocketFormat
 
 Receive = Callable[[], Awaitable[Message]]
 
@@ -51,7 +50,7 @@ class Wanted:
 
 
 class Socket:
-    def __init__(self, gateway: GatewayContext, connection: Connection[SocketFormat], access: Access) -> None:
+    def __init__(self, gateway: GatewayContext, connection: SocketConnection, access: Access) -> None:
         self._gateway = gateway
         self._connection = connection
         self._access = access

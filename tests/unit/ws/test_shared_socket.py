@@ -19,9 +19,9 @@ from tailrace.gateway.asgi.socket_sink import FramedSend
 from tailrace.gateway.hub import Hub, Topic, Viewer
 from tailrace.gateway.hub.pages import RenderedPage
 from tailrace.gateway.streams.close_codes import CloseCode
-from tailrace.gateway.streams.socket_connection import Connection
+from tailrace.gateway.streams.socket_connection import SocketConnection
 from tailrace.gateway.wire.formats import Message
-from tailrace.gateway.wire.socket_formats import WS_JSON, SocketFormat
+from tailrace.gateway.wire.socket_formats import WS_JSON
 from tests.patience import patient
 from tests.unit.hub.test_topic_arithmetic import ModelLog, entry
 
@@ -105,7 +105,7 @@ class FakeHub:
                 topic.end()
 
 
-def subscribe(hub: FakeHub, connection: Connection[SocketFormat], name: str) -> None:
+def subscribe(hub: FakeHub, connection: SocketConnection, name: str) -> None:
     reply = WS_JSON.message(WS_JSON.piece({"op": "subscribed", "execution": name}))
     connection.subscribe(hub.topics[name], Numbering.after(START), wanted=None, coalesce_ms=0, reply=reply)
 
@@ -143,7 +143,7 @@ def test_any_interleaving_gives_every_subscription_its_exact_suffix(steps: list[
 
 async def play(steps: list[tuple[str, str, int]]) -> None:
     hub, socket = FakeHub(), FakeSocket()
-    connection = Connection(FramedSend(socket.send), cast("Hub", hub), WS_JSON)
+    connection = SocketConnection(FramedSend(socket.send), cast("Hub", hub), WS_JSON)
     ops: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
     doing = asyncio.create_task(do(ops, hub, connection))
     for step, name, count in steps:
@@ -176,7 +176,7 @@ async def play(steps: list[tuple[str, str, int]]) -> None:
     assert connection.subscriptions == {}
 
 
-async def do(ops: asyncio.Queue[tuple[str, str]], hub: FakeHub, connection: Connection[SocketFormat]) -> None:
+async def do(ops: asyncio.Queue[tuple[str, str]], hub: FakeHub, connection: SocketConnection) -> None:
     """One op after the other, each once the answer to the one before is out."""
     while True:
         op, name = await ops.get()
@@ -218,7 +218,7 @@ async def test_a_full_socket_holds_few_pages_however_many_subscriptions_replay()
         for n in range(100)
     }
     hub.logs = {name: ModelLog([entry(n + 1) for n in range(20)]) for name in hub.topics}
-    connection = Connection(FramedSend(socket.send), cast("Hub", hub), WS_JSON)
+    connection = SocketConnection(FramedSend(socket.send), cast("Hub", hub), WS_JSON)
     for name in hub.topics:
         subscribe(hub, connection, name)
     socket.writable.clear()
@@ -234,7 +234,7 @@ async def test_a_full_socket_holds_few_pages_however_many_subscriptions_replay()
 
 async def test_a_lost_socket_lets_all_its_viewers_go() -> None:
     hub, socket = FakeHub(), FakeSocket()
-    connection = Connection(FramedSend(socket.send), cast("Hub", hub), WS_JSON)
+    connection = SocketConnection(FramedSend(socket.send), cast("Hub", hub), WS_JSON)
     for name in NAMES:
         hub.append(name, 3)
         hub.deliver(name, 3)
@@ -254,7 +254,7 @@ async def test_a_lost_socket_lets_all_its_viewers_go() -> None:
 
 async def test_sending_one_viewer_away_closes_the_socket_for_all_of_them() -> None:
     hub, socket = FakeHub(), FakeSocket()
-    connection = Connection(FramedSend(socket.send), cast("Hub", hub), WS_JSON)
+    connection = SocketConnection(FramedSend(socket.send), cast("Hub", hub), WS_JSON)
     for name in NAMES:
         hub.append(name, 1)
         hub.deliver(name, 1)
@@ -270,7 +270,7 @@ async def test_sending_one_viewer_away_closes_the_socket_for_all_of_them() -> No
 
 async def test_a_socket_for_one_execution_closes_behind_its_end_also_when_it_is_full() -> None:
     hub, socket = FakeHub(), FakeSocket()
-    connection = Connection(FramedSend(socket.send), cast("Hub", hub), WS_JSON, only="a")
+    connection = SocketConnection(FramedSend(socket.send), cast("Hub", hub), WS_JSON, only="a")
     hub.append("a", 2)
     hub.deliver("a", 2)
     subscribe(hub, connection, "a")
