@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from tailrace.bus.activity.change import MAX_CHANGE_BYTES, Change
-from tailrace.bus.errors import ReplyError
 from tailrace.bus.model.codec import decode
 from tailrace.bus.model.counters import Counters
 from tailrace.bus.model.cursor import START, Cursor, from_id
@@ -17,13 +16,12 @@ from tailrace.bus.model.event import check_name
 from tailrace.bus.model.keys import Keys
 from tailrace.bus.model.reading import RawEntry
 from tailrace.bus.redis.commands import Commands
+from tailrace.bus.redis.consumer_group import ConsumerGroup
 from tailrace.bus.redis.script import Script
 from tailrace.bus.tail.watch import Tail
 
 logger = logging.getLogger(__name__)
 
-# Longer than anybody waits before claiming.
-LONG_IDLE_MS: Final = 24 * 3600 * 1000
 CLAIM_STRETCHES: Final = 20
 
 
@@ -35,8 +33,8 @@ class Held:
     change: Change | None
 
 
-class ActivityGroup:
-    """A consumer group of Redis over the activity stream."""
+class ActivityGroup(ConsumerGroup):
+    """A consumer group over the activity stream."""
 
     def __init__(
         self,
@@ -47,22 +45,16 @@ class ActivityGroup:
         counters: Counters,
         open_tail: Callable[[], Awaitable[Tail]],
     ) -> None:
-        self.name = check_name(name, field="group")
-        self._commands = commands
-        self._key = keys.activity()
+        super().__init__(commands, keys.activity(), check_name(name, field="group"))
+        self.name = name
         self._counters = counters
         self._open_tail = open_tail
         self._take = Script.load("activity_take")
         self._searched = b"0-0"
 
-    async def open(self, since: Literal["start", "now"] = "start") -> None:
+    async def open_since(self, since: Literal["start", "now"] = "start") -> None:
         """Make sure there is the group; a new one sees all that the activity still holds, or what comes from now on."""
-        start = "0" if since == "start" else "$"
-        try:
-            await self._commands.command("XGROUP", "CREATE", self._key, self.name, start, "MKSTREAM")
-        except ReplyError as error:
-            if error.code != "BUSYGROUP":
-                raise
+        await self.open("0" if since == "start" else "$")
 
     async def take(self, consumer: str, count: int) -> list[Held]:
         """Take changes that no reader of the group had yet; nothing when there are none.
@@ -76,39 +68,18 @@ class ActivityGroup:
             logger.error("group %s: changes after %s were trimmed before it read them", self.name, last.decode())
         return [_held(entry) for entry in raw]
 
-    async def claim(self, consumer: str, *, idle_seconds: float, count: int) -> list[Held]:
-        """Take over what a reader holds that has not said for so long that it lives.
+    async def claim_held(self, consumer: str, *, idle_seconds: float, count: int) -> list[Held]:
+        """Take over what readers hold that have not renewed it for so long.
 
         Looks at some stretches of what is held, and goes on from there the next time.
         """
         for _ in range(CLAIM_STRETCHES):
-            self._searched, raw, *_ = await self._commands.command(
-                "XAUTOCLAIM", self._key, self.name, consumer, int(idle_seconds * 1000), self._searched, "COUNT", count
+            self._searched, raw = await self.claim(
+                consumer, idle_seconds=idle_seconds, start=self._searched, count=count
             )
             if raw or self._searched == b"0-0":
                 break
         return [_held(entry) for entry in raw]
-
-    async def keep(self, consumer: str, entry_ids: Sequence[str]) -> None:
-        """Say that these are held by a reader that lives."""
-        if entry_ids:
-            await self._commands.command("XCLAIM", self._key, self.name, consumer, 0, *entry_ids, "JUSTID")
-
-    async def hand_back(self, consumer: str, entry_ids: Sequence[str]) -> None:
-        """Let the next who claims have them at once."""
-        if entry_ids:
-            await self._commands.command(
-                "XCLAIM", self._key, self.name, consumer, 0, *entry_ids, "IDLE", LONG_IDLE_MS, "JUSTID"
-            )
-
-    async def acknowledge(self, entry_ids: Sequence[str]) -> None:
-        if entry_ids:
-            await self._commands.command("XACK", self._key, self.name, *entry_ids)
-
-    async def leave(self, consumer: str) -> None:
-        """Forget a reader that holds nothing; one that does stays, so that it can be claimed."""
-        if not await self._commands.command("XPENDING", self._key, self.name, "-", "+", 1, consumer):
-            await self._commands.command("XGROUP", "DELCONSUMER", self._key, self.name, consumer)
 
     async def watch(self) -> GroupReadiness:
         """Learn when there may be something to take. Raises BusUnavailableError, BusClosedError."""

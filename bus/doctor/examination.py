@@ -109,8 +109,7 @@ async def _healing(bus: Bus) -> Sequence[Finding]:
     first = await bus.commands.command("ZRANGE", bus.keys.due(), 0, 0, "WITHSCORES")
     if not first:
         return [judgement.of_overdue(None)]
-    # RESP3 pairs members with their scores, RESP2 does not.
-    score = first[0][1] if isinstance(first[0], list) else first[1]
+    [[_, score]] = first
     seconds, _ = await bus.commands.command("TIME")
     return [judgement.of_overdue(int(seconds) - float(score) / 1000)]
 

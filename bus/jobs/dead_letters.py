@@ -14,6 +14,7 @@ from tailrace.bus.jobs.jobs import Jobs
 from tailrace.bus.jobs.queue import UnusableJob
 from tailrace.bus.model.codec import decode, ts_of
 from tailrace.bus.model.cursor import from_id, parse
+from tailrace.bus.model.fields import text
 from tailrace.bus.model.keys import Keys
 from tailrace.bus.model.reading import RawEntry
 from tailrace.bus.model.state import State
@@ -66,12 +67,12 @@ class DeadLetters:
         if dead is not None:
             return
         entry_id = await self._write(
-            _text(queue) or "default",
+            text(queue) or "default",
             execution_id,
             reason,
             message,
-            pipeline=_text(pipeline) or "",
-            attempts=_text(attempts) or "0",
+            pipeline=text(pipeline) or "",
+            attempts=text(attempts) or "0",
         )
         await self._note.run(self._commands, (meta,), "dead", entry_id)
         await self._commands.command("EXPIRE", meta, KEPT_SECONDS, "GT")
@@ -170,14 +171,10 @@ def _letter(queue: str, raw: RawEntry) -> DeadLetter:
     return DeadLetter(
         queue,
         raw_id.decode(),
-        _text(fields.get(b"id")),
-        _text(fields.get(b"reason")) or UNUSABLE,
-        _text(fields.get(b"message")) or "",
-        _text(fields.get(b"pipeline")),
+        text(fields.get(b"id")) or None,
+        text(fields.get(b"reason")) or UNUSABLE,
+        text(fields.get(b"message")) or "",
+        text(fields.get(b"pipeline")) or None,
         int(attempts) if attempts.isdigit() and len(attempts) < 10 else 0,  # noqa: PLR2004 - no attempts are so many
         ts_of(from_id(raw_id).ms),
     )
-
-
-def _text(raw: bytes | None) -> str | None:
-    return raw.decode(errors="replace") if raw else None

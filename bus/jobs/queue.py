@@ -14,17 +14,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tailrace.bus.errors import InvalidExecutionIdError, ReplyError
+from tailrace.bus.errors import InvalidExecutionIdError
 from tailrace.bus.model.event import check_execution_id
 from tailrace.bus.model.keys import Keys
 from tailrace.bus.model.reading import RawEntry
 from tailrace.bus.redis.commands import Commands
+from tailrace.bus.redis.consumer_group import ConsumerGroup
 from tailrace.bus.redis.script import Script
-from tailrace.bus.tail.replies import streams_of
 
 GROUP: Final = "workers"
-# Longer than anybody waits before claiming.
-LONG_IDLE_MS: Final = 24 * 3600 * 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +91,7 @@ class Queues:
     async def open(self, queue: str) -> None:
         """Make sure that the queue has its group, which sees every job since the queue's beginning, and is listed."""
         await self._commands.command("SADD", self._keys.queues(), queue)
-        try:
-            await self._commands.command("XGROUP", "CREATE", self._keys.jobs(queue), GROUP, "0", "MKSTREAM")
-        except ReplyError as error:
-            if error.code != "BUSYGROUP":
-                raise
+        await self._group(queue).open()
 
     async def take(
         self, queues: Sequence[str], consumer: str, *, count: int, block_ms: int = 0, line: Commands | None = None
@@ -116,7 +110,7 @@ class Queues:
         reply = await (line or self._commands).command(
             "XREADGROUP", "GROUP", GROUP, consumer, "COUNT", count, *wait, "STREAMS", *by_key, *(">" for _ in by_key)
         )
-        streams = streams_of(reply)
+        streams = reply or {}
         return [_taken(queue, raw) for key, queue in by_key.items() for raw in streams.get(key, ())]
 
     async def claim(self, queue: str, consumer: str, *, idle_seconds: float, count: int) -> tuple[list[Taken], bool]:
@@ -126,8 +120,8 @@ class Queues:
         the end of them. Raises BusUnavailableError, ReplyError as ``take`` does.
         """
         start = self._searched.pop(queue, b"0-0")
-        following, entries, *_ = await self._commands.command(
-            "XAUTOCLAIM", self._keys.jobs(queue), GROUP, consumer, int(idle_seconds * 1000), start, "COUNT", count
+        following, entries = await self._group(queue).claim(
+            consumer, idle_seconds=idle_seconds, start=start, count=count
         )
         more = following != b"0-0"
         if more:
@@ -140,15 +134,11 @@ class Queues:
         for job in jobs:
             by_queue[job.queue].append(job.entry_id)
         for queue, entry_ids in by_queue.items():
-            await self._commands.command(
-                "XCLAIM", self._keys.jobs(queue), GROUP, consumer, 0, *entry_ids, "JUSTID"
-            )  # fmt: skip
+            await self._group(queue).keep(consumer, entry_ids)
 
     async def hand_back(self, job: Taken, consumer: str) -> None:
         """Let the next who claims have it at once."""
-        await self._commands.command(
-            "XCLAIM", self._keys.jobs(job.queue), GROUP, consumer, 0, job.entry_id, "IDLE", LONG_IDLE_MS, "JUSTID"
-        )
+        await self._group(job.queue).hand_back(consumer, [job.entry_id])
 
     async def acknowledge(self, job: Taken) -> None:
         """Be done with it, for all."""
@@ -161,9 +151,10 @@ class Queues:
 
     async def leave(self, queue: str, consumer: str) -> None:
         """Forget a consumer that holds nothing; one that does stays, so that its jobs can be claimed."""
-        key = self._keys.jobs(queue)
-        if not await self._commands.command("XPENDING", key, GROUP, "-", "+", 1, consumer):
-            await self._commands.command("XGROUP", "DELCONSUMER", key, GROUP, consumer)
+        await self._group(queue).leave(consumer)
+
+    def _group(self, queue: str) -> ConsumerGroup:
+        return ConsumerGroup(self._commands, self._keys.jobs(queue), GROUP)
 
     def _keys_of(self, queue: str) -> tuple[str, str]:
         return self._keys.jobs(queue), self._keys.delayed_jobs(queue)

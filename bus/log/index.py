@@ -7,8 +7,8 @@ again with every heartbeat. Lost, it comes back from those and from the gateways
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Final
 
 from tailrace.bus.errors import InvalidExecutionIdError
 from tailrace.bus.model.event import check_execution_id
@@ -92,12 +92,11 @@ class ExecutionIndex:
             reply = await self._commands.command(
                 "ZRANGE", key, start, "-inf", "BYSCORE", "REV", "LIMIT", offset, page, "WITHSCORES"
             )
-            raw = _scored(reply)
-            for member, score in raw:
-                execution_id = _checked(member)
+            for member, raw_score in reply:
+                execution_id, score = _checked(member), int(raw_score)
                 if execution_id is not None and (before is None or (score, execution_id) < before):
                     found.append((score, execution_id))
-            if len(raw) < page:
+            if len(reply) < page:
                 break
             offset += page
         return found[:count]
@@ -124,10 +123,3 @@ def _checked(raw: bytes) -> str | None:
         return check_execution_id(raw.decode(errors="replace"))
     except InvalidExecutionIdError:
         return None
-
-
-def _scored(reply: Any) -> list[tuple[bytes, int]]:
-    # RESP3 answers with pairs and numbers, RESP2 with a flat list of strings.
-    in_pairs = not reply or isinstance(reply[0], list)
-    pairs: Iterable[Any] = reply if in_pairs else zip(reply[::2], reply[1::2], strict=True)
-    return [(member, int(float(score))) for member, score in pairs]

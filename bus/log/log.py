@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from tailrace.bus.errors import (
     ExecutionClosedError,
@@ -171,7 +171,7 @@ class Log:
 
     async def extent(self, execution_id: str) -> Extent:
         try:
-            info = _pairs(await self.commands.command("XINFO", "STREAM", self.keys.log(execution_id)))
+            info = await self.commands.command("XINFO", "STREAM", self.keys.log(execution_id))
         except ReplyError as error:
             if "no such key" not in str(error):
                 raise
@@ -267,13 +267,6 @@ class _Doubts:
 
 def _first_of(raw: Sequence[RawEntry]) -> Cursor | None:
     return from_id(raw[0][0]) if raw else None
-
-
-def _pairs(reply: Any) -> dict[bytes, Any]:
-    # RESP3 answers with a map, RESP2 with a flat list.
-    if isinstance(reply, dict):
-        return reply
-    return dict(zip(reply[::2], reply[1::2], strict=True))
 
 
 def _refusal(error: ReplyError, execution_id: str, fence: int | None) -> Exception:

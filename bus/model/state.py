@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import cast
 
 from tailrace.bus.model.cursor import START, Cursor, parse
+from tailrace.bus.model.fields import number, text
 from tailrace.bus.model.lifecycle import ENDED, LIVE, Status
 
-# No more than an unsigned 64-bit number has; what is longer, a stranger wrote.
-_MAX_DIGITS = 20
 STATE_FIELDS = (
     "status", "pipeline", "tenant", "owner", "attempt", "fence", "created", "started", "ended",
     "n", "ms", "terminal", "lease_until", "submitted",
@@ -46,31 +45,23 @@ class State:
 def parse_state(execution_id: str, values: list[bytes | None]) -> State:
     """Read what HMGET gave for STATE_FIELDS; a field that a stranger broke counts as absent."""
     raw = dict(zip(STATE_FIELDS, values, strict=True))
-    status = _text(raw["status"])
+    status = text(raw["status"])
     return State(
         execution_id=execution_id,
         status=cast("Status", status) if status in ENDED | LIVE else "unknown",
-        pipeline=_text(raw["pipeline"]),
-        tenant=_text(raw["tenant"]),
-        owner=_text(raw["owner"]),
-        attempt=_number(raw["attempt"]) or 0,
-        fence=_number(raw["fence"]) or 0,
-        created_ms=_number(raw["created"]),
-        started_ms=_number(raw["started"]),
-        ended_ms=_number(raw["ended"]),
-        entries=_number(raw["n"]) or 0,
+        pipeline=text(raw["pipeline"]),
+        tenant=text(raw["tenant"]),
+        owner=text(raw["owner"]),
+        attempt=number(raw["attempt"]) or 0,
+        fence=number(raw["fence"]) or 0,
+        created_ms=number(raw["created"]),
+        started_ms=number(raw["started"]),
+        ended_ms=number(raw["ended"]),
+        entries=number(raw["n"]) or 0,
         terminal=_cursor(raw["terminal"]),
-        lease_until_ms=_number(raw["lease_until"]),
-        submitted=_text(raw["submitted"]),
+        lease_until_ms=number(raw["lease_until"]),
+        submitted=text(raw["submitted"]),
     )
-
-
-def _text(raw: bytes | None) -> str | None:
-    return None if raw is None else raw.decode(errors="replace")
-
-
-def _number(raw: bytes | None) -> int | None:
-    return int(raw) if raw is not None and raw.isdigit() and len(raw) <= _MAX_DIGITS else None
 
 
 def _cursor(raw: bytes | None) -> Cursor | None:

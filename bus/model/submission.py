@@ -15,6 +15,7 @@ import orjson
 
 from tailrace.bus.errors import InvalidInputError
 from tailrace.bus.model.event import encode_json
+from tailrace.bus.model.fields import number, text
 from tailrace.bus.model.trace import traceparent_of
 
 MAX_INPUT_BYTES: Final = 256 * 1024
@@ -84,7 +85,7 @@ def parse_submission(execution_id: str, values: Sequence[bytes | None]) -> Submi
     Raises InvalidInputError when a stranger wrote the input and it is no JSON object.
     """
     raw = dict(zip(SUBMISSION_FIELDS, values, strict=True))
-    pipeline, given = _text(raw["pipeline"]), raw["input"]
+    pipeline, given = text(raw["pipeline"]) or None, raw["input"]
     if pipeline is None or given is None:
         return None
     try:
@@ -97,13 +98,13 @@ def parse_submission(execution_id: str, values: Sequence[bytes | None]) -> Submi
         execution_id,
         pipeline,
         parsed,
-        _text(raw["queue"]) or "default",
-        _text(raw["tenant"]),
-        _text(raw["concurrency_key"]),
-        _number(raw["asked_attempts"]),
-        (_number(raw["delay_ms"]) or 0) / 1000,
-        _text(raw["requeued_from"]),
-        traceparent_of(_text(raw["trace"])),
+        text(raw["queue"]) or "default",
+        text(raw["tenant"]) or None,
+        text(raw["concurrency_key"]) or None,
+        number(raw["asked_attempts"]),
+        (number(raw["delay_ms"]) or 0) / 1000,
+        text(raw["requeued_from"]) or None,
+        traceparent_of(text(raw["trace"]) or None),
     )
 
 
@@ -136,11 +137,3 @@ def id_of_key(tenant: str | None, idempotency_key: str) -> str:
 def id_of_repetition(execution_id: str) -> str:
     """The id under which a dead execution is tried once more, always the same: asked twice, it is tried once."""
     return str(uuid.uuid5(_NAMESPACE, json.dumps(["again", execution_id])))
-
-
-def _text(raw: bytes | None) -> str | None:
-    return raw.decode(errors="replace") if raw else None
-
-
-def _number(raw: bytes | None) -> int | None:
-    return int(raw) if raw is not None and raw.isdigit() and len(raw) <= MAX_DIGITS else None

@@ -16,8 +16,7 @@ from tailrace.bus.model.counters import Counters
 from tailrace.bus.model.cursor import Cursor
 from tailrace.bus.model.reading import RawEntry
 from tailrace.bus.redis.commands import Commands
-from tailrace.bus.tail.replies import age_seconds, streams_of
-from tailrace.bus.tail.watch import Listener
+from tailrace.bus.tail.watch import Listener, age_seconds
 
 logger = logging.getLogger(__name__)
 
@@ -137,7 +136,7 @@ class _Group:
             finally:
                 self._blocked = False
             latest: bytes | None = None
-            for key, entries in streams_of(reply).items():
+            for key, entries in (reply or {}).items():
                 watch, cursor = turn[key]
                 # Suspended, or gone on from elsewhere while we read: what was found is not what follows any more.
                 if watch.active and watch.cursor == cursor and entries:

@@ -23,8 +23,7 @@ from tailrace.bus.model.reading import RawEntry
 from tailrace.bus.redis.connection import Connection, Dial
 from tailrace.bus.redis.supervised import SupervisedConnection
 from tailrace.bus.tail.pace import Pace
-from tailrace.bus.tail.replies import age_seconds, streams_of
-from tailrace.bus.tail.watch import Listener
+from tailrace.bus.tail.watch import Listener, age_seconds
 
 logger = logging.getLogger(__name__)
 
@@ -254,7 +253,7 @@ class TrackingTail:
         if isinstance(reply, ReplyError):
             self._refused(link, turn, reply)
         elif not isinstance(reply, ConnectionLostError):
-            self._dispatch(turn, streams_of(reply), count)
+            self._dispatch(turn, reply or {}, count)
             self._bound_bytes(link.received_bytes - received)
         if self._ready:
             self._schedule()

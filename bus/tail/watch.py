@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from tailrace.bus.model.cursor import Cursor
 from tailrace.bus.model.reading import RawEntry
+
+_OLDEST_SECONDS: Final = 3600.0
 
 
 class Listener(Protocol):
@@ -44,3 +46,8 @@ class Tail(Protocol):
         ...
 
     async def aclose(self) -> None: ...
+
+
+def age_seconds(entry_id: bytes, now: float) -> float:
+    """How long ago Redis took an entry, by this host's clock; its id may also be made up by another program."""
+    return min(max(0.0, now - int(entry_id.partition(b"-")[0]) / 1000), _OLDEST_SECONDS)

@@ -102,7 +102,7 @@ class Presence:
             *(self._command("HGETALL", self._bus.keys.gateway_clients(name)) for name in others)
         )
         for name, reply in zip(others, replies, strict=True):
-            tables[name] = {number.decode(): raw for number, raw in _pairs(reply).items()}
+            tables[name] = {number.decode(): raw for number, raw in reply.items()}
         found: list[PresentClient] = []
         for name in sorted(tables):
             numbers = sorted((number for number in tables[name] if number.isdigit()), key=int)
@@ -248,8 +248,3 @@ class _Orders:
     def disturbed(self, reason: str) -> None:
         if self.watch is not None and reason != "closed":
             self.watch.resume(START)
-
-
-def _pairs(reply: Any) -> dict[bytes, bytes]:
-    # RESP3 answers with a map, RESP2 with a flat list.
-    return reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))

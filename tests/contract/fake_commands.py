@@ -16,7 +16,7 @@ from tailrace.bus.errors import ConnectionLostError, ReplyError
 class FakeCommands:
     def __init__(self, server: FakeServer | None = None) -> None:
         self.server = server or FakeServer()
-        self._client = FakeRedis(server=self.server)
+        self._client = FakeRedis(server=self.server, protocol=3)
         # redis-py would turn replies into its own shapes.
         self._client.response_callbacks.clear()
         self._turn = asyncio.Lock()
@@ -30,7 +30,9 @@ class FakeCommands:
 
     async def _run(self, command: tuple[bytes | str | float, ...]) -> Any:
         try:
-            return await self._client.execute_command(*command)  # type: ignore[no-untyped-call]
+            reply = await self._client.execute_command(*command)  # type: ignore[no-untyped-call]
+            # It answers everything else in RESP3.
+            return dict(zip(reply[::2], reply[1::2], strict=True)) if command[:2] == ("XINFO", "STREAM") else reply
         except NoScriptError as error:
             # redis-py takes the first word off.
             raise ReplyError(f"NOSCRIPT {error}") from None

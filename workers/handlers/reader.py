@@ -93,7 +93,7 @@ class GroupReader:
         backoff, attempt = Backoff(), 0
         while True:
             try:
-                await self._group.open(self._since)
+                await self._group.open_since(self._since)
                 readiness = await self._group.watch()
                 try:
                     while True:
@@ -131,7 +131,7 @@ class GroupReader:
         now = asyncio.get_running_loop().time()
         if now < self._next_claim:
             return []
-        taken = await self._group.claim(self.name, idle_seconds=self._lease_seconds, count=count)
+        taken = await self._group.claim_held(self.name, idle_seconds=self._lease_seconds, count=count)
         self._next_claim = now + (0 if taken else CLAIM_SECONDS * (0.8 + 0.4 * random.random()))
         return taken
 
