@@ -120,7 +120,7 @@ class Bus:
         """The one Tail of this process, started on first use. Raises BusUnavailableError, BusClosedError."""
         async with self._tail_lock:
             if self._closed:
-                # A connection opened now would have nobody to close it.
+                # A connection opened now would never be closed.
                 raise BusClosedError("the bus is closed")
             if self._tail is None:
                 self._tail = await self._deployment.open_tail(self.commands, self.settings.tail)
@@ -157,11 +157,11 @@ class Bus:
         ``timeout_seconds`` of running, pauses not counted, it ends in ``execution.timed_out``, and leaving raises
         TimeoutError; every attempt has as long. ``tenant`` is whose it is from its first moment on, as in ``submit``.
 
-        Raises on entering TenantMismatchError when the id is taken and not the tenant's, LeaseHeldError when somebody
-        runs it, ExecutionClosedError when it has ended or was to be cancelled, which then is its ending.
+        Raises on entering TenantMismatchError when the id is taken and not the tenant's, LeaseHeldError when it has
+        another owner, ExecutionClosedError when it has ended or was to be cancelled, which then is its ending.
         """
         chosen = self.new_execution_id() if execution_id is None else check_execution_id(execution_id)
-        # An owner of its own: a second task of this process is somebody else.
+        # An owner of its own: a second task of this process is another owner.
         owner = f"{self.name}.{next(self._owners)}"
         return Execution(
             self.commands,
@@ -279,7 +279,7 @@ async def open_bus(url: str | None = None, *, settings: BusSettings | None = Non
 
     Waits for a Redis that is loading its data, however long that takes, and logs it.
 
-    Raises InvalidInputError for a URL that cannot be used, BusUnavailableError when nobody answers there, ReplyError
+    Raises InvalidInputError for a URL that cannot be used, BusUnavailableError when no server answers there, ReplyError
     when Redis refuses, say the password.
     """
     settings = settings or BusSettings()

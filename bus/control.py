@@ -1,7 +1,7 @@
 """Cancel, pause, resume and signal executions, on whichever host they run.
 
-A request is appended to the execution's log, from where it reaches whoever runs it; it outlives them, and us. Its
-outcome is an event, too: what answers it names it, and nothing answers for somebody else.
+A request is appended to the execution's log, from where it reaches the owner; it outlives both processes. Its
+outcome is an event, too: what answers it names it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from tailrace.bus.model.lifecycle import Status
 from tailrace.bus.model.state import State
 from tailrace.bus.tail.watch import Tail
 
-# All signals that wait for one execution are held by whoever runs it.
+# The owner holds all signals that wait for its execution.
 MAX_SIGNAL_BYTES: Final = 64 * 1024
 # An execution changes under our eyes, and one that has just been taken is not running yet.
 LOOKS: Final = 10
@@ -65,13 +65,13 @@ class Outcome:
 
 
 class Control:
-    """Asks whoever runs an execution, wherever that is.
+    """Sends requests to the owner of an execution, on whichever host it is.
 
     Raises ExecutionUnknownError, ExecutionClosedError, TransitionRefusedError (what is being cancelled can be asked
     nothing else), InvalidInputError and BusUnavailableError.
 
     With ``wait_seconds`` they return the outcome, or raise ControlTimeoutError: the request then still stands. ``by``
-    says who asks, for all to see.
+    says who asks, and stands in the log.
     """
 
     def __init__(self, log: Log, index: ExecutionIndex, open_tail: Callable[[], Awaitable[Tail]]) -> None:
@@ -89,9 +89,9 @@ class Control:
         grace_seconds: float = GRACE_SECONDS,
         wait_seconds: float = 0.0,
     ) -> Outcome:
-        """Have it end in ``execution.cancelled``, unless it has its ending before it hears of that.
+        """End it with ``execution.cancelled``, unless it ends before the request reaches it.
 
-        Who runs it has ``grace_seconds`` to stop and is then ended by force. What waits for a worker ends at once.
+        Its owner has ``grace_seconds`` to stop; then it is ended by force. What waits for a worker ends at once.
         """
         _check_wait(wait_seconds)
         said = _said(by=by, reason=reason)
@@ -115,7 +115,7 @@ class Control:
         raise AssertionError("unreachable")
 
     async def pause(self, execution_id: str, *, by: str | None = None, wait_seconds: float = 0.0) -> Outcome:
-        """Have it stand still where it next says something."""
+        """Pause it where it next emits an event."""
         return await self._ask(execution_id, Event(PAUSE_REQUESTED, _said(by=by)), wait_seconds)
 
     async def resume(self, execution_id: str, *, by: str | None = None, wait_seconds: float = 0.0) -> Outcome:
@@ -124,7 +124,7 @@ class Control:
     async def signal(
         self, execution_id: str, name: str, data: Any = None, *, by: str | None = None, wait_seconds: float = 0.0
     ) -> Outcome:
-        """Give its body something it may wait for, at most 64 KiB of JSON; answered when that has arrived there."""
+        """Send its body a signal with at most 64 KiB of JSON; answered when it has arrived there."""
         check_text(name, field="name")
         encode_json(data, limit_bytes=MAX_SIGNAL_BYTES)
         said = {**_said(by=by), "name": name, **({} if data is None else {"data": data})}
@@ -166,7 +166,7 @@ class Control:
             except TransitionRefusedError as refusal:
                 if look == LOOKS - 1 or refusal.status != "none" or state.owner is None:
                     raise
-                # Somebody has just taken it, and is about to say that it runs.
+                # An owner has just taken it, and has not appended that it runs.
                 await asyncio.sleep(LOOK_AGAIN_SECONDS)
             else:
                 return await self._waited(Outcome(execution_id, asked.id, None, state.status), wait_seconds)
@@ -175,7 +175,7 @@ class Control:
     async def _cancelling(
         self, execution_id: str, asked: Cursor, grace_seconds: float, said: dict[str, Any]
     ) -> Outcome:
-        """See that somebody does it, whatever happened while it was asked."""
+        """Schedule a healer for when the grace is over, or cancel what has lost its worker meanwhile."""
         outcome = Outcome(execution_id, str(asked), None, "cancelling")
         state = await self._state(execution_id)
         if state.status == "queued":
@@ -183,7 +183,7 @@ class Control:
             with suppress(AppendRefusedError):
                 ending = Event(CANCELLED, {"reason": "cancelled", **said, "request": outcome.request})
                 return replace(outcome, event=await self._appender.append(execution_id, [ending]), status="cancelled")
-        # A healer looks when the grace is over; at once where nobody runs it.
+        # A healer looks when the grace is over; at once where it has no owner.
         with suppress(BusUnavailableError):
             grace_ms = 0 if state.owner is None else int(grace_seconds * 1000)
             await self._index.look_at(execution_id, asked.ms + grace_ms)

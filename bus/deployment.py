@@ -24,7 +24,7 @@ TailMode = Literal["auto", "tracking", "blocking"]
 
 
 class Deployment(Protocol):
-    """Makes connections. Promises that what it opened is connected; raises BusUnavailableError where nobody answers."""
+    """Opens connections. Promises that they are connected; raises BusUnavailableError where no server answers."""
 
     async def open_line(self, name: str, *, wait_seconds: float = 5.0) -> Commands: ...
 

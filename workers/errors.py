@@ -21,7 +21,7 @@ WorkerError
 ├── DocumentError            a document cannot be read: workers/builtin/document/errors.py
 └── WorkerLostError          too many workers were lost while they ran it
 
-Each message is a sentence for whoever submitted; ``code`` is the reason in ``execution.failed``, for programs.
+Each message is a sentence for the submitter; ``code`` is the reason in ``execution.failed``, for programs.
 """
 
 from __future__ import annotations

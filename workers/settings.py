@@ -19,7 +19,7 @@ class WorkerSettings(BaseSettings):
     )
     concurrency: int = Field(8, ge=1, le=1000, description="executions at a time")
     drain_seconds: float = Field(10.0, ge=0, le=3600, description="what a stop leaves the executions to end well")
-    allow_command: bool = Field(default=False, description="let whoever may submit run any program as this user")
+    allow_command: bool = Field(default=False, description="let everyone who may submit run any program as this user")
     pipelines: Annotated[tuple[str, ...], NoDecode] = Field(
         (), max_length=64, description="comma-separated module:attribute of pipelines of one's own"
     )

@@ -1,7 +1,7 @@
 """One line of the activity: what became of which execution. Pure.
 
 In the stream it stands as the data of an entry whose type is ``activity``: there an ending ends an execution, and no
-stream. Anybody may write there, so reading trusts nobody.
+stream. Any program may write there, so reading trusts nothing.
 """
 
 from __future__ import annotations

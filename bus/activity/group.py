@@ -27,7 +27,7 @@ CLAIM_STRETCHES: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A change in the hands of one reader; ``change`` is None for what a stranger wrote and nobody can read."""
+    """A change in the hands of one reader; ``change`` is None for an unreadable entry of another program."""
 
     entry_id: str
     change: Change | None

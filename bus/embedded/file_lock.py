@@ -52,7 +52,7 @@ def try_exclusive(path: Path) -> BinaryIO | None:
 
 
 def is_taken(path: Path) -> bool:
-    """Whether somebody holds the lock exclusively. Does not create the file."""
+    """Whether a process holds the lock exclusively. Does not create the file."""
     try:
         file = path.open("rb")
     except FileNotFoundError:

@@ -102,7 +102,7 @@ def _short_folders() -> Iterator[Path]:
 
 
 def _is_private(folder: Path) -> bool:
-    """Make the folder ours alone; False if it is somebody else's, who could then listen in our place."""
+    """Make the folder ours alone; False if it belongs to another user, who could listen in our place."""
     with contextlib.suppress(OSError):
         folder.mkdir(mode=0o700, exist_ok=True)
         state = folder.lstat()

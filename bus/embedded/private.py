@@ -28,7 +28,7 @@ class PrivateDirectory:
             return self._path
 
     def leave(self, path: Path) -> bool:
-        """True for the last user of `path`: nobody in this process will enter it again."""
+        """True for the last user of `path`: this process will not use it again."""
         with self._lock:
             if self._path != path or self._pid != os.getpid():
                 return False

@@ -141,7 +141,7 @@ async def _attach_or_start(layout: Layout, *, throwaway: bool, timeout_seconds: 
                 info = await asyncio.to_thread(read_info, str(layout.choose_socket()))
                 if info is not None and info.get("loading") != "0":
                     loading.tell(progress(info))
-                    # However much data there is: only a server that stands still is given up.
+                    # However much data there is: only a server that makes no progress is given up.
                     limit.reschedule(loop.time() + timeout_seconds)
                 look_at = loop.time() + LOOK_SECONDS
             await asyncio.sleep(POLL_SECONDS)
@@ -154,7 +154,7 @@ async def _attach_or_start(layout: Layout, *, throwaway: bool, timeout_seconds: 
 def _find_running(layout: Layout) -> str | None:
     """The server's URL, if the very server that is written down there answers.
 
-    What a crash left behind may point to nobody, or by now to a stranger: the id it gave itself tells.
+    What a crash left behind may point to no server, or to another one: the run id tells.
     """
     try:
         address = json.loads(layout.address.read_text())

@@ -63,7 +63,7 @@ class LaunchPlan:
 
 
 def read_info(socket_path: str, *, timeout_seconds: float = 1.0) -> dict[str, str] | None:
-    """What the server at this socket says of itself; None while nobody answers there.
+    """What the server at this socket says of itself; None while no server answers there.
 
     It answers while it loads its data, too: an answer alone does not mean that it is ready.
     """
@@ -162,7 +162,7 @@ class Supervisor:
             if child.poll() is not None:
                 if not ready:
                     report({"exit_code": child.returncode, "log": self._last_log_lines()})
-                # Exit code 0 was an orderly end: somebody stopped the server on purpose.
+                # Exit code 0 was an orderly end: the server was stopped on purpose.
                 return ready and child.returncode != 0
             if not ready and (run_id := run_id_when_ready(read_info(self._plan.socket))) is not None:
                 ready = True
@@ -177,7 +177,7 @@ class Supervisor:
         return len(self._crashes) == MAX_CRASHES and self._crashes[-1] - oldest < CRASH_WINDOW_SECONDS
 
     def _is_deserted(self) -> bool:
-        """True when nobody has used the server for the time to linger. No user can come from then on."""
+        """True when the server had no user for the time to linger. No user can come from then on."""
         try:
             fcntl.flock(self._users, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -223,7 +223,7 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 
 def report(outcome: dict[str, object]) -> None:
-    """Tell whoever started us, once: from then on nobody listens."""
+    """Tell the starter, once: it does not listen any longer."""
     # The starter may have given up or died meanwhile: then the watch for users decides what becomes of us.
     with contextlib.suppress(OSError):
         os.write(1, json.dumps(outcome).encode())

@@ -1,7 +1,7 @@
 """Concurrency keys: of all executions with the same one, at most one is in flight.
 
 Each key has a slot that names its holder. A holder is replaced only by compare-and-set, and only when its own state
-says that it has ended or is gone: nobody has to release anything, so nobody can die before it.
+says that it has ended or is gone: nothing has to be released, so a crash cannot leave it taken.
 """
 
 from __future__ import annotations

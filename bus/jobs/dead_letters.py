@@ -1,6 +1,6 @@
-"""Jobs that came to nothing, kept with the reason for somebody to look at: a stream per queue.
+"""Jobs that failed for good, kept with the reason: a stream per queue.
 
-A letter may stand there twice when whoever wrote it died over it; trying it again is the same both times.
+A letter may be there twice when its writer died in between; requeueing either has the same effect.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tailrace.bus.redis.script import Script
 MAX_LETTERS: Final = 100_000
 MAX_MESSAGE_CHARS: Final = 4000
 PAGE_LETTERS: Final = 100
-# What is to be done stands in the execution's state: it is kept for as long as somebody may come and look.
+# What is to be done stands in the execution's state: it is kept as long as the letter.
 KEPT_SECONDS: Final = 7 * 24 * 3600
 
 UNUSABLE: Final = "unusable_job"
@@ -163,7 +163,7 @@ class DeadLetters:
 
 
 def _letter(queue: str, raw: RawEntry) -> DeadLetter:
-    """Read an entry, whoever wrote it."""
+    """Read an entry, which any program may have written."""
     raw_id, raw_fields = raw
     values = raw_fields or ()
     fields = dict(zip(values[::2], values[1::2], strict=False))

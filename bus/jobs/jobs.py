@@ -1,4 +1,4 @@
-"""Work to be done: submitted once, queued, and queued again for as long as somebody has to do it."""
+"""Submitted work: stored once, queued, and queued again until it has ended."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tailrace.bus.redis.commands import Commands
 from tailrace.bus.redis.script import Script
 
 MAX_QUEUE_JOBS: Final = 1_000_000
-# When a healer looks whether what was submitted has its job: whoever submits may die over it.
+# When a healer looks whether what was submitted has its job: the submitter may die in between.
 FIRST_LOOK_MS: Final = 5000
 # For how long one that was refused at the last moment is still known.
 WITHDRAWN_SECONDS: Final = 60
@@ -100,7 +100,7 @@ class Jobs:
         return await self._queue(submission, ts=ts, now_ms=_unix_ms(time))
 
     async def submission_of(self, execution_id: str) -> Submission | None:
-        """What the state says is to be done; None for an execution that nobody submitted, or that is gone.
+        """What the state says is to be done; None for an execution that was not submitted, or is gone.
 
         Raises InvalidInputError when a stranger wrote the input and it is no JSON object.
         """
@@ -108,7 +108,7 @@ class Jobs:
         return parse_submission(execution_id, values)
 
     async def requeue(self, execution_id: str, *, delay_seconds: float = 0.0) -> None:
-        """Give an execution that waits a job (again). Raises ExecutionUnknownError for one that nobody submitted."""
+        """Queue a waiting execution (again). Raises ExecutionUnknownError for one that was not submitted."""
         queue = await self._commands.command("HGET", self._keys.meta(execution_id), "queue")
         if queue is None:
             raise ExecutionUnknownError(execution_id)
@@ -122,7 +122,7 @@ class Jobs:
         queue, _, entry_id = noted.decode(errors="replace").partition(" ")
         if not await self.queues.has(queue, execution_id, entry_id or None):
             return False
-        # Nobody renews what waits, and a queue may be longer than a day.
+        # What waits is not renewed, and may wait for more than a day.
         await self._keep_for(execution_id, self._retention.live_seconds)
         return True
 
@@ -155,7 +155,7 @@ class Jobs:
         )
         if not appended.written:
             if await self._status(execution_id) == "queued" and not await self.has_job(execution_id):
-                # The same was submitted before, and whoever did it died before this.
+                # The same was submitted before, by a process that died before this.
                 await self._put(submission.queue, execution_id, delay_seconds)
             return False
         await asyncio.gather(

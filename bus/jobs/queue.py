@@ -1,8 +1,8 @@
 """Queues: a stream of jobs each, with a consumer group of workers, and a sorted set of the jobs that are to come later.
 
 A job names its execution; what is to be done stands in the execution's state, so that a lost job can be queued again.
-Whoever takes a job holds it until the execution has ended; if the holder is gone before that, another claims it. A job
-says that there may be work; who does it is decided by the execution's lease, so a second job does no harm.
+The consumer that takes a job holds it until the execution has ended; if it is gone before that, another claims it. A
+job says that there may be work; who does it is decided by the lease, so a second job does no harm.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class UnusableJob:
-    """An entry of a queue from which nobody can tell what to do; ``defect`` says why."""
+    """An entry of a queue that names no execution; ``defect`` says why."""
 
     queue: str
     entry_id: str
@@ -96,7 +96,7 @@ class Queues:
     async def take(
         self, queues: Sequence[str], consumer: str, *, count: int, block_ms: int = 0, line: Commands | None = None
     ) -> list[Taken]:
-        """Take jobs that nobody had yet: at most ``count`` of each queue, in the order of the queues.
+        """Take jobs that no consumer had yet: at most ``count`` of each queue, in the order of the queues.
 
         Waits up to ``block_ms`` for the first; a caller who waits brings a ``line`` of its own, because whatever else
         is sent on that connection waits too. In a cluster, where each queue lives elsewhere, it is one queue a call.
@@ -114,7 +114,7 @@ class Queues:
         return [_taken(queue, raw) for key, queue in by_key.items() for raw in streams.get(key, ())]
 
     async def claim(self, queue: str, consumer: str, *, idle_seconds: float, count: int) -> tuple[list[Taken], bool]:
-        """Take over jobs whose consumer has not said for so long that it holds them.
+        """Take over jobs whose consumer has not renewed them for ``idle_seconds``.
 
         Looks at a stretch of the jobs held, and goes on from there the next time; also says whether it has not come to
         the end of them. Raises BusUnavailableError, ReplyError as ``take`` does.
@@ -129,7 +129,7 @@ class Queues:
         return [_taken(queue, raw) for raw in entries], more
 
     async def keep(self, jobs: Iterable[Job], consumer: str) -> None:
-        """Say that these are still held by a consumer that lives."""
+        """Renew these for a live consumer."""
         by_queue: dict[str, list[str]] = defaultdict(list)
         for job in jobs:
             by_queue[job.queue].append(job.entry_id)
@@ -137,13 +137,13 @@ class Queues:
             await self._group(queue).keep(consumer, entry_ids)
 
     async def hand_back(self, job: Taken, consumer: str) -> None:
-        """Let the next who claims have it at once."""
+        """Let the next consumer that claims have it at once."""
         await self._group(job.queue).hand_back(consumer, [job.entry_id])
 
     async def acknowledge(self, job: Taken) -> None:
-        """Be done with it, for all."""
+        """Delete it from the queue."""
         key = self._keys.jobs(job.queue)
-        # Deleted first: should we die in between, whoever claims next finds nothing and Redis forgets that it was held.
+        # Deleted first: should we die in between, the next claim finds nothing and Redis forgets that it was held.
         await asyncio.gather(
             self._commands.command("XDEL", key, job.entry_id),
             self._commands.command("XACK", key, GROUP, job.entry_id),
@@ -161,7 +161,7 @@ class Queues:
 
 
 def _taken(queue: str, raw: RawEntry) -> Taken:
-    """Check an entry, whoever wrote it."""
+    """Check an entry, which any program may have written."""
     entry_id = raw[0].decode()
     fields = raw[1] or ()
     given = dict(zip(fields[::2], fields[1::2], strict=False)).get(b"id")

@@ -1,4 +1,4 @@
-"""Which executions there are, and when somebody must look at one.
+"""Which executions there are, and when a healer must look at one.
 
 A hint, never the truth: it stands in other slots of a cluster than the executions, so it is written after the fact, and
 again with every heartbeat. Lost, it comes back from those and from the gateways, who look after what they watch.
@@ -19,7 +19,7 @@ from tailrace.bus.redis.script import Script
 MAX_EXECUTIONS: Final = 100_000
 # Cutting an index off costs as much as writing to it; so often is enough for a bound that need not be exact.
 TRIM_EVERY: Final = 100
-# An index that nobody has written to for so long has nothing left to point at.
+# After this time without a write the index has nothing left to point at.
 INDEX_SECONDS: Final = 7 * 24 * 3600
 # Members beside the ones that are asked for, for those of the same millisecond that have been shown already.
 TIES: Final = 16
@@ -45,23 +45,23 @@ class ExecutionIndex:
             await asyncio.gather(*(self._bound(key) for key in keys))
 
     async def look_at(self, execution_id: str, at_ms: int) -> None:
-        """Have somebody look at it at that time, or before."""
+        """Schedule a look at it at that time, or before."""
         await self._schedule({execution_id: at_ms}, "LT")
 
     async def look_at_all(self, at_ms: Mapping[str, int]) -> None:
-        """Have somebody look at each at its time, and not before."""
+        """Schedule a look at each at its time, and not before."""
         await self._schedule(at_ms)
 
     async def restore(self, at_ms: Mapping[str, int]) -> None:
-        """Have somebody look at those that the index has lost."""
+        """Schedule a look at those that the index has lost."""
         await self._schedule(at_ms, "NX")
 
     async def drop(self, *execution_ids: str) -> None:
-        """They need nobody any more; they stay listed."""
+        """Schedule no more looks at these; they stay listed."""
         await self._commands.command("ZREM", self._keys.due(), *execution_ids)
 
     async def claim_due(self, count: int, again_after_ms: int) -> list[str]:
-        """Take at most ``count`` that somebody must look at now; other callers get them only after a while."""
+        """Take at most ``count`` that are due; other callers get them only after ``again_after_ms``."""
         ids: list[bytes] = await self._due.run(self._commands, (self._keys.due(),), count, again_after_ms)
         claimed = []
         for raw in ids:

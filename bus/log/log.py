@@ -190,7 +190,7 @@ class Log:
         return from_id(raw[0][0]) if raw else START
 
     async def state(self, execution_id: str) -> State | None:
-        """The durable state; None when there is none (a log may exist all the same, written by strangers)."""
+        """The durable state; None when there is none (a log may exist all the same, written by other programs)."""
         values = await self.commands.command("HMGET", self.keys.meta(execution_id), *STATE_FIELDS)
         if all(value is None for value in values):
             return None

@@ -139,7 +139,7 @@ class Publisher:
             self._closes_log = True
         self._idle.clear()
         self._work.set()
-        # Who waits for others would wait in vain once there is no room for them.
+        # Lingering for more events is of no use once there is no room for them.
         if self._outbox.full or (not outbox.only_tokens and not self._linger_seconds):
             self._urgent.set()
         if self._task is None:
@@ -186,7 +186,7 @@ class Publisher:
         lost = self._outbox.held_events
         if lost and self._failure is None:
             self._fail(PublishFailedError(self.execution_id, "the publisher was abandoned", lost))
-        # Nobody is left to wake those who wait.
+        # The task that would wake those who wait is gone.
         self._room.set()
         self._idle.set()
 

@@ -24,7 +24,7 @@ from tailrace.bus.tail.watch import Tail, Watch
 
 logger = logging.getLogger(__name__)
 
-# Without traffic for so long, the log is asked whether all is as it seems: ended, vanished, overtaken.
+# After this time without traffic the log is checked: it may have ended, been deleted or been rewound.
 STALE_SECONDS: Final = 15.0
 # A page of a backlog: so many entries while it is not known how large they are, and then about so many bytes.
 FIRST_ENTRIES: Final = 32
@@ -36,7 +36,7 @@ TakeBare = Callable[[Numbering, Sequence[RawEntry], int], int]
 
 
 class Reader(Protocol):
-    """Whoever reads. Called one at a time, in order; must not block."""
+    """Receives what follows. Called one at a time, in order; must not block."""
 
     def news(self, items: Sequence[Entry | Gap]) -> None:
         """Take entries and gaps, in order."""
@@ -92,7 +92,7 @@ class Subscription:
 
         ``bare`` is offered each batch before it is decoded for the reader; what it does not take goes the usual way.
 
-        Whoever has thousands keeps one timer for all: then ``timed`` is False, and ``check_stale`` is called often.
+        An owner of thousands keeps one timer for all: then ``timed`` is False, and it calls ``check_stale`` often.
         """
         self._log = log
         self._execution_id = execution_id
@@ -150,7 +150,7 @@ class Subscription:
         self._prove()
 
     def check_stale(self, now: float) -> bool:
-        """Ask the log when there has been nothing for so long; say whether it was so."""
+        """Check the log if there were no entries for ``stale_seconds``; returns whether it does."""
         if self._heard:
             self._heard = False
             self._last_news = now
@@ -195,7 +195,7 @@ class Subscription:
                     self._heard = True
                     self._reader.news(page.items)
                 if self._closed:
-                    # Whoever took these wanted no more: what it did not take has not ended for it.
+                    # The reader closed us while taking these: for it, nothing has ended.
                     return
                 if page.ended:
                     self._proof = None

@@ -1,7 +1,7 @@
-"""What somebody asks of an execution: cancel, pause, resume, signal. Pure.
+"""Requests to an execution: cancel, pause, resume, signal. Pure.
 
 A request is an event in the log like any other; append.lua leaves a copy in the control stream, with ``r``, the id of
-the entry in the log. Whoever runs the execution reads it there and answers with an event that carries that id.
+the entry in the log. The owner reads it there and answers with an event that carries that id.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ LOST_REQUEST: Final = ControlRequest("", CANCEL_REQUESTED)
 
 
 def read_request(raw: RawEntry, *, limit_bytes: int = MAX_EVENT_BYTES) -> ControlRequest:
-    """Check an entry of a control stream, whoever wrote it.
+    """Check an entry of a control stream, which any program may have written.
 
     A member of the data that is not what it should be counts as absent: the request stands in the log, and its status
     may have followed already. Raises InvalidEventError for what is no copy of a request.

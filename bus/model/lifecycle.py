@@ -46,7 +46,7 @@ LIVE: Final = frozenset({"queued", "running", "paused", "cancelling"})
 class Transition:
     """``anybody`` says that it takes no lease: who asks for something need not be who runs it.
 
-    All others are for whoever holds the newest fence (the owner, or a healer in its place); and for any producer of an
+    All others are for the holder of the newest fence (the owner, or a healer in its place); and for any producer of an
     execution that never had an owner.
     """
 
@@ -66,7 +66,7 @@ _WAITING_OR_OWNED: Final[tuple[Status, ...]] = ("queued", "running", "paused")
 TRANSITIONS: Final[dict[tuple[str, str], Transition]] = {
     ("none", QUEUED): Transition("queued", anybody=True),
     **_from(("none", "queued"), STARTED, Transition("running")),
-    # Who takes over a paused execution keeps it paused, until somebody resumes it.
+    # Who takes over a paused execution keeps it paused until it is resumed.
     ("paused", STARTED): Transition("paused"),
     **_from(("none", "queued", "running"), RETRYING, Transition("queued")),
     ("paused", RETRYING): Transition("paused"),
@@ -79,7 +79,7 @@ TRANSITIONS: Final[dict[tuple[str, str], Transition]] = {
         for request in (PAUSE_REQUESTED, RESUME_REQUESTED, SIGNAL_REQUESTED)
     },
     **_from(("running", "paused", "cancelling"), CANCEL_REQUESTED, Transition("cancelling", anybody=True)),
-    # One that waits has nobody who would have to agree: it is asked and ended in one batch.
+    # One that waits has no owner to ask: the request and the ending are one batch.
     ("queued", CANCEL_REQUESTED): Transition("queued", anybody=True),
     **{(state, SIGNALLED): Transition(state) for state in ("queued", "running", "paused", "cancelling")},
     ("none", SIGNALLED): Transition("running"),
@@ -92,7 +92,7 @@ TRANSITIONS: Final[dict[tuple[str, str], Transition]] = {
 
 
 def follow_up(status: Live, event_type: str, *, owner: bool) -> Status | None:
-    """The status after an event; None when it may not happen now, or not by who is no owner."""
+    """The status after an event; None when it is not allowed now, or only from the owner."""
     transition = TRANSITIONS.get((status, event_type))
     if transition is None or not (owner or transition.anybody):
         return None

@@ -40,7 +40,7 @@ MAX_DIGITS: Final = 12
 class Submission:
     """``max_attempts`` can only lower the pipeline's own; ``requeued_from`` is the dead execution that it repeats.
 
-    ``trace`` is the ``traceparent`` of whoever submitted it.
+    ``trace`` is the ``traceparent`` of the submitter.
     """
 
     execution_id: str
@@ -62,7 +62,7 @@ class Submission:
         return hashlib.sha256(canonical.encode()).hexdigest()[:32]
 
     def fields(self) -> list[str | bytes]:
-        """Field, value, … of the state. Raises InvalidEventError for an input that is no JSON or too large."""
+        """Field, value, … of the state. Raises InvalidEventError for an input that is not JSON or too large."""
         encoded = encode_json(self.input, field="input", limit_bytes=MAX_INPUT_BYTES)
         fields: list[str | bytes] = ["pipeline", self.pipeline, "input", encoded, "queue", self.queue]
         optional = {
@@ -80,9 +80,9 @@ class Submission:
 
 
 def parse_submission(execution_id: str, values: Sequence[bytes | None]) -> Submission | None:
-    """Read what HMGET gave for SUBMISSION_FIELDS; None for an execution that nobody submitted.
+    """Read what HMGET gave for SUBMISSION_FIELDS; None for an execution that was not submitted.
 
-    Raises InvalidInputError when a stranger wrote the input and it is no JSON object.
+    Raises InvalidInputError when another program wrote the input and it is not a JSON object.
     """
     raw = dict(zip(SUBMISSION_FIELDS, values, strict=True))
     pipeline, given = text(raw["pipeline"]) or None, raw["input"]
@@ -101,8 +101,8 @@ def parse_submission(execution_id: str, values: Sequence[bytes | None]) -> Submi
         text(raw["queue"]) or "default",
         text(raw["tenant"]) or None,
         text(raw["concurrency_key"]) or None,
-        number(raw["asked_attempts"]),
-        (number(raw["delay_ms"]) or 0) / 1000,
+        number(raw["asked_attempts"], max_digits=MAX_DIGITS),
+        (number(raw["delay_ms"], max_digits=MAX_DIGITS) or 0) / 1000,
         text(raw["requeued_from"]) or None,
         traceparent_of(text(raw["trace"]) or None),
     )

@@ -1,4 +1,4 @@
-"""What a process says in its log: lines for people, or JSON objects for whoever collects logs from many hosts."""
+"""The log of a process: lines of text for people, or JSON objects for log collectors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log_context: ContextVar[Mapping[str, str]] = ContextVar("log_context", default={
 _TEXT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 # How sentences about an execution begin, everywhere.
 _EXECUTION: Final = re.compile(r"execution ([A-Za-z0-9][A-Za-z0-9_-]{0,127})\b", re.ASCII)
-# Header values and query parameters that open doors; nobody logs them on purpose.
+# Header values and query parameters that open doors; they are removed from every record.
 _SECRET: Final = re.compile(r"(?i)(bearer\s+|ticket=|token=|authorization['\"]?[:=]\s*['\"]?)[A-Za-z0-9._~+/=-]{8,}")
 
 

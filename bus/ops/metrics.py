@@ -27,7 +27,7 @@ class BusMetrics:
     """A registry of one bus's own: several may live in one process."""
 
     def __init__(self, counters: Counters, *, always: Sequence[str], more: Collector) -> None:
-        """``always`` names what somebody may want an alarm for: it is there from the start, a rate of nothing is none.
+        """``always`` names counters to alarm on: they are shown from the start, since a missing counter has no rate.
 
         ``more`` is collected beside what every process with a bus has.
         """

@@ -70,7 +70,7 @@ class ClusterConnection:
         raise BusUnavailableError(f"still redirected after {MAX_REDIRECTIONS} redirections")
 
     def owner(self, slot: int | None) -> Address:
-        """The node for a slot, or any node. Raises BusUnavailableError when nobody serves it."""
+        """The node for a slot, or any node. Raises BusUnavailableError when no node serves it."""
         known = self.map
         if known is None or not known.owners:
             raise BusUnavailableError("the cluster's slots are not known yet")
@@ -132,7 +132,7 @@ class ClusterConnection:
         line = self._lines.get(address) or await self._open(address)
         if not asking:
             return await line.command(*command)
-        # Both in one turn of the loop: nobody's command comes between them.
+        # Both in one turn of the loop: no other command comes between them.
         link = await line.wait_connected()
         link.send("ASKING").add_done_callback(_retrieve)
         return await link.send(*command)

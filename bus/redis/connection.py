@@ -165,7 +165,7 @@ class Connection(asyncio.Protocol):
 
 
 def _close_late(connecting: asyncio.Future[AbstractConnection]) -> None:
-    """Nobody waits for this connection any more."""
+    """Close a connection that was made after its caller gave up."""
     if not connecting.cancelled() and connecting.exception() is None:
         forget_transport(connecting.result())
 

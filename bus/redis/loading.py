@@ -23,7 +23,7 @@ def progress(info: Mapping[str, Any]) -> str:
 
 
 class LoadingNotice:
-    """Logs that somebody waits for a server to load: after a second, then every few seconds."""
+    """Logs that this process waits for a server to load: after a second, then every few seconds."""
 
     def __init__(self, server: str) -> None:
         self._server = server

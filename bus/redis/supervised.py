@@ -1,4 +1,4 @@
-"""A link that comes back: reconnects by itself, with backoff, for as long as it is open."""
+"""A connection that reconnects by itself, with backoff, until it is closed."""
 
 from __future__ import annotations
 

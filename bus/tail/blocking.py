@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 GROUP_KEYS: Final = 64
 BLOCK_MS: Final = 1000
-# Where nobody can wake a blocked connection, a new watch waits for the next round.
+# Where a blocked connection cannot be woken, a new watch waits for the next round.
 DEAF_BLOCK_MS: Final = 100
 COUNT: Final = 128
 
@@ -200,6 +200,6 @@ class BlockingTail:
         if tasks:
             await asyncio.wait(tasks)
         for group in self._groups:
-            # Whoever still watches must not wait for ever.
+            # Remaining watches must not wait for ever.
             group.disturb_all("closed")
         self._groups.clear()

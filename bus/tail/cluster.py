@@ -20,7 +20,7 @@ from tailrace.bus.tail.watch import Listener, Watch
 
 logger = logging.getLogger(__name__)
 
-# How often the map is read again while a node that somebody needs does not answer.
+# How often the map is read again while a node that is needed does not answer.
 ROUTE_SECONDS: Final = 1.0
 ELSEWHERE_SECONDS: Final = 0.1
 _ELSEWHERE: Final = frozenset({"MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN"})

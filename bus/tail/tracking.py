@@ -28,7 +28,7 @@ from tailrace.bus.tail.watch import Listener, age_seconds
 logger = logging.getLogger(__name__)
 
 # One turn reads at most this many streams, and at most this many entries of them all: a turn stays a few
-# milliseconds, so that nobody waits long behind a backlog.
+# milliseconds, so that no watch waits long behind a backlog.
 TURN_KEYS: Final = 256
 TURN_ENTRIES: Final = 1024
 TURN_BYTES: Final = 4 * 1024 * 1024
@@ -111,7 +111,7 @@ class TrackingTail:
     async def aclose(self) -> None:
         self._closed = True
         await self._line.aclose()
-        # Whoever still watches must not wait for ever.
+        # Remaining watches must not wait for ever.
         self._disturb_all("closed")
         self._watches.clear()
 

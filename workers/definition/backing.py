@@ -8,14 +8,14 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What somebody answered; ``by`` is who, if that is known."""
+    """An answer to a question; ``by`` says who gave it, if that is known."""
 
     data: Any
     by: str | None = None
 
 
 class Backing(Protocol):
-    """Raises StepOverError once the step's try is over: a thread that outlives its timeout is heard by nobody."""
+    """Raises StepOverError once this attempt at the step is over: a thread may outlive its timeout."""
 
     @property
     def max_event_bytes(self) -> int:
@@ -31,9 +31,9 @@ class Backing(Protocol):
         """State it, if that was not done before; the answer that was accepted before, if there is one."""
 
     async def next_answer(self, ask: str) -> Answer:
-        """Wait for what somebody answers, as long as it takes."""
+        """Wait for the next answer, as long as it takes."""
 
     async def reject(self, ask: str, answer: Answer, problems: list[str]) -> None: ...
 
     async def resolve(self, ask: str, answer: Answer) -> None:
-        """Keep the answer, so that nobody is asked again."""
+        """Keep the answer, so that the question is not asked again."""

@@ -98,7 +98,7 @@ class Context:
         await self.backing.emit("checkpoint.saved", {"bytes": len(packed)})
 
     async def ask(self, question: Any, schema: Schema | None = None, *, key: str | None = None) -> Any:
-        """Ask whoever may control this execution, and wait for the answer, as long as it takes.
+        """Ask a person who may control this execution, and wait for the answer, as long as it takes.
 
         Appends ``review.required``; the answer comes as the signal ``answer:<ask>``. With a ``schema`` (JSON Schema,
         or a type such as a pydantic model, of which an instance is returned) an answer that does not fit is told in

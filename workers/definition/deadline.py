@@ -1,4 +1,4 @@
-"""A timeout that stands still while whoever it is for waits for others."""
+"""A timeout that does not count the time that a step waits for others."""
 
 from __future__ import annotations
 

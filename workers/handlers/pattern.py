@@ -19,7 +19,7 @@ def check_pattern(pattern: object) -> str:
 
 
 def matches(pattern: str, event_type: str) -> bool:
-    """``stream.*`` are no events: they are for whoever names them."""
+    """``stream.*`` are control frames, which only a pattern that names them matches."""
     if event_type.startswith("stream.") and not pattern.startswith("stream."):
         return False
     return fnmatchcase(event_type, pattern)

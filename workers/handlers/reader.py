@@ -42,7 +42,7 @@ SAVE_SECONDS: Final = 0.5
 CLAIM_SECONDS: Final = 1.0
 # Within so long handlers under way may end when the reader is told to stop.
 STOPPING_SECONDS: Final = 10.0
-# Without news for so long, it is asked whether there is still such an execution.
+# After this time without events, check whether the execution still exists.
 GONE_SECONDS: Final = 60.0
 
 

@@ -195,5 +195,5 @@ def _packed(step: str, output: Any) -> bytes:
 
 
 def _end() -> None:
-    """Nobody is left to work for: end this process and all that it started."""
+    """The worker is gone: end this process and all that it started."""
     os.killpg(os.getpgrp(), signal.SIGKILL)

@@ -77,7 +77,7 @@ async def _process(order: StepOrder, max_line_bytes: int) -> AsyncIterator[tuple
             # The process goes first: one that sees the channel closed takes it for our death, and dies at once.
             async with process:
                 for part in packed:
-                    # One that died at once is found dead by whoever reads.
+                    # One that died at once is noticed by the next read.
                     with contextlib.suppress(OSError):
                         await channel.send_bytes(part)
                 yield process, channel
@@ -153,7 +153,7 @@ async def _answer(channel: Channel, backing: Backing, number: int, name: str, ar
 
 
 async def _reply(channel: Channel, reply: list[Any]) -> None:
-    # A process that is gone is found gone by whoever reads.
+    # A process that is gone is noticed by the next read.
     with contextlib.suppress(OSError):
         await channel.send(reply)
 
@@ -175,7 +175,7 @@ async def _done(backing: Backing, name: str, arguments: list[Any]) -> Any:
         case "resolve", [str(ask), data, by]:
             await backing.resolve(ask, Answer(data, by))
         case _:
-            raise InvalidInputError("call", f"{name[:80]!r} is none that a step can make")
+            raise InvalidInputError("call", f"{name[:80]!r} is not a call that a step can make")
     return None
 
 

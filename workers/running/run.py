@@ -102,7 +102,7 @@ class BusPipelineExecution:
         return Answer(signal.data, signal.by)
 
     async def restore(self) -> Restored:
-        # Of whoever is the first to hold it, nothing was kept before.
+        # For its first owner, nothing was kept before.
         if self._execution.fence <= 1:
             return Restored()
         return await _retry(lambda: self._bus.checkpoints.restore(self.id))
