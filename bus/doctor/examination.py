@@ -11,7 +11,7 @@ from typing import Final
 
 from tailrace.bus.bus import Bus
 from tailrace.bus.doctor import judgement
-from tailrace.bus.doctor.finding import Finding
+from tailrace.bus.doctor.judgement import Finding
 from tailrace.bus.errors import BusError
 from tailrace.bus.model.cursor import START
 from tailrace.bus.model.reading import RawEntry

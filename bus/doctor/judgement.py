@@ -1,13 +1,12 @@
-"""What a figure means. Pure: each function takes what Redis said and gives a Finding."""
+"""Findings: what was found, whether it is good, and the cure. Pure: each function takes what Redis said."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from statistics import median
-from typing import Final
-
-from tailrace.bus.doctor.finding import Finding
+from typing import Final, Literal
 
 OLDEST: Final = (7, 0)
 SLOW_MS: Final = 5.0
@@ -17,6 +16,17 @@ FEW_FILES: Final = 10_000
 OVERDUE_SECONDS: Final = 30.0
 
 Info = Mapping[str, str]
+Verdict = Literal["ok", "warning", "failure"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """``failure``: promises will be broken. ``warning``: some day, or under load. ``cure`` where there is one."""
+
+    check: str
+    verdict: Verdict
+    found: str
+    cure: str | None = None
 
 
 def read_info(text: str) -> Info:

@@ -12,8 +12,8 @@ Imports redis (for a server that is loading) and errors.
 
 from __future__ import annotations
 
+from tailrace.bus.embedded.layout import embedded_path
 from tailrace.bus.embedded.server import EmbeddedServer, start_embedded
-from tailrace.bus.embedded.url import embedded_path
 from tailrace.bus.errors import EmbeddedServerError
 
 __all__ = ["EmbeddedServer", "EmbeddedServerError", "embedded_path", "start_embedded"]

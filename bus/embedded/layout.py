@@ -11,12 +11,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
-from tailrace.bus.errors import EmbeddedServerError
+from tailrace.bus.errors import EmbeddedServerError, InvalidInputError
 
 # sun_path holds 108 bytes on Linux and 104 on macOS, the closing zero included; see unix(7).
 MAX_SOCKET_PATH_BYTES: Final = 103
+
+SCHEME: Final = "embedded://"
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,20 @@ class Layout:
 def socket_url(socket: str) -> str:
     """As redis-py's from_url reads it: it unquotes the path."""
     return f"unix://{quote(socket)}"
+
+
+def embedded_path(url: str) -> str | None:
+    """What `start_embedded` takes.
+
+    `embedded://` gives None, `embedded:///srv/bus` an absolute path, `embedded://data/bus` a relative one.
+    Percent-encoding is decoded. Raises InvalidInputError.
+    """
+    if not url.startswith(SCHEME):
+        raise InvalidInputError("url", f"must start with {SCHEME}")
+    path = url.removeprefix(SCHEME)
+    if "?" in path or "#" in path:
+        raise InvalidInputError("url", f"{SCHEME} takes a path and nothing else; write ? as %3F and # as %23")
+    return unquote(path) or None
 
 
 def _fits(socket: Path) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tailrace.bus.doctor import judgement
-from tailrace.bus.doctor.finding import Finding
+from tailrace.bus.doctor.judgement import Finding
 
 INFO = """# Server\r
 redis_version:7.2.4\r
