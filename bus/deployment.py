@@ -38,13 +38,13 @@ class Standalone:
         self._counters = counters
 
     async def open_line(self, name: str, *, wait_seconds: float = 5.0) -> SupervisedConnection:
-        line = SupervisedConnection(self._dial, counters=self._counters, name=name, wait_seconds=wait_seconds)
+        connection = SupervisedConnection(self._dial, counters=self._counters, name=name, wait_seconds=wait_seconds)
         try:
-            await line.connect()
+            await connection.connect()
         except BaseException:
-            await line.aclose()
+            await connection.aclose()
             raise
-        return line
+        return connection
 
     async def open_tail(self, shared: Commands, mode: TailMode) -> Tail:
         """Tracking where it is allowed, blocking where it is not, and never silently."""
@@ -70,15 +70,15 @@ class Cluster:
         self._counters = counters
 
     async def open_line(self, name: str, *, wait_seconds: float = 5.0) -> ClusterConnection:
-        line = ClusterConnection(
+        connection = ClusterConnection(
             self._dial_node, self._target.addresses, counters=self._counters, name=name, wait_seconds=wait_seconds
         )
         try:
-            await line.connect()
+            await connection.connect()
         except BaseException:
-            await line.aclose()
+            await connection.aclose()
             raise
-        return line
+        return connection
 
     async def open_tail(self, shared: Commands, mode: TailMode) -> Tail:
         """Tracking only: a blocking read of several logs cannot cross slots."""

@@ -22,7 +22,7 @@ DialNode = Callable[[Address], Dial]
 
 
 class ClusterConnection:
-    """One line a node, opened when it is first needed; the map of slots is read again when it proves wrong."""
+    """One connection a node, opened when it is first needed; the map of slots is read again when it proves wrong."""
 
     def __init__(
         self, dial_node: DialNode, seeds: Iterable[Address], *, counters: Counters, name: str, wait_seconds: float = 5.0
@@ -32,7 +32,7 @@ class ClusterConnection:
         self._counters = counters
         self._name = name
         self._wait_seconds = wait_seconds
-        self._lines: dict[Address, SupervisedConnection] = {}
+        self._connections: dict[Address, SupervisedConnection] = {}
         self._opening: dict[Address, asyncio.Task[SupervisedConnection]] = {}
         self._refreshing: asyncio.Task[None] | None = None
         self._closed = False
@@ -110,9 +110,9 @@ class ClusterConnection:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-        for line in self._lines.values():
-            await line.aclose()
-        self._lines.clear()
+        for connection in self._connections.values():
+            await connection.aclose()
+        self._connections.clear()
 
     async def _refresh_quietly(self) -> None:
         try:
@@ -124,39 +124,41 @@ class ClusterConnection:
 
     def _take_map(self, found: SlotMap) -> None:
         self.map = found
-        for address in [known for known in self._lines if known not in found.addresses and known not in self._seeds]:
-            line = self._lines.pop(address)
-            asyncio.get_running_loop().create_task(line.aclose())
+        for address in [
+            known for known in self._connections if known not in found.addresses and known not in self._seeds
+        ]:
+            connection = self._connections.pop(address)
+            asyncio.get_running_loop().create_task(connection.aclose())
 
     async def _ask(self, address: Address, command: tuple[bytes | str | float, ...], *, asking: bool) -> Any:
-        line = self._lines.get(address) or await self._open(address)
+        connection = self._connections.get(address) or await self._open(address)
         if not asking:
-            return await line.command(*command)
+            return await connection.command(*command)
         # Both in one turn of the loop: no other command comes between them.
-        link = await line.wait_connected()
-        link.send("ASKING").add_done_callback(_retrieve)
-        return await link.send(*command)
+        connected = await connection.wait_connected()
+        connected.send("ASKING").add_done_callback(_retrieve)
+        return await connected.send(*command)
 
     async def _open(self, address: Address) -> SupervisedConnection:
         if self._closed:
             raise BusClosedError("the bus is closed")
         opening = self._opening.get(address)
         if opening is None:
-            opening = self._opening[address] = asyncio.create_task(self._open_line(address))
+            opening = self._opening[address] = asyncio.create_task(self._connect_to(address))
             opening.add_done_callback(lambda _: self._opening.pop(address, None))
         return await asyncio.shield(opening)
 
-    async def _open_line(self, address: Address) -> SupervisedConnection:
-        line = SupervisedConnection(
+    async def _connect_to(self, address: Address) -> SupervisedConnection:
+        connection = SupervisedConnection(
             self._dial_node(address), counters=self._counters, name=self._name, wait_seconds=self._wait_seconds
         )
         try:
-            await line.connect()
+            await connection.connect()
         except BusUnavailableError:
-            await line.aclose()
+            await connection.aclose()
             raise
-        self._lines[address] = line
-        return line
+        self._connections[address] = connection
+        return connection
 
 
 def _retrieve(future: asyncio.Future[Any]) -> None:

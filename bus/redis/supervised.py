@@ -39,7 +39,7 @@ class SupervisedConnection:
         self._on_push = on_push
         self._wait_seconds = wait_seconds
         self._backoff = Backoff()
-        self._link: Connection | None = None
+        self._connection: Connection | None = None
         self._connected = asyncio.Event()
         self._why_not = "not connected yet"
         self._closed = False
@@ -48,30 +48,30 @@ class SupervisedConnection:
     async def connect(self) -> None:
         """Connect once, so that a wrong address is told at start. Raises BusUnavailableError."""
         self._adopt(await self._open())
-        self._supervisor = asyncio.create_task(self._supervise(), name=f"line:{self._name}")
+        self._supervisor = asyncio.create_task(self._supervise(), name=f"connection:{self._name}")
 
     async def command(self, *command: bytes | str | float) -> Any:
-        link = self._link or await self._wait()
+        connection = self._connection or await self._wait()
         try:
-            return await link.send(*command)
+            return await connection.send(*command)
         except ReplyError as error:
             if error.code in WRONG_SERVER_CODES:
-                self._leave(link, f"Redis answered {error.code}")
+                self._leave(connection, f"Redis answered {error.code}")
             if error.code != "LOADING":
                 raise
         # It certainly did not run, and the server will be there again: as with any outage.
         return await (await self._wait()).send(*command)
 
-    def _leave(self, link: Connection, reason: str) -> None:
-        if link is self._link:
-            self._link = None
+    def _leave(self, connection: Connection, reason: str) -> None:
+        if connection is self._connection:
+            self._connection = None
             self._connected.clear()
             self._why_not = reason
-        link.close(reason)
+        connection.close(reason)
 
     async def wait_connected(self) -> Connection:
-        """Wait for a live link, up to ``wait_seconds``. Raises BusUnavailableError, BusClosedError."""
-        return self._link or await self._wait()
+        """Wait for a live connection, up to ``wait_seconds``. Raises BusUnavailableError, BusClosedError."""
+        return self._connection or await self._wait()
 
     async def aclose(self) -> None:
         self._closed = True
@@ -79,44 +79,44 @@ class SupervisedConnection:
         if self._supervisor is not None:
             self._supervisor.cancel()
             await asyncio.wait([self._supervisor])
-        if self._link is not None:
-            self._link.close()
-            self._link = None
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     @property
     def connected(self) -> bool:
-        return self._link is not None
+        return self._connection is not None
 
     async def _wait(self) -> Connection:
         if self._closed:
             raise BusClosedError("the bus is closed")
         try:
             async with asyncio.timeout(self._wait_seconds):
-                while self._link is None and not self._closed:
+                while self._connection is None and not self._closed:
                     await self._connected.wait()
         except TimeoutError:
             raise BusUnavailableError(self._why_not) from None
-        if self._link is None:
+        if self._connection is None:
             raise BusClosedError("the bus is closed")
-        return self._link
+        return self._connection
 
     async def _open(self) -> Connection:
         if self._on_push is None:
             return await Connection.open(self._dial)
         return await Connection.open(self._dial, self._on_push)
 
-    def _adopt(self, link: Connection) -> None:
-        self._link = link
+    def _adopt(self, connection: Connection) -> None:
+        self._connection = connection
         self._connected.set()
         if self._on_connect is not None:
-            self._on_connect(link)
+            self._on_connect(connection)
 
     async def _supervise(self) -> None:
         attempt = 0
         while True:
-            if self._link is not None:
-                reason = await asyncio.shield(self._link.lost)
-                self._link = None
+            if self._connection is not None:
+                reason = await asyncio.shield(self._connection.lost)
+                self._connection = None
                 self._connected.clear()
                 self._why_not = str(reason)
                 self._counters.add(f"{self._name}_disconnects")
@@ -124,10 +124,10 @@ class SupervisedConnection:
                 attempt = 1
             await asyncio.sleep(self._backoff.delay_seconds(attempt, random.random))
             try:
-                link = await self._open()
+                connection = await self._open()
             except BusUnavailableError as error:
                 attempt += 1
                 self._why_not = str(error)
                 continue
             logger.info("%s: reconnected after %d attempts", self._name, attempt)
-            self._adopt(link)
+            self._adopt(connection)

@@ -85,8 +85,8 @@ class ClusterTail:
 
     mode = "tracking"
 
-    def __init__(self, line: ClusterConnection, dial_node: DialNode, *, counters: Counters) -> None:
-        self._line = line
+    def __init__(self, commands: ClusterConnection, dial_node: DialNode, *, counters: Counters) -> None:
+        self._commands = commands
         self._dial_node = dial_node
         self._counters = counters
         self._tails: dict[Address, TrackingTail] = {}
@@ -97,9 +97,9 @@ class ClusterTail:
 
     async def start(self) -> None:
         """Open a tail on each node. Raises BusUnavailableError, ReplyError where tracking is refused."""
-        if self._line.map is None:
-            await self._line.refresh()
-        for address in self._line.map.addresses if self._line.map is not None else ():
+        if self._commands.map is None:
+            await self._commands.refresh()
+        for address in self._commands.map.addresses if self._commands.map is not None else ():
             await self._open(address)
         self._router = asyncio.create_task(self._route(), name="tail:cluster")
 
@@ -112,7 +112,7 @@ class ClusterTail:
     def place(self, watch: ClusterWatch) -> None:
         """Watch on the node that the map names; later, when that is not known or not open yet."""
         try:
-            address = self._line.owner(slot_of_key(watch.key))
+            address = self._commands.owner(slot_of_key(watch.key))
         except BusUnavailableError:
             address = None
         tail = self._tails.get(address) if address is not None else None
@@ -160,7 +160,7 @@ class ClusterTail:
                     continue
             self._wake.clear()
             try:
-                await self._line.refresh()
+                await self._commands.refresh()
                 await self._follow_map()
                 attempt = 0
             except BusClosedError:
@@ -172,11 +172,11 @@ class ClusterTail:
                 self._wake.set()
 
     async def _follow_map(self) -> None:
-        addresses = self._line.map.addresses if self._line.map is not None else frozenset()
+        addresses = self._commands.map.addresses if self._commands.map is not None else frozenset()
         for address in addresses - self._tails.keys():
             await self._open(address)
         for watch in list(self._watches):
-            owner = self._line.owner(slot_of_key(watch.key))
+            owner = self._commands.owner(slot_of_key(watch.key))
             if owner == watch.address and watch.inner is not None:
                 continue
             moved = watch.inner is not None

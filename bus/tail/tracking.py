@@ -87,7 +87,7 @@ class TrackingTail:
         self._ready: dict[TrackingWatch, None] = {}
         self._in_flight = 0
         self._scheduled = False
-        self._link: Connection | None = None
+        self._connection: Connection | None = None
         self._entries_a_turn = TURN_ENTRIES
         self._count_most = MAX_COUNT
         self._line = SupervisedConnection(
@@ -156,20 +156,20 @@ class TrackingTail:
         else:
             self._loop.call_soon(self._read_turn)
 
-    def _connected(self, link: Connection) -> None:
-        self._link = link
+    def _connected(self, connection: Connection) -> None:
+        self._connection = connection
         self._in_flight = 0
         if self._started:
-            link.send("CLIENT", "TRACKING", "ON").add_done_callback(self._tracking_answered)
+            connection.send("CLIENT", "TRACKING", "ON").add_done_callback(self._tracking_answered)
             self._disturb_all("reconnected")
 
     def _tracking_answered(self, future: asyncio.Future[Any]) -> None:
         error = None if future.cancelled() else future.exception()
-        if isinstance(error, ReplyError) and self._link is not None:
+        if isinstance(error, ReplyError) and self._connection is not None:
             # A proxy or another server than before: without tracking this connection would never hear anything.
             logger.error("tail: CLIENT TRACKING refused: %s", error)
             self._counters.add("tail_tracking_refused")
-            self._link.close(f"CLIENT TRACKING refused: {error}")
+            self._connection.close(f"CLIENT TRACKING refused: {error}")
 
     def _disturb_all(self, reason: str) -> None:
         self._ready.clear()
@@ -203,8 +203,8 @@ class TrackingTail:
 
     def _read_turn(self) -> None:
         self._scheduled = False
-        link = self._link
-        if self._in_flight or link is None or link.lost.done() or self._closed:
+        connection = self._connection
+        if self._in_flight or connection is None or connection.lost.done() or self._closed:
             return
         turn = self._take_turn()
         if not turn:
@@ -212,14 +212,14 @@ class TrackingTail:
         self._pace.started(self._loop.time())
         count = self._count(len(turn))
         self._count_most = MAX_COUNT
-        received = link.received_bytes
+        received = connection.received_bytes
         # Keys of different slots cannot share a command, not even on the node that has them all.
         reads = [{key: watch} for key, watch in turn.items()] if self._alone else [turn]
         self._in_flight = len(reads)
         for read in reads:
             cursors = [watch.asked for watch in read.values()]
-            answer = partial(self._answered, link, read, count, received)
-            link.request(answer, "XREAD", "COUNT", count, "STREAMS", *read, *cursors)
+            answer = partial(self._answered, connection, read, count, received)
+            connection.request(answer, "XREAD", "COUNT", count, "STREAMS", *read, *cursors)
 
     def _take_turn(self) -> dict[bytes, TrackingWatch]:
         ready = self._ready
@@ -245,16 +245,16 @@ class TrackingTail:
         return max(MIN_COUNT, min(self._count_most, self._entries_a_turn // keys))
 
     def _answered(
-        self, link: Connection, turn: dict[bytes, TrackingWatch], count: int, received: int, reply: Any
+        self, connection: Connection, turn: dict[bytes, TrackingWatch], count: int, received: int, reply: Any
     ) -> None:
-        if link is not self._link:
+        if connection is not self._connection:
             return
         self._in_flight -= 1
         if isinstance(reply, ReplyError):
-            self._refused(link, turn, reply)
+            self._refused(connection, turn, reply)
         elif not isinstance(reply, ConnectionLostError):
             self._dispatch(turn, reply or {}, count)
-            self._bound_bytes(link.received_bytes - received)
+            self._bound_bytes(connection.received_bytes - received)
         if self._ready:
             self._schedule()
 
@@ -290,10 +290,10 @@ class TrackingTail:
         elif self._entries_a_turn < TURN_ENTRIES:
             self._entries_a_turn = min(TURN_ENTRIES, self._entries_a_turn * 2)
 
-    def _refused(self, link: Connection, turn: dict[bytes, TrackingWatch], error: ReplyError) -> None:
+    def _refused(self, connection: Connection, turn: dict[bytes, TrackingWatch], error: ReplyError) -> None:
         if error.code in _OF_THE_KEY:
             for watch in turn.values():
                 self._disturb(watch, str(error))
             return
         self._counters.add("tail_refusals")
-        link.close(f"XREAD refused: {error}")
+        connection.close(f"XREAD refused: {error}")
