@@ -55,7 +55,7 @@ def serve(settings: GatewaySettings, bus_settings: BusSettings) -> int:
     except ListenError as error:
         return _refuse(error, EXIT_NO_PORT)
     except (KeyboardInterrupt, asyncio.CancelledError):
-        # Told to stop before it was ready: there was nobody to send away.
+        # Told to stop before it was ready: there are no viewers yet.
         return 0
     return 0
 

@@ -39,14 +39,14 @@ _EPILOG = "\b\nExit codes:\n" + exit_codes.table()
 def tailrace(
     context: typer.Context,
     *,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
-    """Event streams of long-running work, with nothing lost and nothing doubled.
+    """Resumable event streams of long-running work.
 
     \b
     First steps:
-      tailrace demo                                 see all of it work, on this machine
-      tailrace up                                   Redis, a gateway and a worker, on this machine
+      tailrace demo                                 show everything at work, on this machine
+      tailrace up                                   start Redis, a gateway and a worker here
       tailrace submit document path=$PWD/README.md --follow
     """  # noqa: D301 - \b keeps typer from joining the lines
     if version:

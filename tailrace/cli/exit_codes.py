@@ -23,16 +23,16 @@ class ExitCode(IntEnum):
 
 
 MEANINGS: Final = {
-    ExitCode.OK: "it worked; for a watched execution: it completed",
-    ExitCode.RUN_FAILED: "it went wrong; for a watched execution: it failed, was cancelled or timed out",
-    ExitCode.BUS: "Redis cannot be reached or refused",
-    ExitCode.PORT_IN_USE: "the port is taken",
-    ExitCode.GATEWAY: "no gateway answers, or it refused",
-    ExitCode.UNKNOWN_EXECUTION: "there is no such execution, or dead letter",
-    ExitCode.CONFLICT: "the execution exists, has ended, or is run by somebody else",
-    ExitCode.NOT_IN_TIME: "asked, but not answered within --wait; the request still stands",
+    ExitCode.OK: "success; for a watched execution: it completed",
+    ExitCode.RUN_FAILED: "failure; for a watched execution: it failed, was cancelled or timed out",
+    ExitCode.BUS: "Redis cannot be reached, or refuses",
+    ExitCode.PORT_IN_USE: "the port is already in use",
+    ExitCode.GATEWAY: "no gateway answers, or it refuses",
+    ExitCode.UNKNOWN_EXECUTION: "no such execution or dead letter",
+    ExitCode.CONFLICT: "the execution exists already, has ended, or has another owner",
+    ExitCode.NOT_IN_TIME: "not answered within --wait; the request still stands",
     ExitCode.USAGE: "an argument or setting is wrong",
-    ExitCode.INTERNAL: "a defect of Tailrace itself",
+    ExitCode.INTERNAL: "a bug in Tailrace",
     ExitCode.INTERRUPTED: "Ctrl-C",
 }
 

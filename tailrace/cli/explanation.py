@@ -51,7 +51,7 @@ def explain(error: Exception) -> tuple[ExitCode, str]:
         case bus.BusUnavailableError():
             return (
                 ExitCode.BUS,
-                f"{str(error).rstrip('. ')}; check that Redis runs there, or name another with --redis-url",
+                f"{str(error).rstrip('. ')}; check that Redis is running there, or name another with --redis-url",
             )
         case bus.BusError():
             return ExitCode.BUS, str(error)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from tailrace.cli.exit_codes import ExitCode
-from tailrace.cli.processes.lifeline import hold_on
+from tailrace.cli.processes.parent_pipe import end_with_parent
 from tailrace.cli.text.safe import paragraph
 
 # What the system says of an output that takes no more, and never of a file without its name.
@@ -20,7 +20,7 @@ _UNWRITABLE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.E
 
 def main() -> None:
     _stop_at_once(serving=_serving(sys.argv[1:]))
-    hold_on()
+    end_with_parent()
     sys.exit(run(sys.argv[1:]))
 
 

@@ -60,7 +60,7 @@ def cancelling(execution_id: str, *, reason: str | None, grace_seconds: float) -
 
     async def call(bus: Bus, wait_seconds: float) -> Outcome:
         return await bus.control.cancel(
-            execution_id, reason=reason, by=asker(), grace_seconds=grace_seconds, wait_seconds=wait_seconds
+            execution_id, reason=reason, by=requester(), grace_seconds=grace_seconds, wait_seconds=wait_seconds
         )
 
     return ControlCommand("cancel", call, {**said, "grace_seconds": grace_seconds})
@@ -68,14 +68,14 @@ def cancelling(execution_id: str, *, reason: str | None, grace_seconds: float) -
 
 def pausing(execution_id: str) -> ControlCommand:
     async def call(bus: Bus, wait_seconds: float) -> Outcome:
-        return await bus.control.pause(execution_id, by=asker(), wait_seconds=wait_seconds)
+        return await bus.control.pause(execution_id, by=requester(), wait_seconds=wait_seconds)
 
     return ControlCommand("pause", call)
 
 
 def resuming(execution_id: str) -> ControlCommand:
     async def call(bus: Bus, wait_seconds: float) -> Outcome:
-        return await bus.control.resume(execution_id, by=asker(), wait_seconds=wait_seconds)
+        return await bus.control.resume(execution_id, by=requester(), wait_seconds=wait_seconds)
 
     return ControlCommand("resume", call)
 
@@ -87,14 +87,14 @@ def signalling(execution_id: str, name: str, text: str | None) -> ControlCommand
     given = {} if data is None else {"data": data}
 
     async def call(bus: Bus, wait_seconds: float) -> Outcome:
-        return await bus.control.signal(execution_id, name, data, by=asker(), wait_seconds=wait_seconds)
+        return await bus.control.signal(execution_id, name, data, by=requester(), wait_seconds=wait_seconds)
 
     return ControlCommand("signals", call, {"name": name, **given}, once=True)
 
 
-async def run_errand(
+async def send_control(
     execution_id: str,
-    errand: ControlCommand,
+    control: ControlCommand,
     gateways: Sequence[str],
     redis_url: str | None,
     *,
@@ -105,9 +105,9 @@ async def run_errand(
     check_execution_id(execution_id, field="ID")
     if redis_url is not None:
         async with await open_bus(redis_url) as bus:
-            answer = _answer_of(await errand.call(bus, wait_seconds))
+            answer = _answer_of(await control.call(bus, wait_seconds))
     else:
-        answer = await _over_gateways(execution_id, errand, gateways, wait_seconds)
+        answer = await _over_gateways(execution_id, control, gateways, wait_seconds)
     if as_json:
         print(json.dumps(asdict(answer), ensure_ascii=False, separators=(",", ":")), flush=True)
     else:
@@ -124,7 +124,7 @@ def sentence_of(answer: ControlAnswer) -> str:
     )
 
 
-def asker() -> str:
+def requester() -> str:
     """Who asks, for all to see who read the log."""
     try:
         user = getpass.getuser()
@@ -149,7 +149,7 @@ def _answer_of(outcome: Outcome) -> ControlAnswer:
 
 
 async def _over_gateways(
-    execution_id: str, errand: ControlCommand, gateways: Sequence[str], wait_seconds: float
+    execution_id: str, control: ControlCommand, gateways: Sequence[str], wait_seconds: float
 ) -> ControlAnswer:
     run = f"/v1/executions/{execution_id}"
     async with client_for(gateways) as client:
@@ -158,9 +158,9 @@ async def _over_gateways(
             return await ask(client, gateways, path, shape, params=params, wait_seconds=params.get("wait", 0.0))
 
         # A credential says by itself who asks.
-        who = {} if token() else {"by": asker()}
-        path, body = f"{run}/{errand.path}", {**errand.body, **who}
-        said = await ask(client, gateways, path, Controlled, method="POST", body=body, once=errand.once)
+        who = {} if token() else {"by": requester()}
+        path, body = f"{run}/{control.path}", {**control.body, **who}
+        said = await ask(client, gateways, path, Controlled, method="POST", body=body, once=control.once)
         answer = ControlAnswer(execution_id, said["request"], said["status"], _without_nulls(said["outcome"]))
         if answer.outcome is not None or not wait_seconds:
             return answer

@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.table import Table
 
 from tailrace.bus import BusUnavailableError
-from tailrace.cli.client.executions import LIVE, ExecutionFilter, open_roster
+from tailrace.cli.client.executions import LIVE, ExecutionFilter, open_executions
 from tailrace.cli.errors import GatewayRequestError
 from tailrace.cli.exit_codes import ExitCode
 from tailrace.cli.text.execution_table import table_of
@@ -25,26 +25,28 @@ from tailrace.cli.text.terminal import console
 REFRESH_SECONDS: Final = 2.0
 
 
-async def call_roll(gateways: Sequence[str], redis_url: str | None, wish: ExecutionFilter, *, as_json: bool) -> None:
+async def list_executions(
+    gateways: Sequence[str], redis_url: str | None, wanted: ExecutionFilter, *, as_json: bool
+) -> None:
     """Raises BusError, GatewayRequestError."""
-    async with open_roster(gateways, redis_url) as roster:
-        roll = await roster.read(wish)
+    async with open_executions(gateways, redis_url) as source:
+        page = await source.read(wanted)
     if as_json:
-        for item in roll.items:
+        for item in page.items:
             print(json.dumps(item, ensure_ascii=False, separators=(",", ":")))
         return
-    console().print(table_of(roll.items, time.time()))
-    if not roll.items and wish.statuses == LIVE:
-        print("tailrace: nothing is queued or runs; --all shows what has ended, too", file=sys.stderr)
-    if roll.more:
-        print(f"tailrace: these are the newest {len(roll.items)}; --limit shows more", file=sys.stderr)
+    console().print(table_of(page.items, time.time()))
+    if not page.items and wanted.statuses == LIVE:
+        print("tailrace: no execution is queued or running; --all also shows those that have ended", file=sys.stderr)
+    if page.more:
+        print(f"tailrace: shown are the newest {len(page.items)}; --limit shows more", file=sys.stderr)
 
 
-async def watch_roll(gateways: Sequence[str], redis_url: str | None, wish: ExecutionFilter) -> None:
+async def watch_executions(gateways: Sequence[str], redis_url: str | None, wanted: ExecutionFilter) -> None:
     """Until interrupted, also while nothing answers. The first look raises BusError, GatewayRequestError."""
     screen = console()
-    async with open_roster(gateways, redis_url) as roster:
-        items, trouble = (await roster.read(wish)).items, ""
+    async with open_executions(gateways, redis_url) as source:
+        items, trouble = (await source.read(wanted)).items, ""
         with ExitStack() as stack:
             draw: Callable[[Table], None] = screen.print
             if screen.is_terminal:
@@ -56,7 +58,7 @@ async def watch_roll(gateways: Sequence[str], redis_url: str | None, wish: Execu
                 draw(table)
                 await asyncio.sleep(REFRESH_SECONDS)
                 try:
-                    items, trouble = (await roster.read(wish)).items, ""
+                    items, trouble = (await source.read(wanted)).items, ""
                 except (BusUnavailableError, GatewayRequestError) as error:
                     if isinstance(error, GatewayRequestError) and error.code is not ExitCode.GATEWAY:
                         raise

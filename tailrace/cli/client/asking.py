@@ -57,7 +57,7 @@ async def ask(
             reason = f"{gateway}: {str(error) or type(error).__name__}"
             if once and not isinstance(error, _NOT_ASKED):
                 raise GatewayRequestError(
-                    f"{reason}; whether it was done is not known: 'tailrace show' tells, before it is asked again"
+                    f"{reason}; the request may have been carried out: check with 'tailrace show' before you repeat it"
                 ) from None
             continue
         if response.is_success:
@@ -66,7 +66,7 @@ async def ask(
         if not response.is_server_error or once:
             raise GatewayRequestError(reason, _code_of(response))
     raise GatewayRequestError(
-        f"no gateway answers ({reason}); check that one runs there, or name another with --gateway"
+        f"no gateway answers ({reason}); check that a gateway is running there, or name another with --gateway"
     )
 
 

@@ -49,12 +49,12 @@ class ExecutionPage:
 
 
 class ExecutionSource(Protocol):
-    async def read(self, wish: ExecutionFilter) -> ExecutionPage:
+    async def read(self, wanted: ExecutionFilter) -> ExecutionPage:
         """Raises BusError, GatewayRequestError."""
 
 
 @asynccontextmanager
-async def open_roster(gateways: Sequence[str], redis_url: str | None) -> AsyncGenerator[ExecutionSource, None]:
+async def open_executions(gateways: Sequence[str], redis_url: str | None) -> AsyncGenerator[ExecutionSource, None]:
     """Raises BusError."""
     if redis_url is not None:
         async with await open_bus(redis_url) as bus:
@@ -65,17 +65,17 @@ async def open_roster(gateways: Sequence[str], redis_url: str | None) -> AsyncGe
 
 
 class _Paged:
-    async def page(self, wish: ExecutionFilter, limit: int, cursor: str | None) -> dict[str, Any]:
+    async def page(self, wanted: ExecutionFilter, limit: int, cursor: str | None) -> dict[str, Any]:
         raise NotImplementedError
 
-    async def read(self, wish: ExecutionFilter) -> ExecutionPage:
+    async def read(self, wanted: ExecutionFilter) -> ExecutionPage:
         items: list[dict[str, Any]] = []
         cursor: str | None = None
         while True:
-            page = await self.page(wish, min(wish.limit - len(items), MAX_LIMIT), cursor)
+            page = await self.page(wanted, min(wanted.limit - len(items), MAX_LIMIT), cursor)
             items += page["items"]
             cursor = page["next"]
-            if cursor is None or len(items) >= wish.limit:
+            if cursor is None or len(items) >= wanted.limit:
                 return ExecutionPage(items, more=cursor is not None)
 
 
@@ -84,13 +84,13 @@ class _OfGateways(_Paged):
         self._client = client
         self._gateways = gateways
 
-    async def page(self, wish: ExecutionFilter, limit: int, cursor: str | None) -> dict[str, Any]:
+    async def page(self, wanted: ExecutionFilter, limit: int, cursor: str | None) -> dict[str, Any]:
         given = {
-            "status": list(wish.statuses),
-            "pipeline": wish.pipeline,
-            "tenant": wish.tenant,
-            "created_after": wish.after,
-            "created_before": wish.before,
+            "status": list(wanted.statuses),
+            "pipeline": wanted.pipeline,
+            "tenant": wanted.tenant,
+            "created_after": wanted.after,
+            "created_before": wanted.before,
             "limit": limit,
             "cursor": cursor,
         }
@@ -102,13 +102,13 @@ class _OfRedis(_Paged):
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
 
-    async def page(self, wish: ExecutionFilter, limit: int, cursor: str | None) -> dict[str, Any]:
+    async def page(self, wanted: ExecutionFilter, limit: int, cursor: str | None) -> dict[str, Any]:
         query = ListQuery(
-            statuses=wish.statuses,
-            pipeline=None if wish.pipeline is None else check_name(wish.pipeline, field="--pipeline"),
-            tenant=wish.tenant,
-            after_ms=None if wish.after is None else parse_time(wish.after, field="--since"),
-            before_ms=None if wish.before is None else parse_time(wish.before, field="--before"),
+            statuses=wanted.statuses,
+            pipeline=None if wanted.pipeline is None else check_name(wanted.pipeline, field="--pipeline"),
+            tenant=wanted.tenant,
+            after_ms=None if wanted.after is None else parse_time(wanted.after, field="--since"),
+            before_ms=None if wanted.before is None else parse_time(wanted.before, field="--before"),
             cursor=None if cursor is None else parse_place(cursor),
             limit=limit,
         )

@@ -14,11 +14,11 @@ def cancel(  # noqa: PLR0917 - typer tells options from arguments by their annot
     gateway: Gateways = None,
     redis_url: InsteadRedisUrl = None,
     reason: Annotated[
-        str | None, typer.Option("--reason", metavar="TEXT", help="Why; stands in its ending for all to see.")
+        str | None, typer.Option("--reason", metavar="TEXT", help="Why; shown in the execution's last event.")
     ] = None,
     grace: Annotated[
         float,
-        typer.Option("--grace", metavar="SECONDS", min=0, max=86_400, help="So long may it take to stop by itself."),
+        typer.Option("--grace", metavar="SECONDS", min=0, max=86_400, help="How long it may take to stop by itself."),
     ] = 10.0,
     wait: WaitSeconds = 0.0,
     *,
@@ -26,9 +26,9 @@ def cancel(  # noqa: PLR0917 - typer tells options from arguments by their annot
 ) -> None:
     """Cancel an execution, on whichever host it runs.
 
-    One that is queued ends at once. One that runs is told to stop, and ended by force when it has not within --grace.
-    Without --wait the command returns as soon as the request is in the log, where it stands whatever dies. With it,
-    exit code 0 says that the execution has ended, and the line how: it may have completed before it heard of this.
+    A queued execution ends at once. A running one is told to stop, and is ended by force after --grace. Without --wait
+    the command returns as soon as the request is in the log, where it survives any crash. With --wait, exit code 0
+    means that the execution has ended; the line says how: it may have completed before the request reached it.
 
     \b
     Examples:
@@ -36,9 +36,9 @@ def cancel(  # noqa: PLR0917 - typer tells options from arguments by their annot
       tailrace cancel nightly-7 --reason 'wrong input' --grace 60 --wait 90
       tailrace ps --pipeline import --json | jq -r .execution_id | xargs -n1 tailrace cancel
     """  # noqa: D301 - \b keeps typer from joining the lines
-    from tailrace.cli.actions.control import cancelling, run_errand  # noqa: PLC0415 - see tailrace.cli.app
+    from tailrace.cli.actions.control import cancelling, send_control  # noqa: PLC0415 - see tailrace.cli.app
     from tailrace.cli.processes.signals import run_orderly  # noqa: PLC0415 - see tailrace.cli.app
 
-    errand = cancelling(execution_id, reason=reason, grace_seconds=grace)
+    control = cancelling(execution_id, reason=reason, grace_seconds=grace)
     gateways = gateways_of(gateway, redis_url)
-    run_orderly(run_errand(execution_id, errand, gateways, redis_url, wait_seconds=wait, as_json=as_json))
+    run_orderly(send_control(execution_id, control, gateways, redis_url, wait_seconds=wait, as_json=as_json))

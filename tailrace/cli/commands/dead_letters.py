@@ -33,11 +33,11 @@ def dead_letters(  # noqa: PLR0917 - typer tells options from arguments by their
     everything: Annotated[bool, typer.Option("--all", help="requeue, drop: all of --queue.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
-    """Look at work that came to nothing; try it again.
+    """List, requeue or drop failed jobs.
 
-    A job ends here when its worker died too often, when nobody can run it, or when it is no job at all. 'requeue'
-    submits the same once more, under a new id, which it prints: an execution that has ended is never opened again.
-    Goes to Redis itself; gateways do not serve dead letters.
+    A job becomes a dead letter when its workers died too often, when no worker can run it, or when it is not a valid
+    job. 'requeue' submits it again under a new id and prints that id. Dead letters are read from Redis, not from a
+    gateway.
 
     \b
     Examples:

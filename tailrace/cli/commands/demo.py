@@ -12,17 +12,17 @@ def demo(
     file: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[FILE]", help="A text, Markdown, HTML or PDF file. [default: README.md]", show_default=False
+            metavar="[FILE]", help="A text, Markdown, HTML or PDF file. [default: a sample text]", show_default=False
         ),
     ] = None,
     *,
-    stay: Annotated[bool, typer.Option("--stay", help="Keep all of it running afterwards, until Ctrl-C.")] = False,
+    stay: Annotated[bool, typer.Option("--stay", help="Keep everything running afterwards, until Ctrl-C.")] = False,
 ) -> None:
-    """See all of it work; a gateway is killed on the way.
+    """Show Tailrace at work; a gateway is killed half way.
 
-    Starts an embedded Valkey, two gateways and a worker as processes of this machine, has a document processed while
-    twenty viewers watch, kills a gateway with SIGKILL half way, and compares what every viewer got with the log. Exit
-    code 0 only if nothing was lost or doubled.
+    Starts an embedded Valkey, two gateways and a worker on this machine. The worker processes a document while twenty
+    viewers watch. One gateway is killed with SIGKILL half way. Then what every viewer got is compared with the log.
+    Exit code 0 means that nothing was lost and nothing came twice.
 
     \b
     Examples:

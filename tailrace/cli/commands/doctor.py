@@ -20,11 +20,11 @@ def doctor(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a finding.")] = False,
 ) -> None:
-    """Look whether a Redis is fit for Tailrace.
+    """Check that Redis is suitable for Tailrace.
 
-    Does with it what will be done, and checks version, role, eviction, memory, persistence, latency, clock, a whole
-    execution, the tail and the limits of this host. It writes to executions of its own and deletes them again.
-    Exit code 0 when nothing failed (a warning is no failure), 1 when something did.
+    Runs a whole execution and watches it, and checks version, role, eviction, memory, persistence, latency, clock and
+    the limits of this host. It writes to executions of its own and deletes them afterwards. Exit code 1 when a check
+    failed; a warning is not a failure.
 
     \b
     Examples:
@@ -61,7 +61,7 @@ def _show(findings: list[Finding]) -> None:
     from rich.table import Table  # noqa: PLC0415 - see tailrace.cli.app
     from rich.text import Text  # noqa: PLC0415 - see tailrace.cli.app
 
-    table = Table("check", "verdict", "found, and the cure", box=None, pad_edge=False)
+    table = Table("check", "verdict", "found, and what to do", box=None, pad_edge=False)
     for finding in findings:
         told = finding.found if finding.cure is None else f"{finding.found}\n-> {finding.cure}"
         # Text, not markup: what Redis says may hold brackets.

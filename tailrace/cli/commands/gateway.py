@@ -30,8 +30,8 @@ def gateway(
 ) -> None:
     """Serve executions over HTTP.
 
-    Until SIGTERM or Ctrl-C; then its viewers are sent on to the other gateways. Every setting may also stand in
-    the environment, as in TAILRACE_PORT. A gateway keeps nothing: run several.
+    Runs until SIGTERM or Ctrl-C, then sends its viewers to the other gateways. Every setting can also be given in the
+    environment, as in TAILRACE_PORT. A gateway keeps no state: start as many as you like.
 
     \b
     Examples:

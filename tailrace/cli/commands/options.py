@@ -31,7 +31,7 @@ Gateways = Annotated[
 
 InsteadRedisUrl = Annotated[
     str | None,
-    typer.Option("--redis-url", metavar="URL", help="Talk to Redis itself, without a gateway."),
+    typer.Option("--redis-url", metavar="URL", help="Use Redis directly, without a gateway."),
 ]
 
 
@@ -44,7 +44,7 @@ WaitSeconds = Annotated[
         metavar="SECONDS",
         min=0,
         max=86_400,
-        help="Wait so long for the outcome. [default: 0]",
+        help="How long to wait for the outcome. [default: 0]",
         show_default=False,
     ),
 ]

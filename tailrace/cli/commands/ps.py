@@ -35,18 +35,18 @@ def ps(  # noqa: PLR0917 - typer tells options from arguments by their annotatio
         str | None, typer.Option("--since", metavar="TIME", help="Created since then, as in 90m, 2d or 2026-01-02.")
     ] = None,
     before: Annotated[
-        str | None, typer.Option("--before", metavar="TIME", help="Created before then; likewise.")
+        str | None, typer.Option("--before", metavar="TIME", help="Created before then, as in 90m, 2d or 2026-01-02.")
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="At most so many.")] = 50,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many at most.")] = 50,
     *,
-    everything: Annotated[bool, typer.Option("--all", "-a", help="Those that have ended, too.")] = False,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Look again every 2 s, until Ctrl-C.")] = False,
+    everything: Annotated[bool, typer.Option("--all", "-a", help="Include those that have ended.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Refresh every 2 s, until Ctrl-C.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """List executions, the newest first.
 
-    Those that are queued, running, paused or being cancelled; with --all or --status also what has ended. OWNER is
-    the process that runs it now: host, process id and more.
+    Shows those that are queued, running, paused or being cancelled; with --all or --status also those that have ended.
+    OWNER is the process that runs the execution: host and process id.
 
     \b
     Examples:
@@ -57,7 +57,7 @@ def ps(  # noqa: PLR0917 - typer tells options from arguments by their annotatio
     """  # noqa: D301 - \b keeps typer from joining the lines
     import time  # noqa: PLC0415 - see tailrace.cli.app
 
-    from tailrace.cli.actions.ps import call_roll, watch_roll  # noqa: PLC0415 - see tailrace.cli.app
+    from tailrace.cli.actions.ps import list_executions, watch_executions  # noqa: PLC0415 - see tailrace.cli.app
     from tailrace.cli.client.executions import LIVE, ExecutionFilter  # noqa: PLC0415 - see tailrace.cli.app
     from tailrace.cli.processes.signals import run_orderly  # noqa: PLC0415 - see tailrace.cli.app
     from tailrace.cli.text.ages import point_in_time  # noqa: PLC0415 - see tailrace.cli.app
@@ -68,7 +68,7 @@ def ps(  # noqa: PLR0917 - typer tells options from arguments by their annotatio
         raise CliError("--watch is for people to look at; leave --json out, or follow GET /v1/activity")
     gateways = gateways_of(gateway, redis_url)
     now = time.time()
-    wish = ExecutionFilter(
+    wanted = ExecutionFilter(
         statuses=tuple(each.value for each in status) if status else () if everything else LIVE,
         pipeline=pipeline,
         tenant=tenant,
@@ -77,6 +77,6 @@ def ps(  # noqa: PLR0917 - typer tells options from arguments by their annotatio
         limit=limit,
     )
     if watch:
-        run_orderly(watch_roll(gateways, redis_url, wish))
+        run_orderly(watch_executions(gateways, redis_url, wanted))
     else:
-        run_orderly(call_roll(gateways, redis_url, wish, as_json=as_json))
+        run_orderly(list_executions(gateways, redis_url, wanted, as_json=as_json))

@@ -13,7 +13,7 @@ def resume(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Have a paused execution go on.
+    """Resume a paused execution.
 
     Without --wait the command returns as soon as the request is in the log; with it, when the execution runs again.
 
@@ -22,9 +22,9 @@ def resume(
       tailrace resume nightly-7
       tailrace resume nightly-7 --wait 30 --json
     """  # noqa: D301 - \b keeps typer from joining the lines
-    from tailrace.cli.actions.control import resuming, run_errand  # noqa: PLC0415 - see tailrace.cli.app
+    from tailrace.cli.actions.control import resuming, send_control  # noqa: PLC0415 - see tailrace.cli.app
     from tailrace.cli.processes.signals import run_orderly  # noqa: PLC0415 - see tailrace.cli.app
 
-    errand = resuming(execution_id)
+    control = resuming(execution_id)
     gateways = gateways_of(gateway, redis_url)
-    run_orderly(run_errand(execution_id, errand, gateways, redis_url, wait_seconds=wait, as_json=as_json))
+    run_orderly(send_control(execution_id, control, gateways, redis_url, wait_seconds=wait, as_json=as_json))

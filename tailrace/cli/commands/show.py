@@ -13,14 +13,14 @@ def show(
     execution_id: Annotated[str, typer.Argument(metavar="ID", help="Which execution.")],
     gateway: Gateways = None,
     redis_url: InsteadRedisUrl = None,
-    events: Annotated[int, typer.Option("--events", "-n", min=0, max=1000, help="So many of the newest events.")] = 10,
+    events: Annotated[int, typer.Option("--events", "-n", min=0, max=1000, help="How many of the newest events.")] = 10,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object: state, requests, page.")] = False,
 ) -> None:
-    """Show how an execution stands, and why.
+    """Show the state of an execution.
 
-    Its state and who runs it, the steps whose outputs are kept for a take-over, what was asked of it and whether it
-    has answered, and its newest events. 'tailrace tail' follows them.
+    Its status and owner, the steps whose outputs are kept, the requests to cancel, pause, resume or signal it and
+    whether they were answered, and its newest events. 'tailrace tail' follows the events.
 
     \b
     Examples:

@@ -11,10 +11,10 @@ from tailrace.cli.commands.options import AsJson, ExecutionId, Gateways, Instead
 
 def signal(  # noqa: PLR0917 - typer tells options from arguments by their annotation
     execution_id: ExecutionId,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What it waits for, as in 'approved'.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The signal's name, as in 'approved'.")],
     data: Annotated[
         str | None,
-        typer.Argument(metavar="[JSON]", help="What to give it: any JSON value, at most 64 KiB.", show_default=False),
+        typer.Argument(metavar="[JSON]", help="Its data: any JSON value, at most 64 KiB.", show_default=False),
     ] = None,
     gateway: Gateways = None,
     redis_url: InsteadRedisUrl = None,
@@ -22,11 +22,11 @@ def signal(  # noqa: PLR0917 - typer tells options from arguments by their annot
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Give an execution something that it waits for.
+    """Send an execution a signal that it waits for.
 
-    Such as a person's answer to a question that it asked (review.required names the signal). Without --wait the command
-    returns as soon as the request is in the log; with it, when it has reached whoever runs the execution. Where an
-    answer of the gateway is lost, it is not asked again: a second signal is another signal.
+    For example a person's answer to its question (the event review.required names the signal). Without --wait the
+    command returns as soon as the request is in the log; with it, when the owner of the execution has received it. If
+    the gateway's answer is lost, the command does not retry, because a retry would be a second signal.
 
     \b
     Examples:
@@ -34,9 +34,9 @@ def signal(  # noqa: PLR0917 - typer tells options from arguments by their annot
       tailrace signal nightly-7 answer '{"score": 0.9}' --wait 10
       tailrace signal nightly-7 answer '"yes"'
     """  # noqa: D301 - \b keeps typer from joining the lines
-    from tailrace.cli.actions.control import run_errand, signalling  # noqa: PLC0415 - see tailrace.cli.app
+    from tailrace.cli.actions.control import send_control, signalling  # noqa: PLC0415 - see tailrace.cli.app
     from tailrace.cli.processes.signals import run_orderly  # noqa: PLC0415 - see tailrace.cli.app
 
-    errand = signalling(execution_id, name, data)
+    control = signalling(execution_id, name, data)
     gateways = gateways_of(gateway, redis_url)
-    run_orderly(run_errand(execution_id, errand, gateways, redis_url, wait_seconds=wait, as_json=as_json))
+    run_orderly(send_control(execution_id, control, gateways, redis_url, wait_seconds=wait, as_json=as_json))

@@ -14,11 +14,11 @@ from tailrace.cli.errors import CliError
 
 
 def submit(  # noqa: PLR0917 - typer tells options from arguments by their annotation
-    pipeline: Annotated[str, typer.Argument(metavar="PIPELINE", help="What to run, as in 'document' or 'command'.")],
+    pipeline: Annotated[str, typer.Argument(metavar="PIPELINE", help="Which pipeline, as in 'document' or 'command'.")],
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[KEY=VALUE]...", help="Its input; a value that is JSON counts as such.", show_default=False
+            metavar="[KEY=VALUE]...", help="Its input; a value that is valid JSON is read as JSON.", show_default=False
         ),
     ] = None,
     input_json: Annotated[
@@ -31,16 +31,17 @@ def submit(  # noqa: PLR0917 - typer tells options from arguments by their annot
     redis_url: InsteadRedisUrl = None,
     execution_id: Annotated[
         str | None,
-        typer.Option("--id", metavar="ID", help="The execution's id; submitting the same again changes nothing."),
+        typer.Option("--id", metavar="ID", help="The execution's id; submitting the same again has no effect."),
     ] = None,
     queue: Annotated[str, typer.Option("--queue", metavar="NAME", help="Which workers may take it.")] = "default",
     *,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Show its events until it ends.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
-    """Give work to the workers and print the execution's id.
+    """Submit work and print the execution's id.
 
-    With --follow the exit code tells how it ended, as with 'tailrace tail'.
+    Paths in the input are absolute, on the worker's host. With --follow the exit code says how the execution ended, as
+    with 'tailrace tail'.
 
     \b
     Examples:

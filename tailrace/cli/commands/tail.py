@@ -14,7 +14,7 @@ def tail(
     gateway: Gateways = None,
     redis_url: InsteadRedisUrl = None,
     after: Annotated[
-        str, typer.Option("--after", metavar="CURSOR", help="Go on after this event. [default: from the start]")
+        str, typer.Option("--after", metavar="CURSOR", help="Begin after this event. [default: from the start]")
     ] = "",
     types: Annotated[str, typer.Option("--types", metavar="TYPES", help="Only these types, as in 'log,step.*'.")] = "",
     *,
@@ -22,7 +22,7 @@ def tail(
 ) -> None:
     """Show an execution's events as they come, until it ends.
 
-    Goes on by itself when a gateway dies or the network fails; what is shown is exactly the log.
+    Resumes by itself when a gateway dies or the network fails, without losing or repeating an event.
     Exit code 0 when the execution completed, 1 when it failed, was cancelled or timed out.
 
     \b

@@ -10,19 +10,18 @@ import typer
 
 def up(
     host: Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Where the gateway listens.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Where; 0 takes a free one.")] = 8080,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Which port; 0 takes a free one.")] = 8080,
     directory: Annotated[
         Path, typer.Option("--dir", metavar="DIR", help="Where the data is kept.", file_okay=False)
     ] = Path(".tailrace"),
     *,
     allow_command: Annotated[
-        bool, typer.Option("--allow-command", help="Let whoever may submit run ANY program as this user.")
+        bool, typer.Option("--allow-command", help="Let everyone who may submit run ANY program as this user.")
     ] = False,
 ) -> None:
-    """Run all of Tailrace on this machine, without Docker.
+    """Run everything on this machine, without Docker.
 
-    Starts an embedded Valkey, a gateway and a worker. What was written is there again at the next start. Ctrl-C
-    ends everything.
+    Starts an embedded Valkey, a gateway and a worker. The data is kept for the next start. Ctrl-C ends everything.
 
     \b
     Examples:
@@ -30,6 +29,6 @@ def up(
       tailrace up --port 9000 --dir /var/lib/tailrace --allow-command
     """  # noqa: D301 - \b keeps typer from joining the lines
     from tailrace.cli.processes.signals import run_orderly  # noqa: PLC0415 - see tailrace.cli.app
-    from tailrace.cli.processes.standalone import stand_alone  # noqa: PLC0415 - see tailrace.cli.app
+    from tailrace.cli.processes.standalone import run_all  # noqa: PLC0415 - see tailrace.cli.app
 
-    run_orderly(stand_alone(directory, host=host, port=port, allow_command=allow_command))
+    run_orderly(run_all(directory, host=host, port=port, allow_command=allow_command))

@@ -56,13 +56,13 @@ def worker(  # noqa: PLR0917 - typer tells options from arguments by their annot
     *,
     allow_command: Annotated[
         bool,
-        typer.Option("--allow-command", help="Let whoever may submit run ANY program as this user."),
+        typer.Option("--allow-command", help="Let everyone who may submit run ANY program as this user."),
     ] = False,
 ) -> None:
-    """Take work from the queues and run it.
+    """Process work from the queues.
 
-    Until SIGTERM or Ctrl-C; then what runs may end. Every setting may also stand in the environment, as in
-    TAILRACE_CONCURRENCY. Run as many workers as you like, on any host.
+    Runs until SIGTERM or Ctrl-C, then lets current executions end. Every setting can also be given in the environment,
+    as in TAILRACE_CONCURRENCY. Start as many workers as you like, on any host.
 
     \b
     Examples:

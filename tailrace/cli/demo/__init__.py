@@ -1,1 +1,1 @@
-"""The main job, end to end, before the user's eyes."""
+"""``tailrace demo``: everything on one machine, compared at the end. May import all other rooms but commands."""

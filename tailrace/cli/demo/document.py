@@ -9,18 +9,15 @@ SAMPLE: Final = Path(__file__).with_name("sample.md")
 
 
 def choose(given: Path | None, directory: Path) -> Path:
-    """The user's, else the README of the directory, else one of our own. Absolute: the worker may run elsewhere.
+    """The user's file, else the demo's own text. Absolute, since the worker may have another working directory.
 
-    What the user gave is not looked at: whether it can be read is the pipeline's to say.
+    The file is not opened here: the pipeline says whether it can be read.
     """
-    if given is not None:
-        return directory / given
-    readme = directory / "README.md"
-    return readme if readme.is_file() else SAMPLE
+    return SAMPLE if given is None else directory / given
 
 
 def size_bytes(document: Path) -> int:
-    """0 for what cannot be looked at."""
+    """0 when it cannot be read."""
     try:
         return document.stat().st_size
     except (OSError, ValueError):

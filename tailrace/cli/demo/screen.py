@@ -25,10 +25,10 @@ REPORT_SECONDS: Final = 1.0
 
 @dataclass(slots=True)
 class Scene:
-    """Everything that is shown. ``audience`` counts connected viewers by the name of their gateway."""
+    """Everything that is shown. ``viewers`` counts connected viewers by the name of their gateway."""
 
     story: Story
-    audience: dict[str, int]
+    viewers: dict[str, int]
     resumed: int = 0
 
 
@@ -90,7 +90,7 @@ def _summary(story: Story, width: int) -> Panel:
 
 
 def _counters(scene: Scene) -> Text:
-    viewers = ", ".join(f"{count} on {name}" for name, count in scene.audience.items())
+    viewers = ", ".join(f"{count} on {name}" for name, count in scene.viewers.items())
     story = scene.story
     resumed = f" · {scene.resumed} resumed" if scene.resumed else ""
     return Text(f"{story.events} events · {story.delivered} deliveries · viewers: {viewers}{resumed}")

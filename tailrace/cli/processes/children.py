@@ -14,7 +14,7 @@ from typing import Final, Self
 
 from tailrace.cli.errors import CliError
 from tailrace.cli.exit_codes import ExitCode
-from tailrace.cli.processes.lifeline import Lifeline
+from tailrace.cli.processes.parent_pipe import ParentPipe
 
 POLL_SECONDS: Final = 0.05
 READY_SECONDS: Final = 60.0
@@ -24,7 +24,7 @@ SHOWN_LOG_LINES: Final = 15
 
 
 class ChildError(CliError):
-    """A child did not come up, or died; the message carries the end of what it said."""
+    """A child did not start, or died; the message has the last lines of its log."""
 
     def __init__(self, child: Child, what: str) -> None:
         said = child.last_words()
@@ -83,7 +83,7 @@ class Children:
     """Starts ``tailrace`` processes; leaving the block ends all of them.
 
     They run in sessions of their own: Ctrl-C reaches only us, who end them in order. Should we be killed ourselves,
-    the lifeline ends them.
+    the parent pipe ends them.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Children:
         self.log_directory = log_directory
         self._stop_seconds = stop_seconds
         self.all: list[Child] = []
-        self._lifeline = Lifeline(orphan_seconds)
+        self._parent_pipe = ParentPipe(orphan_seconds)
 
     def start(self, name: str, *arguments: str) -> Child:
         """Run ``tailrace <arguments>``; it speaks to ``<name>.log``, behind what one of that name said before."""
@@ -106,8 +106,8 @@ class Children:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "PYTHONUNBUFFERED": "1", **self._lifeline.environment()},
-                pass_fds=(self._lifeline.read_descriptor,),
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **self._parent_pipe.environment()},
+                pass_fds=(self._parent_pipe.read_descriptor,),
                 start_new_session=True,
             )
         child = Child(name, process, log_path, begins)
@@ -136,7 +136,7 @@ class Children:
                     child.kill()
             await asyncio.gather(*(child.wait() for child in self.all))
         finally:
-            self._lifeline.close()
+            self._parent_pipe.close()
 
 
 async def wait_ready(

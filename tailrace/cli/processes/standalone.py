@@ -28,7 +28,7 @@ STOP_SECONDS: Final = 15.0
 ORPHAN_SECONDS: Final = 6.0
 
 
-async def stand_alone(directory: Path, *, host: str, port: int, allow_command: bool) -> None:
+async def run_all(directory: Path, *, host: str, port: int, allow_command: bool) -> None:
     """Return when interrupted, which is how it should end. Raises BusError, ChildError, CliError."""
     async with await start_embedded(str(directory)) as server:
         logs = server.directory / "logs"
@@ -56,7 +56,7 @@ async def stand_alone(directory: Path, *, host: str, port: int, allow_command: b
                     f"logs     {logs}\n"
                     f"reads    documents below {documents}\n"
                     f"try      tailrace submit document path=$PWD/README.md --follow --gateway {url}\n"
-                    "Ctrl-C ends all of it.",
+                    "Ctrl-C ends everything.",
                     flush=True,
                 )
                 with contextlib.suppress(asyncio.CancelledError):
@@ -128,7 +128,7 @@ def _alone(server: EmbeddedServer) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise CliError(
-                f"another 'tailrace up' runs in {server.directory}; choose another directory with --dir",
+                f"another 'tailrace up' is running in {server.directory}; choose another directory with --dir",
                 ExitCode.CONFLICT,
             ) from None
         yield

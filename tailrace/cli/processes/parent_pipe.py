@@ -1,8 +1,8 @@
-"""Children that cannot outlive their parent, however it dies.
+"""A pipe that ends the children when their parent dies, however it dies.
 
-The parent holds the write end of a pipe and never writes; each child reads the other end. When the parent is gone,
-and be it by SIGKILL, the kernel closes the pipe, the read returns, and the child ends itself: in order, then in a
-hurry, then at once. Unlike prctl(PR_SET_PDEATHSIG) this works on macOS too and knows nothing of threads.
+The parent holds the write end and never writes; each child reads the other end. When the parent dies, even by SIGKILL,
+the kernel closes the pipe and the read returns. The child then sends itself SIGTERM, again after HURRY_SECONDS, and
+exits if neither helped. Unlike prctl(PR_SET_PDEATHSIG) this works on macOS too and does not depend on threads.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import threading
 import time
 from typing import Final
 
-VARIABLE: Final = "TAILRACE_LIFELINE"
-# To gateways and workers a second SIGTERM says not to wait for anybody.
+VARIABLE: Final = "TAILRACE_PARENT_PIPE"
+# A second SIGTERM tells a gateway or worker not to wait for viewers or executions.
 HURRY_SECONDS: Final = 0.5
 
 
-class Lifeline:
+class ParentPipe:
     """``orphan_seconds`` is what a child has to end in order after its parent died."""
 
     def __init__(self, orphan_seconds: float) -> None:
@@ -31,14 +31,14 @@ class Lifeline:
         return {VARIABLE: f"{self.read_descriptor}:{self._orphan_seconds:g}"}
 
     def close(self) -> None:
-        """Idempotent. Children that still run are told to end."""
+        """Idempotent. Children that are still running end."""
         for descriptor in (self.read_descriptor, self._write_descriptor):
             with contextlib.suppress(OSError):
                 os.close(descriptor)
         self.read_descriptor = self._write_descriptor = -1
 
 
-def hold_on() -> None:
+def end_with_parent() -> None:
     """In a child: end with the parent. Does nothing in a process that was started by hand."""
     given = re.fullmatch(r"(\d+):(\d+(?:\.\d+)?)", os.environ.pop(VARIABLE, ""))
     if given is None:
@@ -48,7 +48,7 @@ def hold_on() -> None:
         os.set_inheritable(descriptor, False)
     except OSError:
         return
-    threading.Thread(target=_await_end, args=(descriptor, orphan_seconds), name="lifeline", daemon=True).start()
+    threading.Thread(target=_await_end, args=(descriptor, orphan_seconds), name="parent-pipe", daemon=True).start()
 
 
 def _await_end(descriptor: int, orphan_seconds: float) -> None:

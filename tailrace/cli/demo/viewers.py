@@ -14,7 +14,7 @@ from tailrace.cli.demo.screen import Scene, Screen
 from tailrace.cli.demo.viewer import DemoViewer
 
 
-class Audience:
+class Viewers:
     """``names`` are the gateways' by URL.
 
     ``halfway`` is set when a viewer has seen half of the work and all are connected, ``resumed_at`` (monotonic seconds)
@@ -78,5 +78,5 @@ class Audience:
         # A short document may be half done before everybody is there: who is not watching cannot resume.
         if story.share >= 0.5 and all(each.gateway for each in self.viewers):
             self.halfway.set()
-        self._scene.audience = {name: self.on(url) for url, name in self._names.items()}
+        self._scene.viewers = {name: self.on(url) for url, name in self._names.items()}
         self._screen.show(self._scene)
