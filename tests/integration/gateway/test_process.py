@@ -39,6 +39,7 @@ def test_without_redis_a_gateway_refuses_to_start_in_one_line() -> None:
         assert len(gateway.errors) == 1, gateway.errors
         assert f"cannot reach Redis at redis://:***@127.0.0.1:{port}" in gateway.errors[0]
         assert "pass-word" not in gateway.errors[0]
+        assert "check that Redis is running there, or name another with --redis-url" in gateway.errors[0]
         assert gateway.output == []
 
 
