@@ -97,6 +97,19 @@ def test_make_has_the_targets_that_are_named(path: Path) -> None:
     assert targets <= set(known.split())
 
 
+def test_the_map_has_every_room_and_names_only_files_that_exist() -> None:
+    page = page_of(ROOT / "docs/architecture.md")
+    packages = ("bus", "gateway", "workers", "tailrace/cli")
+    rooms = {named(init.parent) for package in packages for init in (ROOT / package).glob("*/__init__.py")}
+    mapped = {row[0] for row in page.rows if row[0].startswith(packages)}
+    files = re.findall(r"\b(?:bus|gateway|workers|tailrace)/[\w/]+\.(?:py|lua)\b", page.text)
+
+    assert rooms <= mapped
+    assert all((ROOT / name).exists() for name in mapped)
+    assert len(files) > 20
+    assert [name for name in files if not (ROOT / name).is_file()] == []
+
+
 def test_every_command_has_its_section() -> None:
     documented = {name for name in page_of(ROOT / "docs/running.md").headings if name.startswith("tailrace ")}
 
