@@ -66,7 +66,7 @@ def test_nothing_to_list_says_where_else_to_look(site: Site, way: tuple[str, ...
         assert done.stdout.splitlines() == [done.stdout.splitlines()[0]]
     else:
         done = call("ps", *way, env={"TAILRACE_PREFIX": prefix})
-        assert "--all shows what has ended" in done.stderr
+        assert "--all also shows those that have ended" in done.stderr
     assert done.returncode == 0
 
 
