@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings
 
 from tailrace.bus import BusSettings
 from tailrace.cli.client.token import VARIABLE as TOKEN
-from tailrace.cli.processes.lifeline import VARIABLE as LIFELINE
+from tailrace.cli.processes.parent_pipe import VARIABLE as LIFELINE
 from tailrace.workers import WorkerSettings
 
 logger = logging.getLogger(__name__)
