@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from tailrace.bus import Bus, BusError
 from tailrace.gateway.access.guard import CrashGuard, HostGuard
+from tailrace.gateway.asgi.server_writes import PlainConnection, why_stepped
 from tailrace.gateway.auth.openapi import with_security
 from tailrace.gateway.context import GatewayContext
 from tailrace.gateway.http.cors import cors_options
@@ -51,12 +52,17 @@ from tailrace.gateway.settings import GatewaySettings
 from tailrace.gateway.streams.deferred import deferral, is_deferred
 
 # What servers look up in a scope while they write the body.
+_DISCONNECT = {"http": "http.disconnect", "websocket": "websocket.disconnect"}
 _KEPT_OF_SCOPE = frozenset({"type", "method", "http_version"})
 
 
 class GatewayApp(FastAPI):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] in {"http", "websocket"}:
+        if scope["type"] in _DISCONNECT:
+            gateway: GatewayContext = self.state.gateway
+            if gateway.stepped is not None:
+                plain = PlainConnection(receive, send, _DISCONNECT[scope["type"]])
+                receive, send = plain.receive, plain.send
             # The server's own, before every layer wraps it once more: streams write through it without a task.
             state = scope.setdefault("state", {})
             state.update(server_send=send, afterwards=None)
@@ -82,6 +88,7 @@ def create_app(bus: Bus, settings: GatewaySettings) -> GatewayApp:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
+        gateway.stepped = await why_stepped(wanted=settings.direct_writes)
         await gateway.auth.start()
         tail, limits = await bus.tail(), _limits(settings)
         gateway.hub = Hub(bus.log, tail, limits, healer=bus.healer)

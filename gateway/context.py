@@ -32,6 +32,8 @@ class GatewayContext:
     activity: Hub = field(init=False)
     counts: LiveCounts = field(init=False)
     draining: bool = False
+    # Why viewers are not written to directly, where they are not.
+    stepped: str | None = None
 
     def __post_init__(self) -> None:
         bus, settings = self.bus, self.settings

@@ -49,6 +49,11 @@ class _OfGateway(Collector):
         yield viewers
         yield GaugeMetricFamily("tailrace_watched_executions", "Executions that are watched here", hub.topics)
         yield GaugeMetricFamily("tailrace_draining", "1 once it was told to stop", int(self._gateway.draining))
+        yield GaugeMetricFamily(
+            "tailrace_direct_writes",
+            "0 where viewers are written to by the server's send alone",
+            int(self._gateway.stepped is None),
+        )
         tail = GaugeMetricFamily("tailrace_tail", "1 for the way in which Redis is watched", labels=["mode"])
         tail.add_metric([hub.tail_mode], 1)
         yield tail

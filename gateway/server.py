@@ -14,11 +14,12 @@ from typing import Final
 
 import uvicorn
 import uvloop
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from tailrace.bus import Bus, BusSettings, open_bus
 from tailrace.bus.ops.stop_signals import obeying
 from tailrace.gateway.app import GatewayApp, create_app
-from tailrace.gateway.asgi.arrivals import Arrivals, bound_to
+from tailrace.gateway.asgi.arrivals import Arrivals
 from tailrace.gateway.asgi.listener import (
     BACKLOG,
     ListenError,
@@ -28,6 +29,8 @@ from tailrace.gateway.asgi.listener import (
     room_for_streams,
     url_of,
 )
+from tailrace.gateway.asgi.server_writes import why_stepped
+from tailrace.gateway.asgi.uvicorn_internals import bound_to
 from tailrace.gateway.context import GatewayContext
 from tailrace.gateway.limits.sockets import MAX_FRAME_BYTES, PING_SECONDS, PONG_SECONDS
 from tailrace.gateway.settings import GatewaySettings
@@ -100,6 +103,9 @@ class GatewayServer(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        if await why_stepped(wanted=self._gateway.settings.direct_writes) is not None:
+            # Its bounds for heads are of the same kind: they lean on what uvicorn keeps to itself.
+            self.config.http_protocol_class = HttpToolsProtocol
         await super().startup(sockets)
         if self.started:
             tune_collector()

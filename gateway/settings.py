@@ -36,6 +36,9 @@ class GatewaySettings(AuthSettings, LimitSettings):
     ring_entries: int = Field(1024, ge=1, description="recent entries kept per watched run")
     ring_bytes: int = Field(4 * MIB, ge=1024)
 
+    direct_writes: bool = Field(
+        default=True, description="write past the server's send(), where the installed uvicorn is as expected"
+    )
     access_log: bool = Field(default=False, description="log a line for each request, without its query")
     head_seconds: float = Field(10.0, gt=0, le=300, description="within which a request's head must have arrived")
     max_body_bytes: int = Field(MIB, ge=1024)

@@ -34,7 +34,7 @@ from tailrace.bus.model.event import Event
 from tailrace.bus.model.keys import Keys
 from tailrace.bus.model.reading import read_plain
 from tailrace.bus.model.retention import Retention
-from tailrace.gateway.asgi.http_sink import AsgiSink
+from tailrace.gateway.asgi.uvicorn_internals import AsgiSink
 from tailrace.gateway.hub.topic import Topic
 from tailrace.gateway.hub.viewer import Viewer
 from tailrace.gateway.wire.formats import SSE, Message, SseFormat

@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from uvicorn.protocols.http.flow_control import FlowControl
-
 
 class SlimEvent:
     """What uvicorn uses of ``asyncio.Event``: whoever waits when it is set goes on, though it be cleared at once."""
@@ -40,16 +38,6 @@ class SlimEvent:
             finally:
                 self._waiting = [each for each in self._waiting or () if each is not waiter] or None
         return True
-
-
-class SlimFlow(FlowControl):
-    def __init__(self, transport: asyncio.Transport) -> None:
-        # Not super().__init__(), whose event is what this is about.
-        self._transport = transport
-        self.read_paused = False
-        self.write_paused = False
-        self._is_writable_event = SlimEvent()  # type: ignore[assignment]
-        self._is_writable_event.set()
 
 
 class SlimQueue(list[Any]):

@@ -139,6 +139,7 @@ class Readiness(BaseModel):
     status: Literal["ready", "not_ready"]
     tail: str | None = Field(None, description="how streams are watched", examples=["tracking", "blocking"])
     reasons: list[str] = Field(default_factory=list, description="why it is not ready")
+    degraded: list[str] = Field(default_factory=list, description="what works, but costs more than it should")
 
 
 class ApiIndex(BaseModel):

@@ -36,6 +36,7 @@ async def readyz(gateway: CurrentGateway, response: Response) -> Readiness:
         status="not_ready" if reasons else "ready",
         tail=gateway.hub.tail_mode,
         reasons=reasons,
+        degraded=[] if gateway.stepped is None else [f"direct writes: {gateway.stepped}"],
     )
 
 

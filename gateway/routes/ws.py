@@ -14,8 +14,7 @@ from tailrace.bus import BusError, InvalidInputError
 from tailrace.bus.model.event import check_execution_id
 from tailrace.gateway.access.access import Requires
 from tailrace.gateway.access.origin import is_allowed
-from tailrace.gateway.asgi.handshake import forget_handshake
-from tailrace.gateway.asgi.socket_sink import FramedSend
+from tailrace.gateway.asgi.uvicorn_internals import FramedSend, forget_handshake
 from tailrace.gateway.context import GatewayContext
 from tailrace.gateway.http.problems import Problem, ProblemError, problem_of, unavailable
 from tailrace.gateway.streams.parameters import StreamParameters

@@ -13,7 +13,7 @@ from tailrace.bus.model.continuity import Numbering
 from tailrace.bus.model.filter import Filter
 from tailrace.gateway.access.access import Access, access_of
 from tailrace.gateway.access.dismissal import dismiss
-from tailrace.gateway.asgi.http_sink import AsgiSink
+from tailrace.gateway.asgi.uvicorn_internals import AsgiSink
 from tailrace.gateway.hub import Hub, Topic, Viewer
 from tailrace.gateway.presence import Kind
 from tailrace.gateway.wire.formats import Format

@@ -23,7 +23,7 @@ async def test_a_gateway_with_redis_is_alive_and_ready(client: httpx.AsyncClient
     assert (await client.get("/healthz")).json() == {"status": "ok"}
     answer = await client.get("/readyz")
     assert answer.status_code == 200
-    assert answer.json() == {"status": "ready", "tail": "tracking", "reasons": []}
+    assert answer.json() == {"status": "ready", "tail": "tracking", "reasons": [], "degraded": []}
 
 
 async def test_readiness_tells_the_fallback_of_the_tail(server_url: str, prefix: str) -> None:

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from uvicorn.protocols.http import flow_control, httptools_impl
 
-from tailrace.gateway.asgi.slim import SlimEvent, SlimFlow, SlimQueue
+from tailrace.gateway.asgi.slim import SlimEvent, SlimQueue
+from tailrace.gateway.asgi.uvicorn_internals import SlimFlow
 
 pytestmark = pytest.mark.anyio
 

@@ -10,7 +10,7 @@ import pytest
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from tailrace.gateway.asgi.http_sink import AsgiSink
+from tailrace.gateway.asgi.uvicorn_internals import AsgiSink
 from tailrace.gateway.wire.formats import Message
 from tests.patience import patient
 

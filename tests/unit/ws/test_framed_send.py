@@ -11,7 +11,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from uvicorn.server import ServerState
 
 from bench.load.frames import CLOSE, masked, upgrade
-from tailrace.gateway.asgi.socket_sink import FramedSend
+from tailrace.gateway.asgi.uvicorn_internals import FramedSend
 from tailrace.gateway.wire.formats import Message
 from tailrace.gateway.wire.socket_formats import WS_JSON, WS_MSGPACK
 from tests.patience import patient

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 
 from tailrace.bus.model.continuity import Numbering
 from tailrace.bus.model.cursor import START
-from tailrace.gateway.asgi.socket_sink import FramedSend
+from tailrace.gateway.asgi.uvicorn_internals import FramedSend
 from tailrace.gateway.hub import Hub, Topic, Viewer
 from tailrace.gateway.hub.pages import RenderedPage
 from tailrace.gateway.streams.close_codes import CloseCode
