@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import logging
 import os
+import random
 import socket
 import time
 import uuid
@@ -27,20 +28,25 @@ from tailrace.bus.log.follow import follow
 from tailrace.bus.log.index import ExecutionIndex
 from tailrace.bus.log.log import Log
 from tailrace.bus.log.publisher import Publisher, PublisherOptions
-from tailrace.bus.model.codec import ts_of
+from tailrace.bus.model.codec import encode, ts_of
 from tailrace.bus.model.counters import Counters
 from tailrace.bus.model.cursor import START, Cursor, parse
 from tailrace.bus.model.entry import Entry, Gap
-from tailrace.bus.model.event import check_execution_id, check_name, new_execution_id
+from tailrace.bus.model.event import Event, check_execution_id, check_name, new_execution_id
+from tailrace.bus.model.fence import Fence
 from tailrace.bus.model.keys import Keys
+from tailrace.bus.model.retry import Backoff
 from tailrace.bus.model.state import State
 from tailrace.bus.model.submission import Submission, check_delay_seconds, check_key, check_max_attempts, id_of_key
 from tailrace.bus.model.trace import traceparent_of
 from tailrace.bus.ops.eviction import eviction_risk
 from tailrace.bus.ownership.checkpoints import Checkpoints
 from tailrace.bus.ownership.execution import Execution
-from tailrace.bus.ownership.heartbeat import Heartbeat
+from tailrace.bus.ownership.gate import TakeOverGate
+from tailrace.bus.ownership.heartbeat import Heartbeat, HeartbeatParts
 from tailrace.bus.ownership.lease import Leases
+from tailrace.bus.ownership.ownership import OnUncertain
+from tailrace.bus.ownership.session import Session, Sessions
 from tailrace.bus.ownership.tenancy import claim
 from tailrace.bus.redis.address import parse_url, redacted
 from tailrace.bus.redis.commands import Commands
@@ -80,7 +86,8 @@ class Bus:
         self.index = ExecutionIndex(commands, self.keys)
         self.activity = Activity(commands, self.keys, counters=counters, tail=self.tail, on_ended=self.index.drop)
         self.log.on_lifecycle = self.activity.appended
-        self.leases = Leases(commands, self.keys, settings.retention, lease_seconds=settings.lease_seconds)
+        self.gate = TakeOverGate(commands, self.index, counters, lease_seconds=settings.lease_seconds)
+        self.leases = self._leases_over(commands)
         self.checkpoints = Checkpoints(commands, self.keys, settings.retention)
         self.jobs = Jobs(
             commands,
@@ -91,7 +98,7 @@ class Bus:
             max_queue_jobs=settings.max_queue_jobs,
         )
         self.dead_letters = DeadLetters(commands, self.keys, self.jobs, max_event_bytes=settings.max_event_bytes)
-        self.heartbeat = Heartbeat(self.leases, self.index, counters)
+        self.heartbeat = Heartbeat(self._heartbeat_parts, counters, lease_seconds=settings.lease_seconds)
         self.healer = Healer(
             name=self.name,
             commands=commands,
@@ -101,6 +108,8 @@ class Bus:
             index=self.index,
             counters=counters,
             activity=self.activity,
+            gate=self.gate,
+            sessions=Sessions(commands, self.keys, counters),
             jobs=self.jobs,
             dead_letters=self.dead_letters,
         )
@@ -149,6 +158,7 @@ class Bus:
         max_attempts: int | None = None,
         timeout_seconds: float | None = None,
         tenant: str | None = None,
+        on_uncertain: OnUncertain | None = None,
         **options: Unpack[PublisherOptions],
     ) -> Execution:
         """Run an execution in this program: ``async with bus.execution(id) as execution: …``.
@@ -156,6 +166,8 @@ class Bus:
         ``max_attempts`` is noted for whoever decides what becomes of it should this program die. After
         ``timeout_seconds`` of running, pauses not counted, it ends in ``execution.timed_out``, and leaving raises
         TimeoutError; every attempt has as long. ``tenant`` is whose it is from its first moment on, as in ``submit``.
+        When its lease cannot be renewed, the body is cancelled before another may take over, and leaving raises
+        LeaseLostError; with ``on_uncertain="continue"`` it goes on, and two may act at once.
 
         Raises on entering TenantMismatchError when the id is taken and not the tenant's, LeaseHeldError when it has
         another owner, ExecutionClosedError when it has ended or was to be cancelled, which then is its ending.
@@ -174,8 +186,46 @@ class Bus:
             pipeline=pipeline,
             max_attempts=max_attempts,
             timeout_seconds=timeout_seconds,
+            on_uncertain=on_uncertain or self.settings.on_uncertain,
             claim=None if tenant is None else partial(self._claim, chosen, tenant),
             publisher=options,
+        )
+
+    def _leases_over(self, commands: Commands) -> Leases:
+        return Leases(
+            commands,
+            self.keys,
+            self.settings.retention,
+            lease_seconds=self.settings.lease_seconds,
+            gate=self.gate,
+            session=self.name,
+        )
+
+    async def _heartbeat_parts(self) -> HeartbeatParts:
+        """Connections of its own for the heartbeat's thread, where this is called."""
+        session = Session(
+            self.name, self.keys, self.counters, keep_seconds=max(60, int(2 * self.settings.lease_seconds))
+        )
+        # Reconnects quickly: an owner that comes back too late has lost everything.
+        backoff = Backoff(most_seconds=min(Backoff().most_seconds, self.settings.lease_seconds / 12))
+        # Waits for no connection: a lease counts from the moment when its renewal was sent.
+        commands = await self._deployment.open_line(
+            "session", wait_seconds=backoff.most_seconds, on_connect=session.connected, backoff=backoff
+        )
+        log = Log(
+            commands,
+            self.keys,
+            counters=self.counters,
+            retention=self.settings.retention,
+            max_event_bytes=self.settings.max_event_bytes,
+        )
+
+        async def tell_health(execution_id: str, fence: Fence, data: dict[str, object]) -> None:
+            event = encode(Event("health", data), ts=ts_of(time.time_ns() // 1_000_000))
+            await log.append(execution_id, [event], fence=fence)
+
+        return HeartbeatParts(
+            commands, self._leases_over(commands), ExecutionIndex(commands, self.keys), session, tell_health
         )
 
     async def _claim(self, execution_id: str, tenant: str) -> None:
@@ -243,6 +293,21 @@ class Bus:
 
     async def state(self, execution_id: str) -> State | None:
         return await self.log.state(check_execution_id(execution_id))
+
+    async def available(self) -> None:
+        """Wait until Redis answers, however long that takes. Raises BusClosedError."""
+        backoff, attempt = Backoff(), 0
+        while True:
+            try:
+                await self.commands.command("PING")
+            except BusClosedError:
+                raise
+            except BusUnavailableError as error:
+                attempt += 1
+                logger.debug("waiting for Redis: %s", error)
+                await asyncio.sleep(backoff.delay_seconds(attempt, random.random))
+            else:
+                return
 
     def new_execution_id(self) -> str:
         return new_execution_id(time.time_ns() // 1_000_000, os.urandom)

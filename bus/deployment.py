@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Literal, Protocol
 
 from tailrace.bus.errors import ConnectionLostError, InvalidInputError, ReplyError
 from tailrace.bus.model.counters import Counters
+from tailrace.bus.model.retry import Backoff
 from tailrace.bus.redis.address import Target, dial_of, node_url
 from tailrace.bus.redis.cluster import ClusterConnection
 from tailrace.bus.redis.commands import Commands
-from tailrace.bus.redis.connection import Dial
+from tailrace.bus.redis.connection import Connection, Dial
 from tailrace.bus.redis.slots import Address
 from tailrace.bus.redis.supervised import WRONG_SERVER_CODES, SupervisedConnection
 from tailrace.bus.tail.blocking import BlockingTail
@@ -26,7 +28,15 @@ TailMode = Literal["auto", "tracking", "blocking"]
 class Deployment(Protocol):
     """Opens connections. Promises that they are connected; raises BusUnavailableError where no server answers."""
 
-    async def open_line(self, name: str, *, wait_seconds: float = 5.0) -> Commands: ...
+    async def open_line(
+        self,
+        name: str,
+        *,
+        wait_seconds: float = 5.0,
+        on_connect: Callable[[Connection], None] | None = None,
+        backoff: Backoff | None = None,
+    ) -> Commands:
+        """``on_connect`` is given each connection to a server, as it is made; on a cluster, none."""
 
     async def open_tail(self, shared: Commands, mode: TailMode) -> Tail:
         """Raises ReplyError when tracking is demanded and refused."""
@@ -37,8 +47,22 @@ class Standalone:
         self._dial = dial
         self._counters = counters
 
-    async def open_line(self, name: str, *, wait_seconds: float = 5.0) -> SupervisedConnection:
-        connection = SupervisedConnection(self._dial, counters=self._counters, name=name, wait_seconds=wait_seconds)
+    async def open_line(
+        self,
+        name: str,
+        *,
+        wait_seconds: float = 5.0,
+        on_connect: Callable[[Connection], None] | None = None,
+        backoff: Backoff | None = None,
+    ) -> SupervisedConnection:
+        connection = SupervisedConnection(
+            self._dial,
+            counters=self._counters,
+            name=name,
+            wait_seconds=wait_seconds,
+            on_connect=on_connect,
+            backoff=backoff,
+        )
         try:
             await connection.connect()
         except BaseException:
@@ -69,7 +93,15 @@ class Cluster:
         self._target = target
         self._counters = counters
 
-    async def open_line(self, name: str, *, wait_seconds: float = 5.0) -> ClusterConnection:
+    async def open_line(
+        self,
+        name: str,
+        *,
+        wait_seconds: float = 5.0,
+        on_connect: Callable[[Connection], None] | None = None,
+        backoff: Backoff | None = None,
+    ) -> ClusterConnection:
+        del on_connect, backoff
         connection = ClusterConnection(
             self._dial_node, self._target.addresses, counters=self._counters, name=name, wait_seconds=wait_seconds
         )

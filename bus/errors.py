@@ -92,13 +92,11 @@ class ExecutionClosedError(AppendRefusedError):
 
 
 class FenceStaleError(AppendRefusedError):
-    def __init__(self, execution_id: str, fence: int, current: int) -> None:
-        super().__init__(
-            f"execution {execution_id} was taken over: this owner's fence is {fence}, the current one {current}"
-        )
+    """Says neither fence nor secret: whoever is refused may not be the one who lost it."""
+
+    def __init__(self, execution_id: str) -> None:
+        super().__init__(f"execution {execution_id} has another owner by now: nothing more is taken from this one")
         self.execution_id = execution_id
-        self.fence = fence
-        self.current = current
 
 
 class TransitionRefusedError(AppendRefusedError):
@@ -143,18 +141,22 @@ class TenantMismatchError(BusError):
 
 
 class LeaseHeldError(BusError):
-    """``until_ms`` is when its lease runs out unless it is renewed, in Unix milliseconds by Redis's clock."""
+    """``until_ms`` is when its lease runs out unless renewed; Unix milliseconds by Redis's clock, as ``now_ms``."""
 
-    def __init__(self, execution_id: str, owner: str, until_ms: int = 0) -> None:
+    def __init__(self, execution_id: str, owner: str, until_ms: int = 0, *, now_ms: int = 0) -> None:
         super().__init__(f"execution {execution_id} is being run by {owner}")
         self.execution_id = execution_id
         self.owner = owner
         self.until_ms = until_ms
+        self.now_ms = now_ms
 
 
 class LeaseLostError(BusError):
-    def __init__(self, execution_id: str) -> None:
-        super().__init__(f"execution {execution_id} was taken over by another owner")
+    """``uncertain``: the lease could not be renewed, and the body was stopped before another could take over."""
+
+    def __init__(self, execution_id: str, *, uncertain: bool = False) -> None:
+        what = "stopped: its lease could not be renewed" if uncertain else "was taken over by another owner"
+        super().__init__(f"execution {execution_id} {what}")
         self.execution_id = execution_id
 
 

@@ -27,6 +27,9 @@ class BusSettings(BaseSettings):
     log_format: LogFormat = Field("text", description="what is logged to stderr: lines of text, or of JSON")
     max_event_bytes: int = Field(MAX_EVENT_BYTES, ge=256, le=16 * 1024 * 1024)
     lease_seconds: float = Field(LEASE_SECONDS, ge=0.5, le=3600)
+    on_uncertain: Literal["stop", "continue"] = Field(
+        "stop", description="what an owner does that cannot renew its lease: stop before another may begin, or go on"
+    )
     max_queue_jobs: int = Field(MAX_QUEUE_JOBS, ge=1)
     max_entries: int = Field(_DEFAULT.max_entries, ge=1)
     max_log_bytes: int = Field(_DEFAULT.max_bytes, ge=64 * 1024)

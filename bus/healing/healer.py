@@ -31,7 +31,6 @@ from tailrace.bus.errors import (
     TransitionRefusedError,
 )
 from tailrace.bus.healing.decision import WORKER_LOST, Cancellation, Decision, cancellation_of, judge
-from tailrace.bus.healing.outage import OutageWatch
 from tailrace.bus.log.index import ExecutionIndex
 from tailrace.bus.log.log import Log
 from tailrace.bus.model.codec import decode, encode, ts_of
@@ -42,7 +41,9 @@ from tailrace.bus.model.event import CANCELLED, FAILED, RETRYING, Event
 from tailrace.bus.model.keys import Keys
 from tailrace.bus.model.retry import Backoff
 from tailrace.bus.model.state import State
+from tailrace.bus.ownership.gate import TakeOverGate
 from tailrace.bus.ownership.lease import Leases, Orphan
+from tailrace.bus.ownership.session import Sessions
 from tailrace.bus.redis.commands import Commands
 
 logger = logging.getLogger(__name__)
@@ -59,8 +60,6 @@ MAX_JOB_CHECK_SECONDS: Final = 600.0
 LOOKS: Final = 4
 APPEND_ATTEMPTS: Final = 5
 READ_REQUESTS: Final = 2048
-# By when the owners have connected again: no line waits longer between two attempts, and a beat is quick.
-AFTER_OUTAGE_SECONDS: Final = Backoff().most_seconds + 1.0
 
 
 class JobQueue(Protocol):
@@ -89,9 +88,10 @@ class Healer:
         index: ExecutionIndex,
         counters: Counters,
         activity: Activity,
+        gate: TakeOverGate,
+        sessions: Sessions | None = None,
         jobs: JobQueue | None = None,
         dead_letters: DeadLetterStore | None = None,
-        after_outage_seconds: float = AFTER_OUTAGE_SECONDS,
     ) -> None:
         self._name = name
         self._commands = commands
@@ -103,8 +103,8 @@ class Healer:
         self._activity = activity
         self._jobs = jobs
         self._dead_letters = dead_letters
-        self._after_outage_seconds = after_outage_seconds
-        self._contact = OutageWatch(commands, index, counters, lease_seconds=leases.lease_seconds)
+        self._gate = gate
+        self._sessions = sessions
         self._calls = itertools.count(1)
 
     @asynccontextmanager
@@ -119,25 +119,24 @@ class Healer:
 
     async def run(self) -> None:
         """Heal what is due, until cancelled or the bus is closed. Outages of Redis are waited out."""
-        more, begun = False, False
+        more, away = False, False
         while True:
             try:
-                if not begun:
-                    await self._contact.begin(self._after_outage_seconds)
-                    begun = True
                 if not more:
                     await asyncio.sleep(LOOK_SECONDS * (0.6 + 0.4 * random.random()))
                 more = await self._turn()
+                away = False
             except BusClosedError:
                 return
             except BusUnavailableError as error:
                 more = False
-                if not self._contact.broken:
+                if not away:
                     logger.warning("healing waits for Redis: %s", error)
-                self._contact.broken = True
+                away = True
+                self._gate.close(str(error))
                 await asyncio.sleep(LOOK_SECONDS)
 
-    async def heal(self, execution_id: str) -> Decision | None:
+    async def heal(self, execution_id: str, *, dead_session: str = "") -> Decision | None:
         """Look at one execution now. Returns the decision if it was an orphan and we got to make it.
 
         Raises BusUnavailableError; ReplyError when its keys are not what they must be.
@@ -154,7 +153,10 @@ class Healer:
             cancel_after_ms = _over_ms(cancellation) if state.status == "cancelling" else None
             try:
                 orphan = await self._leases.heal(
-                    execution_id, f"{self._name}.heal{next(self._calls)}", cancel_after_ms=cancel_after_ms
+                    execution_id,
+                    f"{self._name}.heal{next(self._calls)}",
+                    cancel_after_ms=cancel_after_ms,
+                    dead_session=dead_session,
                 )
             except LeaseHeldError as held:
                 due_ms = held.until_ms if cancel_after_ms is None else min(held.until_ms, cancel_after_ms)
@@ -173,7 +175,7 @@ class Healer:
 
         Raises BusUnavailableError.
         """
-        if self._contact.broken:
+        if not await self._gate.is_open():
             return
         ids = list(execution_ids)
         now_ms = await self._now_ms()
@@ -191,21 +193,25 @@ class Healer:
 
     async def _turn(self) -> bool:
         """Whether there may be more that is due."""
-        asked = asyncio.get_running_loop().time()
-        due = await self._index.claim_due(CLAIM_COUNT, CLAIM_MS)
-        self._contact.answered(asked)
-        if self._contact.broken:
+        if not await self._gate.is_open():
             # What is due is so because nobody could say that it is well: owners come first.
-            self._counters.add("heal_pauses")
-            logger.info("Redis is back; healing goes on when owners have had time to renew their leases")
-            await asyncio.sleep(self._after_outage_seconds)
-            self._contact.restored()
-            return True
+            return False
+        if self._sessions is not None:
+            for session, execution_ids in (await self._sessions.find_dead()).items():
+                self._counters.add("sessions_lost")
+                logger.warning("session %s is gone; %d executions have lost their owner", session, len(execution_ids))
+                if await self._heal_all(execution_ids, dead_session=session):
+                    await self._sessions.forget(session)
+        due = await self._index.claim_due(CLAIM_COUNT, CLAIM_MS)
         await self._heal_all(due)
         return len(due) == CLAIM_COUNT
 
-    async def _heal_all(self, execution_ids: list[str]) -> None:
-        results = await asyncio.gather(*(self.heal(each) for each in execution_ids), return_exceptions=True)
+    async def _heal_all(self, execution_ids: list[str], *, dead_session: str = "") -> bool:
+        """Whether each could be looked at."""
+        results = await asyncio.gather(
+            *(self.heal(each, dead_session=dead_session) for each in execution_ids), return_exceptions=True
+        )
+        fine = True
         for execution_id, result in zip(execution_ids, results, strict=True):
             if isinstance(result, (BusClosedError, asyncio.CancelledError)):
                 raise result
@@ -216,9 +222,11 @@ class Healer:
                 logger.error("execution %s cannot be healed, its keys are not ours: %s", execution_id, result)
                 await self._index.drop(execution_id)
             elif isinstance(result, BusError):
+                fine = False
                 logger.warning("execution %s: not healed: %s; it is due again", execution_id, result)
             else:
                 logger.error("execution %s: healing broke", execution_id, exc_info=result)
+        return fine
 
     async def _decide(self, orphan: Orphan, state: State) -> Decision | None:
         lease = orphan.lease

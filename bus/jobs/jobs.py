@@ -19,6 +19,7 @@ from tailrace.bus.log.index import ExecutionIndex
 from tailrace.bus.log.log import Log
 from tailrace.bus.model.codec import encode
 from tailrace.bus.model.event import QUEUED, Event
+from tailrace.bus.model.fence import token_of
 from tailrace.bus.model.keys import Keys
 from tailrace.bus.model.retention import Retention
 from tailrace.bus.model.submission import MAX_DIGITS, SUBMISSION_FIELDS, Submission, parse_submission
@@ -139,11 +140,11 @@ class Jobs:
 
     async def count_failure(self, execution_id: str, *, fence: int) -> None:
         """Tell the attempt under way from one whose worker was lost. Nothing happens when it is another's by now."""
-        await self._count.run(self._commands, (self._keys.meta(execution_id),), fence, "failures", 1)
+        await self._count.run(self._commands, (self._keys.meta(execution_id),), token_of(fence), "failures", 1)
 
     async def uncount_attempt(self, execution_id: str, *, fence: int) -> None:
         """Take back the counting of the attempt under way, whose end is not its fault. As ``count_failure``."""
-        await self._count.run(self._commands, (self._keys.meta(execution_id),), fence, "attempt", -1)
+        await self._count.run(self._commands, (self._keys.meta(execution_id),), token_of(fence), "attempt", -1)
 
     async def _queue(self, submission: Submission, *, ts: str, now_ms: int) -> bool:
         execution_id, delay_seconds = submission.execution_id, submission.delay_seconds

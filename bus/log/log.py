@@ -21,6 +21,7 @@ from tailrace.bus.model.counters import Counters
 from tailrace.bus.model.cursor import START, Cursor, from_id
 from tailrace.bus.model.entry import Entry, Gap
 from tailrace.bus.model.event import MAX_EVENT_BYTES, TERMINAL_TYPES
+from tailrace.bus.model.fence import token_of
 from tailrace.bus.model.keys import Keys
 from tailrace.bus.model.lifecycle import as_lua
 from tailrace.bus.model.reading import Page, RawEntry, read_proved
@@ -112,7 +113,7 @@ class Log:
                 self.keys.of_execution(execution_id),
                 producer,
                 seq,
-                "" if fence is None else fence,
+                token_of(fence),
                 kept.max_entries,
                 kept.max_bytes,
                 kept.live_seconds,
@@ -123,7 +124,7 @@ class Log:
                 *arguments,
             )
         except ReplyError as error:
-            raise _refusal(error, execution_id, fence) from None
+            raise _refusal(error, execution_id) from None
         self.counters.append_seconds.add(time.perf_counter() - began)
         self.counters.add("appended_events", written)
         if written < len(events):
@@ -269,13 +270,13 @@ def _first_of(raw: Sequence[RawEntry]) -> Cursor | None:
     return from_id(raw[0][0]) if raw else None
 
 
-def _refusal(error: ReplyError, execution_id: str, fence: int | None) -> Exception:
+def _refusal(error: ReplyError, execution_id: str) -> Exception:
     word, _, detail = str(error).partition(" ")
     match word:
         case "CLOSED":
             return ExecutionClosedError(execution_id, detail)
         case "FENCED":
-            return FenceStaleError(execution_id, fence or 0, int(detail))
+            return FenceStaleError(execution_id)
         case "ILLEGAL":
             status, _, event_type = detail.partition(" ")
             return TransitionRefusedError(execution_id, status, event_type)

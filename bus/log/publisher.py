@@ -29,7 +29,8 @@ logger = logging.getLogger(__name__)
 
 MAX_BUFFERED_EVENTS: Final = 10_000
 MAX_BUFFERED_BYTES: Final = 16 * 1024 * 1024
-GIVE_UP_AFTER_SECONDS: Final = 30.0
+# Longer than an outage that makes an owner stop: what it had said before is not lost with it.
+GIVE_UP_AFTER_SECONDS: Final = 120.0
 # Text of a language model is read, not measured: waiting this long makes one event of several tokens.
 TOKEN_LINGER_SECONDS: Final = 0.02
 

@@ -52,6 +52,18 @@ class Keys:
         """When to look at which execution that has not ended."""
         return f"{self.prefix}:index:due"
 
+    def sessions(self) -> str:
+        """Session of each process → the id of the connection that it holds to Redis."""
+        return f"{self.prefix}:index:sessions"
+
+    def missing_sessions(self) -> str:
+        """Sessions whose connection was gone at a look → that connection's id, and when that was seen first."""
+        return f"{self.prefix}:index:sessions:missing"
+
+    def session_executions(self, session: str) -> str:
+        """What a session's process runs."""
+        return f"{self.prefix}:index:session:{session}"
+
     def executions(self, tenant: str | None) -> str:
         """A tenant's executions by the time of their creation; of all tenants for None."""
         return f"{self.prefix}:index:executions" + ("" if tenant is None else f":{tenant}")

@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgpack
 
 from tailrace.bus.errors import ExecutionClosedError, FenceStaleError, InvalidInputError, ReplyError
+from tailrace.bus.model.fence import token_of
 from tailrace.bus.model.keys import Keys
 from tailrace.bus.model.retention import Retention
 from tailrace.bus.redis.commands import Commands
@@ -80,7 +81,14 @@ class Checkpoints:
         keys = (self._keys.meta(execution_id), self._keys.checkpoints(execution_id))
         try:
             await self._script.run(
-                self._commands, keys, fence, self._retention.live_seconds, name, packed, MAX_EXECUTION_BYTES, forget
+                self._commands,
+                keys,
+                token_of(fence),
+                self._retention.live_seconds,
+                name,
+                packed,
+                MAX_EXECUTION_BYTES,
+                forget,
             )
         except ReplyError as error:
             word, _, detail = str(error).partition(" ")
@@ -88,7 +96,7 @@ class Checkpoints:
                 case "CLOSED":
                     raise ExecutionClosedError(execution_id, detail) from None
                 case "FENCED":
-                    raise FenceStaleError(execution_id, fence, int(detail)) from None
+                    raise FenceStaleError(execution_id) from None
                 case "FULL":
                     raise InvalidInputError(
                         "checkpoints",

@@ -15,11 +15,12 @@ from tailrace.bus.log.publisher import Publisher, PublisherOptions
 from tailrace.bus.model.control_request import ControlRequest
 from tailrace.bus.model.cursor import Cursor
 from tailrace.bus.model.event import COMPLETED, FAILED, TERMINAL_TYPES
+from tailrace.bus.model.fence import Fence
 from tailrace.bus.ownership.ending import ENDING_SECONDS, Overrun, ending_of
 from tailrace.bus.ownership.ending import failure_of as failure_of  # noqa: PLC0414 - part of what this module offers
 from tailrace.bus.ownership.heartbeat import Heartbeat
 from tailrace.bus.ownership.lease import Leases
-from tailrace.bus.ownership.ownership import Ownership, OwnershipOptions
+from tailrace.bus.ownership.ownership import OnUncertain, Ownership, OwnershipOptions
 from tailrace.bus.ownership.signals import Signal
 from tailrace.bus.redis.commands import Commands
 from tailrace.bus.tail.watch import Tail
@@ -50,6 +51,7 @@ class Execution:
         pipeline: str | None,
         max_attempts: int | None,
         timeout_seconds: float | None,
+        on_uncertain: OnUncertain,
         claim: Callable[[], Awaitable[None]] | None,
         publisher: PublisherOptions,
     ) -> None:
@@ -67,7 +69,7 @@ class Execution:
             log,
             leases,
             heartbeat,
-            OwnershipOptions(execution_id, owner, pipeline, max_attempts, timeout_seconds, publisher),
+            OwnershipOptions(execution_id, owner, pipeline, max_attempts, timeout_seconds, on_uncertain, publisher),
         )
 
     @property
@@ -81,9 +83,14 @@ class Execution:
         return self._tenure.hold.attempt
 
     @property
-    def fence(self) -> int:
+    def fence(self) -> Fence:
         """Risen with every taking: what we write counts while no other has a higher one."""
         return self._tenure.hold.fence
+
+    @property
+    def uncertain(self) -> bool:
+        """Whether its body was stopped because its lease could not be renewed."""
+        return self._tenure.doubted
 
     @property
     def cancel_request(self) -> ControlRequest | None:
@@ -159,10 +166,13 @@ class Execution:
         cancelled_by_others = tenure.body.leave()
         tenure.deadline.stop()
         try:
-            if tenure.hold.lost is not None:
+            lost = tenure.hold.lost
+            if lost is None and tenure.doubted and not (tenure.ended or tenure.handed_back):
+                lost = LeaseLostError(self.id, uncertain=True)
+            if lost is not None:
                 if cancelled_by_others and was_cancelled:
                     return False
-                raise tenure.hold.lost from error
+                raise lost from error
             await self._owe(asyncio.ensure_future(self._end(error, cancelled=cancelled_by_others)))
         finally:
             await tenure.leave()

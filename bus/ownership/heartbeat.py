@@ -1,179 +1,421 @@
-"""The heartbeat of a process: one task renews the leases of all the executions that it runs."""
+"""The heartbeat of a process: a thread that renews the leases of all the executions that it runs.
+
+It has connections and an event loop of its own, so that a body that blocks its loop keeps its lease: the thread tells
+that the loop stalls, and after ``STALL_LIMIT_SECONDS`` gives the executions up. An owner whose renewals fail is told a
+margin before another may take over, by this process's monotonic clock, counted from the last renewal that was sent.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
-from collections.abc import Callable, Iterable
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 from tailrace.bus.errors import BusClosedError, BusError, BusUnavailableError, ExecutionClosedError, LeaseLostError
 from tailrace.bus.log.index import ExecutionIndex
 from tailrace.bus.model.counters import Counters
+from tailrace.bus.model.fence import Fence
+from tailrace.bus.model.retry import Backoff
 from tailrace.bus.ownership.lease import Lease, Leases, Renewed
+from tailrace.bus.ownership.session import Session
+from tailrace.bus.redis.commands import Commands
 
 logger = logging.getLogger(__name__)
 
 # Two renewals may fail before a lease runs out.
 BEATS_A_LEASE: Final = 3
-# While Redis is away, somebody who comes back a moment too late has lost everything.
+# While Redis is away, an owner that comes back a moment too late has lost everything.
 BEATS_A_LEASE_IN_TROUBLE: Final = 12
+# What is left of a lease when an owner that could not renew it stops, so that it has stopped when another begins.
+MARGIN_OF_LEASE: Final = 1 / 10
+MIN_MARGIN_SECONDS: Final = 0.25
+# No renewal waits behind another: what a dead node of a cluster holds up is its own executions.
+RENEWAL_SECONDS: Final = 1.0
+PROBE_SECONDS: Final = 0.5
+STALL_SECONDS: Final = 2.0
+STALL_LIMIT_SECONDS: Final = 60.0
+_STOP_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatParts:
+    """What the thread works with, made in its loop."""
+
+    commands: Commands
+    leases: Leases
+    index: ExecutionIndex
+    session: Session
+    # Says in an execution's log how its owner is; may raise BusError.
+    tell_health: Callable[[str, Fence, dict[str, object]], Awaitable[None]]
 
 
 class Beat:
-    """One execution's share of the heartbeat; ``stop`` it before the lease is released."""
+    """One execution's share of the heartbeat; ``stop`` it before the lease is released.
 
-    __slots__ = ("_beats", "cancelling", "fresh", "lease", "on_lost", "on_renewed")
+    ``status`` is what the owner knows of the execution: renewals restore it where it was lost.
+    """
+
+    __slots__ = (
+        "_heartbeat", "announced", "asked", "cancelling", "lease", "loop", "on_lost", "on_renewed", "on_uncertain",
+        "renewing", "status", "stopped", "uncertain",
+    )  # fmt: skip
 
     def __init__(
         self,
-        beats: set[Beat],
+        heartbeat: Heartbeat,
         lease: Lease,
         on_renewed: Callable[[Renewed], None],
         on_lost: Callable[[BusError], None],
+        on_uncertain: Callable[[], None],
     ) -> None:
-        self._beats = beats
+        self._heartbeat = heartbeat
         self.lease = lease
         self.on_renewed = on_renewed
         self.on_lost = on_lost
-        self.fresh = True
+        self.on_uncertain = on_uncertain
+        self.loop = asyncio.get_running_loop()
+        # When the last renewal that succeeded was sent: from then on the lease counts.
+        self.asked = lease.asked or time.monotonic()
+        self.status = ""
+        self.announced = False
         self.cancelling = False
+        self.renewing = False
+        self.stopped = False
+        self.uncertain = False
 
     def stop(self) -> None:
         """Call back no more; the lease then runs out unless it is released. May be called again."""
-        self._beats.discard(self)
+        self.stopped = True
+        self._heartbeat.drop(self)
 
 
 class Heartbeat:
     """Renewals are sent together, and one command tells the index when to look at them if no more of them come."""
 
-    def __init__(self, leases: Leases, index: ExecutionIndex, counters: Counters) -> None:
-        self._leases = leases
-        self._index = index
+    def __init__(
+        self,
+        open_parts: Callable[[], Awaitable[HeartbeatParts]],
+        counters: Counters,
+        *,
+        lease_seconds: float,
+        stall_limit_seconds: float = STALL_LIMIT_SECONDS,
+        on_stall_limit: Callable[[float], None] | None = None,
+    ) -> None:
+        """``open_parts`` is called in the thread.
+
+        ``on_stall_limit`` too, with how long the loop has stood still: a worker ends its process there, because nothing
+        in it can be stopped in good order any more.
+        """
+        self.lease_seconds = lease_seconds
+        self.stall_limit_seconds = stall_limit_seconds
+        self.on_stall_limit = on_stall_limit
+        self.margin_seconds = max(lease_seconds * MARGIN_OF_LEASE, min(MIN_MARGIN_SECONDS, lease_seconds / 4))
+        self._open_parts = open_parts
         self._counters = counters
         self._beats: set[Beat] = set()
+        self._dropped: list[str] = []
+        self._renewed: list[tuple[Beat, Renewed]] = []
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._parts: HeartbeatParts | None = None
         self._news = asyncio.Event()
         self._troubled = False
         self._closed = False
-        self._task: asyncio.Task[None] | None = None
+        self._probes: dict[asyncio.AbstractEventLoop, float] = {}
+        self._stalled: set[asyncio.AbstractEventLoop] = set()
+        self._telling: set[asyncio.Task[None]] = set()
 
-    def keep(self, lease: Lease, on_renewed: Callable[[Renewed], None], on_lost: Callable[[BusError], None]) -> Beat:
+    def keep(
+        self,
+        lease: Lease,
+        on_renewed: Callable[[Renewed], None],
+        on_lost: Callable[[BusError], None],
+        on_uncertain: Callable[[], None] = lambda: None,
+    ) -> Beat:
         """Hold on to a lease until the beat is stopped.
 
         ``on_renewed`` is told the execution's status with every renewal: that of an owner which missed that it is to
-        cancel, too. ``on_lost`` is called once, and the beat is over: with LeaseLostError when another has taken the
-        execution over, with ExecutionClosedError when it has ended (its owner may have ended it a moment ago). Both
-        are called between two turns of the loop and must not block. Raises BusClosedError.
+        cancel, too. ``on_uncertain`` is called once when renewals have failed for so long that another may soon take
+        over. ``on_lost`` is called once, and the beat is over: with LeaseLostError when another has taken the
+        execution over, with ExecutionClosedError when it has ended (its owner may have ended it a moment ago). All
+        are called in the caller's loop, between two turns, and must not block. Raises BusClosedError.
         """
         if self._closed:
             raise BusClosedError("the bus is closed")
-        beat = Beat(self._beats, lease, on_renewed, on_lost)
-        self._beats.add(beat)
-        self._news.set()
-        if self._task is None:
-            self._task = asyncio.create_task(self._run(), name="heartbeat")
+        beat = Beat(self, lease, on_renewed, on_lost, on_uncertain)
+        with self._lock:
+            self._beats.add(beat)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run_thread, name="tailrace-heartbeat", daemon=True)
+                self._thread.start()
+        self._wake()
         return beat
+
+    def drop(self, beat: Beat) -> None:
+        with self._lock:
+            if beat in self._beats:
+                self._beats.discard(beat)
+                self._dropped.append(beat.lease.execution_id)
 
     async def aclose(self) -> None:
         self._closed = True
-        self._beats.clear()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        with self._lock:
+            self._beats.clear()
+        if self._thread is not None:
+            self._wake()
+            await asyncio.to_thread(self._thread.join, _STOP_SECONDS)
+
+    def _wake(self) -> None:
+        loop = self._loop
+        if loop is not None:
+            try:
+                loop.call_soon_threadsafe(self._news.set)
+            except RuntimeError:
+                logger.debug("the heartbeat has ended already")
+
+    def _run_thread(self) -> None:
+        try:
+            asyncio.run(self._run())
+        except Exception:
+            self._counters.add("heartbeat_errors")
+            logger.exception("the heartbeat has ended; leases of this process run out")
 
     async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
-        due = loop.time() + self._pause_seconds()
+        self._loop = asyncio.get_running_loop()
+        # From the first moment on: connecting may take longer than a lease.
+        watching = asyncio.create_task(self._watch(), name="heartbeat:watch")
+        try:
+            if (parts := await self._opened()) is not None:
+                await self._renew_all(parts)
+        finally:
+            watching.cancel()
+
+    async def _renew_all(self, parts: HeartbeatParts) -> None:
+        self._parts = parts
+        renewals: set[asyncio.Task[None]] = set()
+        due = time.monotonic() + self._pause_seconds()
+        try:
+            while not self._closed:
+                try:
+                    async with asyncio.timeout(max(0.0, due - time.monotonic())):
+                        await self._news.wait()
+                except TimeoutError:
+                    pass
+                self._news.clear()
+                try:
+                    now = time.monotonic()
+                    await self._announce(parts)
+                    if now >= due:
+                        due = now + self._pause_seconds()
+                        beats = [beat for beat in self._snapshot() if not beat.renewing]
+                        tasks = {asyncio.create_task(self._renew(parts, beat)) for beat in beats}
+                        renewals |= tasks
+                        for task in tasks:
+                            task.add_done_callback(renewals.discard)
+                        if tasks:
+                            await asyncio.wait(tasks, timeout=min(RENEWAL_SECONDS, self.lease_seconds / 12))
+                            due = min(due, time.monotonic() + self._pause_seconds())
+                    await self._schedule(parts)
+                except BusClosedError:
+                    return
+                except Exception:
+                    # One execution's trouble must not cost all the others their leases.
+                    self._counters.add("heartbeat_errors")
+                    logger.exception("heartbeat failed; retrying")
+        finally:
+            for task in renewals:
+                task.cancel()
+            try:
+                async with asyncio.timeout(1.0):
+                    await parts.session.end(parts.commands)
+            except (BusError, TimeoutError) as error:
+                logger.debug("session not ended: %s", error)
+            await parts.commands.aclose()
+
+    async def _watch(self) -> None:
+        """Waits for no answer of Redis: it sees when owners must stop, and whether their loops turn."""
+        probe = 0.0
         while True:
+            now = time.monotonic()
+            self._stop_uncertain(now)
+            if now >= probe:
+                probe = now + PROBE_SECONDS
+                self._watch_loops(now)
+            await asyncio.sleep(max(0.01, min(probe, *self._fences()) - now))
+
+    async def _opened(self) -> HeartbeatParts | None:
+        backoff, attempt = Backoff(), 0
+        while not self._closed:
             try:
-                async with asyncio.timeout_at(due):
-                    await self._news.wait()
-            except TimeoutError:
-                pass
-            self._news.clear()
-            try:
-                if loop.time() >= due:
-                    await self._renew_all(list(self._beats))
-                    due = loop.time() + self._pause_seconds()
-                else:
-                    await self._announce([beat for beat in self._beats if beat.fresh])
-            except BusClosedError:
-                return
-            except Exception:
-                # One run's trouble must not cost all the others their leases.
-                self._counters.add("heartbeat_errors")
-                logger.exception("heartbeat failed; beating on")
-                due = loop.time() + self._pause_seconds()
+                return await self._open_parts()
+            except BusError as error:
+                attempt += 1
+                if attempt == 1:
+                    logger.warning("the heartbeat cannot connect: %s; retrying", error)
+                await asyncio.sleep(min(backoff.delay_seconds(attempt, random.random), self.margin_seconds))
+        return None
+
+    def _snapshot(self) -> list[Beat]:
+        with self._lock:
+            return list(self._beats)
 
     def _pause_seconds(self) -> float:
         beats = BEATS_A_LEASE_IN_TROUBLE if self._troubled else BEATS_A_LEASE
-        return self._leases.lease_seconds / beats * (0.8 + 0.2 * random.random())
+        return self.lease_seconds / beats * (0.8 + 0.2 * random.random())
 
-    async def _announce(self, beats: list[Beat]) -> None:
-        """The index learns of a run with its lease: one that dies before its first renewal is missed, too."""
-        leases = [beat.lease for beat in beats]
-        for beat in beats:
-            beat.fresh = False
+    def _fences(self) -> list[float]:
+        """When the first of the owners must stop."""
+        certain = [beat.asked for beat in self._snapshot() if not beat.uncertain]
+        return [min(certain) + self.lease_seconds - self.margin_seconds] if certain else []
+
+    def _stop_uncertain(self, now: float) -> None:
+        for beat in self._snapshot():
+            if not beat.uncertain and now >= beat.asked + self.lease_seconds - self.margin_seconds:
+                beat.uncertain = True
+                self._counters.add("leases_uncertain")
+                self._call(beat, beat.on_uncertain)
+
+    async def _announce(self, parts: HeartbeatParts) -> None:
+        """The index and the session learn of an execution with its lease: its owner may die before it renews."""
+        with self._lock:
+            fresh = [beat for beat in self._beats if not beat.announced]
+            dropped, self._dropped = self._dropped, []
+            kept = {beat.lease.execution_id for beat in self._beats}
+        gone = [each for each in dropped if each not in kept]
+        if not fresh and not gone:
+            return
+        leases = [beat.lease for beat in fresh]
         # What nobody had submitted is not listed yet.
         new = [lease for lease in leases if not lease.status and lease.attempt == 1]
-        lease_ms = int(self._leases.lease_seconds * 1000)
+        lease_ms = int(self.lease_seconds * 1000)
+        calls: list[Awaitable[None]] = []
+        if gone:
+            calls.append(parts.session.let_go(parts.commands, gone))
+        if leases:
+            calls.append(parts.index.look_at_all({lease.execution_id: lease.until_ms for lease in leases}))
+            calls.append(parts.session.hold(parts.commands, [lease.execution_id for lease in leases]))
+            calls += [parts.index.note(lease.execution_id, None, lease.until_ms - lease_ms) for lease in new]
         try:
-            await asyncio.gather(
-                self._index.look_at_all({lease.execution_id: lease.until_ms for lease in leases}),
-                *(self._index.note(lease.execution_id, None, lease.until_ms - lease_ms) for lease in new),
-            )
+            await asyncio.gather(*calls)
         except BusUnavailableError as error:
-            logger.debug("the index is not told of new executions: %s; the next heartbeat does", error)
+            # Both are told again with the next renewal.
+            logger.debug("the index is not told of new executions: %s; retrying", error)
+            with self._lock:
+                self._dropped += gone
+        else:
+            for beat in fresh:
+                beat.announced = True
 
-    async def _renew_all(self, beats: list[Beat]) -> None:
-        renewals = await asyncio.gather(*(self._renew(beat) for beat in beats))
-        failures = [renewal for renewal in renewals if isinstance(renewal, BusUnavailableError)]
-        if failures:
-            self._counters.add("lease_renew_retries", len(failures))
-            if not self._troubled:
-                logger.warning("%d leases not renewed: %s; trying on", len(failures), failures[0])
-        self._troubled = bool(failures)
-        held = [(beat, each) for beat, each in zip(beats, renewals, strict=True) if isinstance(each, Renewed)]
+    async def _renew(self, parts: HeartbeatParts, beat: Beat) -> None:
+        beat.renewing = True
         try:
-            await self._schedule(held)
+            renewed = await parts.leases.renew(beat.lease, beat.status)
+        except (ExecutionClosedError, LeaseLostError) as error:
+            self.drop(beat)
+            self._call(beat, partial(beat.on_lost, error))
         except BusUnavailableError as error:
-            logger.debug("the index is not told of %d renewals: %s", len(held), error)
+            self._counters.add("lease_renew_retries")
+            if not self._troubled:
+                logger.warning("execution %s: lease not renewed: %s; retrying", beat.lease.execution_id, error)
+            self._troubled = True
+        else:
+            self._troubled = False
+            beat.asked = renewed.asked
+            beat.uncertain = False
+            self._renewed.append((beat, renewed))
+            self._call(beat, partial(beat.on_renewed, renewed))
+        finally:
+            beat.renewing = False
+
+    def _call(self, beat: Beat, call: Callable[[], None]) -> None:
+        def told() -> None:
+            if beat.stopped:
+                # While its renewal was under way.
+                return
+            try:
+                call()
+            except Exception:
+                self._counters.add("heartbeat_errors")
+                logger.exception("execution %s: what a heartbeat called failed", beat.lease.execution_id)
+
+        try:
+            beat.loop.call_soon_threadsafe(told)
+        except RuntimeError:
+            # Its loop is closed: nobody runs it any more, and nothing keeps it from others.
+            self.drop(beat)
+
+    async def _schedule(self, parts: HeartbeatParts) -> None:
+        """One that cancels is looked at when its grace is over, and a renewal must not put that off."""
+        renewed, self._renewed = self._renewed, []
+        at_ms: dict[str, int] = {}
+        try:
+            for beat, each in renewed:
+                if beat not in self._beats:
+                    continue
+                if each.status != "cancelling":
+                    at_ms[beat.lease.execution_id] = each.until_ms
+                elif not beat.cancelling:
+                    # We may just have put it off, not knowing: the next look sees when the grace is over.
+                    beat.cancelling = True
+                    await parts.index.look_at(beat.lease.execution_id, 0)
+            if at_ms:
+                await asyncio.gather(parts.index.look_at_all(at_ms), parts.session.hold(parts.commands, at_ms))
+        except BusUnavailableError as error:
+            logger.debug("the index is not told of %d renewals: %s", len(renewed), error)
             self._troubled = True
 
-    async def _renew(self, beat: Beat) -> Renewed | BusError:
-        try:
-            renewed = await self._leases.renew(beat.lease)
-        except (ExecutionClosedError, LeaseLostError) as error:
-            self._tell(beat, partial(beat.on_lost, error))
-            beat.stop()
-            return error
-        except BusUnavailableError as error:
-            return error
-        self._tell(beat, partial(beat.on_renewed, renewed))
-        return renewed
+    def _watch_loops(self, now: float) -> None:
+        """See whether the loops that run our executions still turn."""
+        beats = self._snapshot()
+        loops = {beat.loop for beat in beats}
+        for loop in [each for each in self._probes if each not in loops]:
+            del self._probes[loop]
+            self._stalled.discard(loop)
+        for loop in loops:
+            since = self._probes.setdefault(loop, math.inf)
+            if since == math.inf:
+                self._stalled.discard(loop)
+                self._probes[loop] = now
+                try:
+                    loop.call_soon_threadsafe(self._turned, loop)
+                except RuntimeError:
+                    continue
+            elif now - since >= STALL_SECONDS and loop not in self._stalled:
+                self._stalled.add(loop)
+                self._counters.add("loop_stalls")
+                logger.warning("the event loop has stood still for %.1f s; leases are kept", now - since)
+                stalled = [beat for beat in beats if beat.loop is loop]
+                if self._parts is not None:
+                    telling = asyncio.create_task(self._tell_health(self._parts, stalled, now - since))
+                    self._telling.add(telling)
+                    telling.add_done_callback(self._telling.discard)
+            if loop in self._stalled and now - since >= self.stall_limit_seconds:
+                self._give_up(loop, now - since)
 
-    def _tell(self, beat: Beat, call: Callable[[], None]) -> None:
-        if beat not in self._beats:
-            # Stopped while its renewal was under way.
-            return
-        try:
-            call()
-        except Exception:
-            self._counters.add("heartbeat_errors")
-            logger.exception("execution %s: what a heartbeat called failed", beat.lease.execution_id)
+    def _turned(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._probes[loop] = math.inf
 
-    async def _schedule(self, held: Iterable[tuple[Beat, Renewed]]) -> None:
-        """One that cancels is looked at when its grace is over, and a renewal must not put that off."""
-        at_ms: dict[str, int] = {}
-        for beat, renewed in held:
-            if beat not in self._beats:
-                continue
-            if renewed.status != "cancelling":
-                at_ms[beat.lease.execution_id] = renewed.until_ms
-            elif not beat.cancelling:
-                # We may just have put it off, not knowing: whoever looks now sees when the grace is over.
-                beat.cancelling = True
-                await self._index.look_at(beat.lease.execution_id, 0)
-        await self._index.look_at_all(at_ms)
+    async def _tell_health(self, parts: HeartbeatParts, beats: Iterable[Beat], seconds: float) -> None:
+        data: dict[str, object] = {"status": "stalled", "seconds": round(seconds, 1)}
+        told = [parts.tell_health(beat.lease.execution_id, beat.lease.fence, data) for beat in beats]
+        for result in await asyncio.gather(*told, return_exceptions=True):
+            if isinstance(result, BaseException):
+                logger.debug("that the loop stalls is not told: %s", result)
+
+    def _give_up(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+        self._counters.add("stall_limits")
+        logger.error("the event loop has stood still for %.0f s, the limit; its executions are given up", seconds)
+        if self.on_stall_limit is not None:
+            self.on_stall_limit(seconds)
+        for beat in self._snapshot():
+            if beat.loop is loop:
+                self.drop(beat)
+                self._call(beat, partial(beat.on_lost, LeaseLostError(beat.lease.execution_id)))

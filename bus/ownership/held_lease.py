@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from tailrace.bus.errors import BusError, BusUnavailableError, LeaseLostError
 from tailrace.bus.model.counters import Counters
+from tailrace.bus.model.fence import Fence
 from tailrace.bus.ownership.heartbeat import Beat, Heartbeat
 from tailrace.bus.ownership.lease import Lease, Leases, Renewed
 
@@ -22,19 +23,24 @@ class HeldLease:
         counters: Counters,
         is_over: Callable[[], bool],
         on_lost: Callable[[], None],
+        on_uncertain: Callable[[], None],
         on_cancelling: Callable[[], None],
     ) -> None:
         """``on_cancelling`` is called with every renewal of one that is to be cancelled.
 
+        ``on_uncertain`` is called when the lease could not be renewed for so long that another may soon take over.
         ``on_lost`` is called when somebody else has taken it or ended it, as ``lost`` then says; not when it
         ``is_over``, because its owner has ended it.
         """
         self.lost: BusError | None = None
+        # Set when renewals failed for too long; the lease may still be ours when Redis answers again.
+        self.uncertain = False
         self._leases = leases
         self._heartbeat = heartbeat
         self._counters = counters
         self._is_over = is_over
         self._on_lost = on_lost
+        self._on_uncertain = on_uncertain
         self._on_cancelling = on_cancelling
         self._lease: Lease | None = None
         self._beat: Beat | None = None
@@ -44,13 +50,18 @@ class HeldLease:
         return self._lease.attempt if self._lease is not None else 0
 
     @property
-    def fence(self) -> int:
-        return self._lease.fence if self._lease is not None else 0
+    def fence(self) -> Fence:
+        return self._lease.fence if self._lease is not None else Fence(0, "")
+
+    def note_status(self, status: str) -> None:
+        """What renewals restore where the state was lost."""
+        if self._beat is not None:
+            self._beat.status = status
 
     async def take(self, execution_id: str, owner: str, pipeline: str | None, max_attempts: int | None) -> Lease:
         """Raises LeaseHeldError, ExecutionClosedError."""
         self._lease = lease = await self._leases.take(execution_id, owner, pipeline, max_attempts=max_attempts)
-        self._beat = self._heartbeat.keep(lease, self._renewed, self._lose)
+        self._beat = self._heartbeat.keep(lease, self._renewed, self._lose, self._doubt)
         return lease
 
     def relax(self) -> None:
@@ -71,6 +82,12 @@ class HeldLease:
     def _renewed(self, renewed: Renewed) -> None:
         if renewed.status == "cancelling":
             self._on_cancelling()
+
+    def _doubt(self) -> None:
+        if self._is_over():
+            return
+        self.uncertain = True
+        self._on_uncertain()
 
     def _lose(self, error: BusError) -> None:
         if self._is_over():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn, Unpack
+from typing import Any, Final, Literal, NoReturn, Unpack
 
 from tailrace.bus.errors import BusError, ExecutionClosedError, TransitionRefusedError
 from tailrace.bus.log.log import Log
@@ -30,6 +30,10 @@ logger = logging.getLogger(__name__)
 LOST_SECONDS: Final = 5.0
 
 
+OnUncertain = Literal["stop", "continue"]
+"""What an owner does that cannot renew its lease: stop before another may begin, or go on, knowing that one may."""
+
+
 @dataclass(frozen=True, slots=True)
 class OwnershipOptions:
     """Who runs what, and within which bounds; ``publisher`` are options of the body's."""
@@ -39,6 +43,7 @@ class OwnershipOptions:
     pipeline: str | None
     max_attempts: int | None
     timeout_seconds: float | None
+    on_uncertain: OnUncertain
     publisher: PublisherOptions
 
 
@@ -50,6 +55,8 @@ class Ownership:
     ) -> None:
         self.ended = False
         self.handed_back = False
+        # Set when the body was stopped because the lease could not be renewed.
+        self.doubted = False
         self.body = Body(self._end_by_force)
         self.deadline = ExecutionDeadline(terms.timeout_seconds, self._time_out)
         self.hold = HeldLease(
@@ -58,6 +65,7 @@ class Ownership:
             counters=log.counters,
             is_over=self._is_over,
             on_lost=self._lose,
+            on_uncertain=self._doubt,
             on_cancelling=self._remind,
         )
         self.steering = Steering(
@@ -66,6 +74,7 @@ class Ownership:
             flush=self._flush,
             cancel=self._cancel,
             clock=self.deadline,
+            note_status=self._note_status,
         )
         self._log = log
         self._terms = terms
@@ -169,6 +178,7 @@ class Ownership:
         if self.body.stop is not None:
             await self._end_at_once()
         answered = await self._requests.answered(steering.asked) if lease.attempt > 1 else ()
+        self.hold.note_status(lease.status if lease.status == "paused" else "running")
         steering.begin(answered)
 
     async def _find_cancellation(self, refusal: TransitionRefusedError) -> None:
@@ -189,7 +199,11 @@ class Ownership:
 
     # What happens to it from outside, between two turns of the loop.
 
+    def _note_status(self, status: str) -> None:
+        self.hold.note_status(status)
+
     def _cancel(self, request: ControlRequest) -> None:
+        self.hold.note_status("cancelling")
         self._stop_for(request, request.grace_seconds)
 
     def _time_out(self) -> None:
@@ -223,6 +237,18 @@ class Ownership:
 
     def _is_over(self) -> bool:
         return self.ended or self.handed_back or self.publisher.closes_log
+
+    def _doubt(self) -> None:
+        execution_id = self._terms.execution_id
+        if self._terms.on_uncertain == "continue":
+            logger.warning("execution %s: its lease cannot be renewed; it goes on all the same", execution_id)
+            return
+        if self.doubted:
+            # It is stopping already.
+            return
+        self.doubted = True
+        logger.error("execution %s: its lease cannot be renewed; stopping before another may take over", execution_id)
+        self._lose()
 
     def _lose(self) -> None:
         self.steering.release()

@@ -43,6 +43,7 @@ class Steering:
         flush: Callable[[], Awaitable[None]],
         cancel: Callable[[ControlRequest], None],
         clock: ExecutionDeadline,
+        note_status: Callable[[str], None],
     ) -> None:
         """``cancel`` is called at once; the ``clock`` does not run while the body stands still."""
         self.cancel_request: ControlRequest | None = None
@@ -52,6 +53,7 @@ class Steering:
         self._flush = flush
         self._cancel = cancel
         self._clock = clock
+        self._note_status = note_status
         self._paused = False
         # Asked for, and not answered before the body stands still.
         self._pauses: list[ControlRequest] = []
@@ -193,12 +195,14 @@ class Steering:
         while self._pauses:
             if await self._answer(PAUSED, self._pauses.pop(0)):
                 self._paused = True
+                self._note_status("paused")
                 self._clock.hold()
 
     async def _resume(self, request: ControlRequest) -> None:
         await self._tell_paused()
         await self._answer(RESUMED, request)
         self._paused = False
+        self._note_status("running")
         self._clock.run()
         self._running.set()
 

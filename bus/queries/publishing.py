@@ -136,4 +136,4 @@ async def _check_fence(log: Log, execution_id: str, fence: int) -> None:
     state = await log.state(execution_id)
     current = 0 if state is None else state.fence
     if fence != current:
-        raise FenceStaleError(execution_id, fence, current)
+        raise FenceStaleError(execution_id)

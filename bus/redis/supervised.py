@@ -31,6 +31,7 @@ class SupervisedConnection:
         on_connect: Callable[[Connection], None] | None = None,
         on_push: Callable[[list[Any]], None] | None = None,
         wait_seconds: float = 5.0,
+        backoff: Backoff | None = None,
     ) -> None:
         self._dial = dial
         self._counters = counters
@@ -38,8 +39,13 @@ class SupervisedConnection:
         self._on_connect = on_connect
         self._on_push = on_push
         self._wait_seconds = wait_seconds
+<<<<<<< HEAD
         self._backoff = Backoff()
         self._connection: Connection | None = None
+=======
+        self._backoff = backoff or Backoff()
+        self._link: Connection | None = None
+>>>>>>> 2246dad (Let owners that live keep their executions)
         self._connected = asyncio.Event()
         self._why_not = "not connected yet"
         self._closed = False

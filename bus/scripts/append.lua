@@ -2,12 +2,12 @@
 -- refresh the time to live in one step, so that no crash leaves a key without a TTL or a closed log open.
 --
 -- KEYS  1 log  2 meta  3 control: a copy of every request, for whoever runs it  4 checkpoints (shares the TTL)
--- ARGV  1 producer ('' for none)   2 sequence number of the first event   3 fence ('' for none)
+-- ARGV  1 producer ('' for none)   2 sequence number of the first event   3 fence and secret, as '7:0f1e…' ('' for none)
 --       4 most entries  5 most bytes  6 TTL while live, seconds  7 TTL of the log once ended  8 TTL of the state once ended
 --       9 how many events   10 '1' when there are events of the life cycle among them
 --       then for each: how many strings follow, and these: field, value, field, value, … with the type first
 -- Reply {ms, n of the last entry written, how many of the batch were written now}
--- Errors  CLOSED <terminal id> · FENCED <current fence> · ILLEGAL <status> <type> · EXHAUSTED <last id> · PRODUCERS <limit>
+-- Errors  CLOSED <terminal id> · FENCED · ILLEGAL <status> <type> · EXHAUSTED <last id> · PRODUCERS <limit>
 -- The state machine (bus/lifecycle.py): 'status|type' to the next status, '*' behind it when anybody may ask for it. Made
 -- only for events of the life cycle: a table a call would cost every other append more than its own XADD.
 local function transitions()
@@ -21,7 +21,7 @@ local MAX_DIGITS = 15
 local log, meta = KEYS[1], KEYS[2]
 local producer, count = ARGV[1], tonumber(ARGV[9])
 local slot = 'p:' .. producer
-local state = redis.call('HMGET', meta, 'n', 'ms', 'terminal', 'fence', 'unchecked', 'producers', 'created', slot)
+local state = redis.call('HMGET', meta, 'n', 'ms', 'terminal', 'fence', 'unchecked', 'producers', 'created', slot, 'secret')
 
 -- A batch whose reply was lost comes again: what is there already is dropped, even if the log has closed since.
 local skip, last = 0, 0
@@ -40,8 +40,14 @@ end
 if state[3] then
   return redis.error_reply('CLOSED ' .. state[3])
 end
-if ARGV[3] ~= '' and state[4] and tonumber(ARGV[3]) < tonumber(state[4]) then
-  return redis.error_reply('FENCED ' .. state[4])
+-- Fences order owners, secrets identify them: after a rewind two may hold the same number.
+local fence, secret
+if ARGV[3] ~= '' then
+  fence, secret = string.match(ARGV[3], '^(%d+):(%w*)$')
+  local known = tonumber(state[4] or 0)
+  if not fence or tonumber(fence) < known or (tonumber(fence) == known and state[9] and secret ~= state[9]) then
+    return redis.error_reply('FENCED by another')
+  end
 end
 local producers = tonumber(state[6] or 0)
 if producer ~= '' and not state[8] then
@@ -164,9 +170,10 @@ end
 local ms_text = string.format('%.0f', ms)
 set('n', n)
 set('ms', ms_text)
-if ARGV[3] ~= '' and ARGV[3] ~= state[4] then
+if fence and (fence ~= state[4] or not state[9]) then
   -- A newer fence than the state knows: it was flushed, or rewound by a failover. Older owners stay shut out.
-  set('fence', ARGV[3])
+  set('fence', fence)
+  if secret ~= '' then set('secret', secret) end
 end
 if producer ~= '' then
   set(slot, string.format('%.0f:%s', tonumber(ARGV[2]) + count - 1, id))
@@ -203,7 +210,7 @@ if terminal then
 end
 redis.call('HSET', meta, unpack(changes))
 if terminal then
-  redis.call('HDEL', meta, 'owner', 'lease_until', 'lost', 'waiting')
+  redis.call('HDEL', meta, 'owner', 'lease_until', 'lost', 'waiting', 'session')
   redis.call('EXPIRE', log, ARGV[7])
   redis.call('EXPIRE', meta, ARGV[8])
   redis.call('EXPIRE', KEYS[3], ARGV[7])

@@ -1,14 +1,16 @@
 -- Store what a step gave, in one step with its time to live, and only for whoever runs the execution now.
 --
 -- KEYS  1 meta  2 checkpoints
--- ARGV  1 fence   2 live TTL, seconds   3 field   4 its msgpack   5 most bytes of all fields   6 field to forget ('' for none)
+-- ARGV  1 fence and secret, as '7:0f1e…'   2 live TTL, seconds   3 field   4 its msgpack   5 most bytes of all fields   6 field to forget ('' for none)
 -- Reply 1
--- Errors  CLOSED <terminal id> · FENCED <current fence> · FULL <bytes it would take>
+-- Errors  CLOSED <terminal id> · FENCED · FULL <bytes it would take>
 local SIZE = '\31bytes'
-local state = redis.call('HMGET', KEYS[1], 'terminal', 'fence')
+local state = redis.call('HMGET', KEYS[1], 'terminal', 'fence', 'secret')
 if state[1] then return redis.error_reply('CLOSED ' .. state[1]) end
-if state[2] and tonumber(ARGV[1]) < tonumber(state[2]) then
-  return redis.error_reply('FENCED ' .. state[2])
+local fence, secret = string.match(ARGV[1], '^(%d+):(%w*)$')
+local known = tonumber(state[2] or 0)
+if not fence or tonumber(fence) < known or (tonumber(fence) == known and state[3] and secret ~= state[3]) then
+  return redis.error_reply('FENCED by another')
 end
 local size = tonumber(redis.call('HGET', KEYS[2], SIZE)) or 0
 size = size + #ARGV[4] - redis.call('HSTRLEN', KEYS[2], ARGV[3])

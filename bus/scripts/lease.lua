@@ -1,37 +1,43 @@
--- Take, renew, heal or release the lease of an execution. Fencing decides who may write, not time: each taking raises
--- the fence, and append.lua refuses whoever comes with an older one.
+-- Take, renew, heal or release the lease of an execution. The fence orders owners and the secret identifies them:
+-- each taking raises the fence and stores a new secret, and append.lua refuses whoever does not show both.
 --
 -- KEYS  1 log  2 meta  3 control  4 checkpoints
 -- ARGV  1 'take' | 'renew' | 'heal' | 'release'   2 owner   3 lease, milliseconds
 --       4 fence ('' when taking)   5 live TTL, seconds   6 pipeline   7 most attempts ('' where not known)
 --       8 healing: from when on an owner that was told to cancel may be replaced though it lives, Unix ms ('' for never)
+--       9 secret   10 session of the owner ('' for none)
+--       11 '1' when an owner whose lease has run out may be replaced now   12 a session that is known to be dead ('' for none)
+--       13 renewing: the status to restore where it was lost ('' for none)
 -- Reply take: {fence, attempt, status, until, 1 when it waited for a worker}; renew: {status, until};
 --       heal: {fence, attempt, status, until, lost owner, most attempts, 1 when it was submitted, 1 when its owner lives};
 --       release: 1
--- Errors  CLOSED <terminal id> · HELD <until> <owner> · LOST <current fence> · SOUND <status>
+-- Errors  CLOSED <terminal id> · HELD <until> <now> <owner> · LOST · SOUND <status>
 --
--- 'heal' takes the place of an owner whose lease has run out, or who has let go without an ending, to tell what became of
+-- 'heal' takes the place of an owner that is gone, or that has let go without an ending, to tell what became of
 -- it: no attempt is counted. A healer that dies over it is replaced in the same way; 'lost' keeps whom it stood in for.
 local action, owner = ARGV[1], ARGV[2]
 local meta = KEYS[2]
 local state = redis.call('HMGET', meta, 'terminal', 'owner', 'lease_until', 'fence', 'status', 'submitted',
-  'max_attempts', 'waiting', 'lost')
+  'max_attempts', 'waiting', 'lost', 'secret', 'session')
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local status = state[5] or ''
 local waiting = status == 'queued' or (status == 'paused' and state[8])
 
 if action == 'release' then
-  if state[4] ~= ARGV[4] then return redis.error_reply('LOST ' .. (state[4] or 0)) end
+  if state[4] ~= ARGV[4] or (state[10] and state[10] ~= ARGV[9]) then return redis.error_reply('LOST to another') end
   if not state[1] and not waiting then redis.call('HSETNX', meta, 'lost', state[2] or owner) end
-  redis.call('HDEL', meta, 'owner', 'lease_until')
+  redis.call('HDEL', meta, 'owner', 'lease_until', 'session')
   return 1
 end
 if state[1] then return redis.error_reply('CLOSED ' .. state[1]) end
 
 local till = string.format('%.0f', now + tonumber(ARGV[3]))
-local held = state[2] and state[2] ~= owner and tonumber(state[3] or 0) > now
-local refusal = held and redis.error_reply('HELD ' .. state[3] .. ' ' .. state[2])
+local held = state[2] and state[2] ~= owner
+local live = tonumber(state[3] or 0) > now
+if held and not live and ARGV[11] == '1' then held = false end
+if held and ARGV[12] ~= '' and state[11] == ARGV[12] then held = false end
+local refusal = held and redis.error_reply('HELD ' .. (state[3] or 0) .. ' ' .. string.format('%.0f', now) .. ' ' .. state[2])
 local reply
 if action == 'take' then
   if held then return refusal end
@@ -42,13 +48,18 @@ if action == 'take' then
   if ARGV[7] ~= '' then redis.call('HSET', meta, 'max_attempts', ARGV[7]) end
 elseif action == 'renew' then
   -- Only another owner takes a lease away. A state that was flushed, or rewound by a failover, is set right again.
-  if tonumber(state[4] or 0) > tonumber(ARGV[4]) or (state[2] and state[2] ~= owner) then
-    return redis.error_reply('LOST ' .. (state[4] or 0))
+  local known, ours = tonumber(state[4] or 0), tonumber(ARGV[4])
+  if known > ours or (state[2] and state[2] ~= owner) or (known == ours and state[10] and state[10] ~= ARGV[9]) then
+    return redis.error_reply('LOST to another')
   end
-  redis.call('HSET', meta, 'fence', ARGV[4])
+  redis.call('HSET', meta, 'fence', ARGV[4], 'secret', ARGV[9])
+  if status == '' and ARGV[13] ~= '' then
+    status = ARGV[13]
+    redis.call('HSET', meta, 'status', status)
+  end
   reply = {status, till}
 else
-  local stubborn = held and status == 'cancelling' and ARGV[8] ~= '' and now >= tonumber(ARGV[8])
+  local stubborn = held and live and status == 'cancelling' and ARGV[8] ~= '' and now >= tonumber(ARGV[8])
   if held and not stubborn then return refusal end
   -- What waits for a worker has lost none, and what never had one (no fence was ever given out) neither; nor has what
   -- was let go before anything was said of it.
@@ -60,7 +71,9 @@ else
   reply = {redis.call('HINCRBY', meta, 'fence', 1), attempt, status, till, lost, state[7] or '', state[6] and 1 or 0,
     stubborn and 1 or 0}
 end
+if action ~= 'renew' then redis.call('HSET', meta, 'secret', ARGV[9]) end
 redis.call('HSET', meta, 'owner', owner, 'lease_until', till)
+if ARGV[10] ~= '' then redis.call('HSET', meta, 'session', ARGV[10]) else redis.call('HDEL', meta, 'session') end
 -- A quiet execution (a question waiting for a person) must not expire. Touching a watched key wakes its readers, so
 -- the TTL is set anew only when half of it has passed.
 local ttl = tonumber(ARGV[5])

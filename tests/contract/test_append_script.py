@@ -309,7 +309,7 @@ async def test_created_and_started_are_noted_once(target: Target) -> None:
 
 async def test_the_ending_gives_the_lease_back(target: Target) -> None:
     await target.line.command("HSET", target.meta, "owner", "w1", "lease_until", 1, "fence", 3)
-    await target.append("execution.completed", fence=3)
+    await target.append("execution.completed", fence="3:s")
     assert await target.field("owner") is None
     assert await target.field("lease_until") is None
 
@@ -320,9 +320,9 @@ async def test_the_ending_gives_the_lease_back(target: Target) -> None:
 async def test_a_stale_fence_appends_nothing_and_a_current_one_does(target: Target) -> None:
     await target.line.command("HSET", target.meta, "fence", 10)
     for stale in (1, 9):
-        with pytest.raises(ReplyError, match=r"^FENCED 10$"):
-            await target.append("a", fence=stale)
-    await target.append("b", fence=10)
+        with pytest.raises(ReplyError, match=r"^FENCED"):
+            await target.append("a", fence=f"{stale}:s")
+    await target.append("b", fence="10:s")
     await target.append("c")
     assert await target.types() == ["b", "c"]
 
@@ -330,15 +330,25 @@ async def test_a_stale_fence_appends_nothing_and_a_current_one_does(target: Targ
 async def test_a_fence_newer_than_the_state_shuts_the_older_owner_out(target: Target) -> None:
     """A failover may rewind the state to an owner that has long been replaced."""
     await target.line.command("HSET", target.meta, "fence", 1)
-    await target.append("from the new owner", fence=2)
-    with pytest.raises(ReplyError, match=r"^FENCED 2$"):
-        await target.append("from the old one", fence=1)
+    await target.append("from the new owner", fence="2:new")
+    with pytest.raises(ReplyError, match=r"^FENCED"):
+        await target.append("from the old one", fence="1:old")
+
+
+async def test_attack_08_of_two_owners_with_one_number_only_the_one_with_the_secret_appends(target: Target) -> None:
+    """After a rewind, two may have been given the same fence."""
+    await target.line.command("HSET", target.meta, "fence", 2, "secret", "new")
+    await target.append("from the new owner", fence="2:new")
+    for forged in ("2:old", "2:", "2", "3"):
+        with pytest.raises(ReplyError, match=r"^FENCED"):
+            await target.append("from another", fence=forged)
+    assert await target.types() == ["from the new owner"]
 
 
 async def test_a_fenced_owner_may_still_learn_that_its_batch_was_in_the_log(target: Target) -> None:
-    await target.append("a", producer="p", seq=1, fence=1)
+    await target.append("a", producer="p", seq=1, fence="1:s")
     await target.line.command("HSET", target.meta, "fence", 2)
-    assert (await target.append("a", producer="p", seq=1, fence=1)).written == 0
+    assert (await target.append("a", producer="p", seq=1, fence="1:s")).written == 0
 
 
 # Bounds.
@@ -399,7 +409,7 @@ async def test_strangers_entries_count_towards_the_bound_in_memory(target: Targe
 
 
 async def test_case_19_every_append_sets_the_time_to_live_of_log_and_state(target: Target) -> None:
-    paths: list[dict[str, Any]] = [{}, {"producer": "p", "seq": 1}, {"producer": "p", "seq": 2, "fence": 1}]
+    paths: list[dict[str, Any]] = [{}, {"producer": "p", "seq": 1}, {"producer": "p", "seq": 2, "fence": "1:s"}]
     for options in paths:
         await target.append("a", **options)
         assert all(is_about(ttl, LIVE_SECONDS) for ttl in await target.ttls())
@@ -432,7 +442,7 @@ async def test_case_19_a_refused_append_leaves_no_key_behind(target: Target) -> 
     await target.line.command("HSET", target.meta, "fence", 5, "x", 1)
     await target.line.command("EXPIRE", target.meta, 50)
     with pytest.raises(ReplyError):
-        await target.append("a", fence=1)
+        await target.append("a", fence="1:s")
     assert await target.line.command("EXISTS", target.log) == 0
     assert is_about(await target.line.command("TTL", target.meta), 50)
 

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from tailrace.bus.errors import ExecutionClosedError, LeaseHeldError, LeaseLostError, NotOrphanedError, ReplyError
+from tailrace.bus.model.fence import Fence
 from tailrace.bus.model.keys import Keys
 from tailrace.bus.model.retention import Retention
 from tailrace.bus.ownership.lease import HEAL_SECONDS, Lease, Leases, Orphan
@@ -104,7 +105,7 @@ async def test_a_lease_survives_a_flush_when_its_owner_renews_it(
     leases: Leases, line: SupervisedConnection, meta: str
 ) -> None:
     """Otherwise a run that nobody else has would be cancelled, and would never end."""
-    lease = Lease("run", "one", fence=3, attempt=3)
+    lease = Lease("run", "one", fence=Fence(3, "s"), attempt=3)
     await leases.renew(lease)
     assert await line.command("HMGET", meta, "owner", "fence") == [b"one", b"3"]
     assert 0 < int(await line.command("TTL", meta)) <= LIVE_SECONDS
@@ -115,7 +116,7 @@ async def test_a_lease_survives_a_flush_when_its_owner_renews_it(
 async def test_after_a_flush_whoever_took_it_first_keeps_it(
     leases: Leases, line: SupervisedConnection, meta: str
 ) -> None:
-    lost = Lease("run", "one", fence=3, attempt=3)
+    lost = Lease("run", "one", fence=Fence(3, "s"), attempt=3)
     await leases.take("run", "two")
     with pytest.raises(LeaseLostError):
         await leases.renew(lost)
@@ -125,7 +126,7 @@ async def test_after_a_flush_whoever_took_it_first_keeps_it(
 async def test_a_state_rewound_to_an_older_owner_is_not_renewed_for_the_new_one(leases: Leases) -> None:
     await leases.take("run", "old")
     with pytest.raises(LeaseLostError):
-        await leases.renew(Lease("run", "new", fence=2, attempt=2))
+        await leases.renew(Lease("run", "new", fence=Fence(2, "s"), attempt=2))
 
 
 async def test_case_09_a_renewal_keeps_every_key_of_a_quiet_execution_alive(
@@ -199,7 +200,7 @@ async def test_a_healer_takes_the_place_of_a_lost_owner_and_counts_no_attempt(
     await expire(line, meta)
     orphan = await leases.heal("run", "healer")
     assert orphan == Orphan(
-        Lease("run", "healer", lease.fence + 1, 1, status, orphan.lease.until_ms), "one", 3, submitted=True
+        Lease("run", "healer", orphan.lease.fence, 1, status, orphan.lease.until_ms), "one", 3, submitted=True
     )
     with pytest.raises(LeaseLostError):
         await leases.renew(lease)

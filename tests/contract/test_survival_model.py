@@ -83,6 +83,7 @@ class Play:
             index=self.bus.index,
             counters=self.bus.counters,
             activity=self.bus.activity,
+            gate=self.bus.gate,
             jobs=Jobs(),
         )
 

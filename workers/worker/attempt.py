@@ -68,7 +68,11 @@ class Attempt:
     @property
     def abandoned(self) -> bool:
         """Whether the execution has ended without its step, which does not stop."""
-        return self._execution is not None and self._execution.abandoned.is_set() and not self._task.done()
+        execution = self._execution
+        if execution is None or execution.uncertain:
+            # One that could not renew its lease is handed on by itself, when Redis answers again.
+            return False
+        return execution.abandoned.is_set() and not self._task.done()
 
     def stop(self) -> asyncio.Task[None]:
         """Leave the execution to another worker; one that must not be repeated ends in ``execution.cancelled``."""
@@ -157,7 +161,9 @@ class Attempt:
             try:
                 execution.result = await run_pipeline(self._bus, execution, plan.pipeline, plan.given)
             except asyncio.CancelledError:
-                if self._stopped:
+                if execution.uncertain:
+                    await self._leave_uncertain(execution)
+                elif self._stopped:
                     await self._leave_early(execution, plan)
                 raise
             except _NOT_THE_PIPELINE:
@@ -198,6 +204,14 @@ class Attempt:
             exception=failure["exception"],
             delay_seconds=round(delay_seconds, 3),
         )
+
+    async def _leave_uncertain(self, execution: Execution) -> None:
+        """Leave it to a next attempt when Redis answers again: that it could not be reached is not this one's fault."""
+        await self._bus.available()
+        await self._bus.jobs.uncount_attempt(execution.id, fence=execution.fence)
+        self._again_after_seconds = 0.0
+        message = "Its worker could not renew the lease and stopped it before another could take over."
+        await execution.hand_back("lease_uncertain", message=message, attempt=execution.attempt)
 
     async def _leave_early(self, execution: Execution, plan: AttemptPlan) -> None:
         message = "The worker that ran it was stopped before it was done."

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import random
 import uuid
+from collections.abc import Callable
 from typing import Final
 
 from tailrace.bus.bus import Bus
@@ -40,6 +41,8 @@ class Worker:
         self._attempts: dict[str, Attempt] = {}
         # Second jobs of what is being attempted: they have their turn when it is over.
         self._next: dict[str, Job] = {}
+        # Called in the heartbeat's thread when our event loop has stood still for too long: the process ends there.
+        self.on_stall_limit: Callable[[float], None] | None = None
         self._failures = 0
         self._backoff = Backoff()
         self._stopping = asyncio.Event()
@@ -66,6 +69,7 @@ class Worker:
     async def run(self) -> None:
         """Raises BusUnavailableError when Redis cannot be reached at start; later it is waited for."""
         line = await self._bus.open_line("jobs", wait_seconds=LINE_WAIT_SECONDS)
+        self._bus.heartbeat.on_stall_limit = self.on_stall_limit
         try:
             intake = JobIntake(self._bus, self.settings.queues, self.name, line)
             await intake.open()
@@ -202,7 +206,7 @@ class Worker:
         self._failures += 1
         if self._failures == 1:
             self._bus.counters.add("worker_outages")
-            logger.warning("cannot take jobs: %s; trying on", error)
+            logger.warning("cannot take jobs: %s; retrying", error)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._backoff.delay_seconds(self._failures, random.random)):
                 await self._stopping.wait()

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tailrace.bus.healing.decision import Cancellation, cancellation_of, judge
 from tailrace.bus.model.control_request import GRACE_SECONDS, read_request
 from tailrace.bus.model.event import MAX_EVENT_BYTES, encode_json
+from tailrace.bus.model.fence import Fence
 from tailrace.bus.model.reading import RawEntry
 from tailrace.bus.ownership.lease import Lease, Orphan
 
@@ -24,7 +25,9 @@ def orphan(
     lost_owner: str = "w1",
     forced: bool = False,
 ) -> Orphan:
-    return Orphan(Lease("run", "healer", 9, attempt, "running"), lost_owner, max_attempts, submitted, forced=forced)
+    return Orphan(
+        Lease("run", "healer", Fence(9, "s"), attempt, "running"), lost_owner, max_attempts, submitted, forced=forced
+    )
 
 
 def request(entry_id: str, data: Any = None, *, event_type: str = "execution.cancel_requested") -> RawEntry:

@@ -27,7 +27,7 @@ ERRORS: list[tuple[bus.BusError, int, str, str | None]] = [
     (bus.QueueFullError("default", 7), 503, "queue_full", None),
     (bus.DeadLetterUnknownError("default", "5-5"), 404, "dead_letter_unknown", None),
     (bus.ExecutionClosedError("a", "5-5"), 409, "execution_closed", None),
-    (bus.FenceStaleError("a", 1, 2), 409, "execution_held", None),
+    (bus.FenceStaleError("a"), 409, "execution_held", None),
     (bus.LeaseHeldError("a", "b"), 409, "execution_held", None),
     (bus.LeaseLostError("a"), 409, "execution_held", None),
     (bus.TransitionRefusedError("a", "cancelling", "execution.paused"), 409, "transition_refused", None),

@@ -203,7 +203,7 @@ async def test_a_step_without_output_says_nothing_of_one() -> None:
 async def test_being_fenced_off_is_not_the_steps_failure() -> None:
     class Fenced(RecordedRun):
         async def keep_output(self, step: str, packed: bytes) -> None:
-            raise FenceStaleError(f"{self.id}.{step}.{len(packed)}", 1, 2)
+            raise FenceStaleError(f"{self.id}.{step}.{len(packed)}")
 
     on = Fenced()
     with pytest.raises(FenceStaleError):

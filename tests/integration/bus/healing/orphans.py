@@ -11,6 +11,7 @@ from tailrace.bus.model.codec import encode
 from tailrace.bus.model.continuity import Numbering
 from tailrace.bus.model.cursor import START
 from tailrace.bus.model.event import Event
+from tailrace.bus.ownership.gate import TakeOverGate
 from tailrace.bus.ownership.lease import Lease
 
 TS = "2026-01-01T00:00:00.000000Z"
@@ -60,7 +61,7 @@ def healer_of(
         activity=bus.activity,
         jobs=jobs or Jobs(),
         dead_letters=dead_letters or DeadLetters(),
-        after_outage_seconds=0.1,
+        gate=TakeOverGate(bus.commands, bus.index, bus.counters, lease_seconds=1.0, hold_seconds=0.1),
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tailrace.bus import Bus, BusSettings, open_bus
 from tailrace.bus.healing.healer import CLAIM_MS, JOB_CHECK_SECONDS, Healer
-from tailrace.bus.healing.outage import OutageWatch
+from tailrace.bus.ownership.gate import TakeOverGate
 from tests.integration.bus.follower import Follower
 from tests.integration.bus.healing.orphans import (
     DeadLetters,
@@ -144,10 +144,10 @@ async def test_after_an_outage_owners_come_first(bus: Bus, healer: Healer) -> No
     """While Redis was away nobody could renew, and nobody is healed for it."""
     lease = await begun(bus)
     await die(bus)
-    healer._contact.broken = True
-    turn = asyncio.create_task(healer._turn())
+    healer._gate.close("Redis was away")
+    assert not await healer._turn()
     await bus.leases.renew(lease)
-    assert await turn
+    await asyncio.sleep(healer._gate.hold_seconds)
     assert not await healer._turn()
     assert await types(bus) == ["started"]
     assert bus.counters["heal_pauses"] == 1
@@ -161,26 +161,15 @@ async def test_without_an_outage_nobody_waits(bus: Bus, healer: Healer) -> None:
     assert bus.counters["heal_pauses"] == 0
 
 
-async def test_a_connection_that_broke_is_an_outage_only_when_it_took_as_long_as_half_a_lease(bus: Bus) -> None:
-    def contact(lease_seconds: float) -> OutageWatch:
-        made = OutageWatch(bus.commands, bus.index, bus.counters, lease_seconds=lease_seconds)
-        made.restored()
-        return made
+async def test_a_connection_that_broke_closes_the_gate_only_when_it_took_a_quarter_of_a_lease(bus: Bus) -> None:
+    def gate(lease_seconds: float) -> TakeOverGate:
+        return TakeOverGate(bus.commands, bus.index, bus.counters, lease_seconds=lease_seconds)
 
-    brief, long = contact(600), contact(0.0)
-    now = asyncio.get_running_loop().time()
+    brief, long = gate(600), gate(0.0)
+    assert await brief.is_open()
+    assert await long.is_open()
     bus.counters.add("redis_disconnects")
-    brief.answered(now)
-    long.answered(now)
-    assert (brief.broken, long.broken) == (False, True)
-    # Without a broken connection only a slow answer tells.
-    slow = contact(1.0)
-    seen = []
-    for asked in (now - 1.0, now - 60):
-        slow.answered(asked)
-        seen.append(slow.broken)
-    slow.restored()
-    assert [*seen, slow.broken] == [False, True, False]
+    assert (await brief.is_open(), await long.is_open()) == (True, False)
 
 
 async def test_a_healer_ends_with_its_bus(each_server_url: str, prefix: str) -> None:

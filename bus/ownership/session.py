@@ -1,0 +1,166 @@
+"""A process's session: a connection to Redis that is there for as long as the process is.
+
+Redis loses the connection of a killed process at once, so that another can take over within two seconds, though the
+lease is long. A connection that is still there, of a process that is frozen or unreachable, says nothing: then the
+lease must run out. Where CLIENT is refused, and on a cluster, only leases count.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any, Final
+
+from tailrace.bus.errors import BusUnavailableError, ConnectionLostError, InvalidExecutionIdError, ReplyError
+from tailrace.bus.model.counters import Counters
+from tailrace.bus.model.event import check_execution_id
+from tailrace.bus.model.keys import Keys
+from tailrace.bus.redis.commands import Commands
+from tailrace.bus.redis.connection import Connection
+
+logger = logging.getLogger(__name__)
+
+# A connection that is gone at two looks so far apart is not about to come back: reconnecting takes a tenth of it.
+CONFIRM_MS: Final = 700
+# One look serves all healers of all processes for so long.
+LOOK_MS: Final = 400
+LIST_CHUNK: Final = 500
+_LABEL: Final = "tailrace-session"
+
+
+class Session:
+    """The one of this process. Used in one event loop, that of the connection."""
+
+    def __init__(self, name: str, keys: Keys, counters: Counters, *, keep_seconds: int) -> None:
+        self.name = name
+        self._keys = keys
+        self._counters = counters
+        self._keep_seconds = keep_seconds
+        self._registering: set[asyncio.Task[None]] = set()
+        self._refused = False
+
+    def connected(self, connection: Connection) -> None:
+        """Register a connection that was just made."""
+        task = asyncio.get_running_loop().create_task(self._register(connection), name="session:register")
+        self._registering.add(task)
+        task.add_done_callback(self._registering.discard)
+
+    async def hold(self, commands: Commands, execution_ids: Iterable[str]) -> None:
+        """Note what this process runs. Raises BusUnavailableError."""
+        key = self._keys.session_executions(self.name)
+        await asyncio.gather(
+            commands.command("SADD", key, *execution_ids), commands.command("EXPIRE", key, self._keep_seconds)
+        )
+
+    async def let_go(self, commands: Commands, execution_ids: Iterable[str]) -> None:
+        """Raises BusUnavailableError."""
+        await commands.command("SREM", self._keys.session_executions(self.name), *execution_ids)
+
+    async def end(self, commands: Commands) -> None:
+        """Raises BusUnavailableError."""
+        for task in list(self._registering):
+            task.cancel()
+        await asyncio.gather(
+            commands.command("HDEL", self._keys.sessions(), self.name),
+            commands.command("DEL", self._keys.session_executions(self.name)),
+        )
+
+    async def _register(self, connection: Connection) -> None:
+        try:
+            await connection.send("CLIENT", "SETNAME", f"{_LABEL}:{self.name}")
+            client_id = int(await connection.send("CLIENT", "ID"))
+            await connection.send("HSET", self._keys.sessions(), self.name, client_id)
+            await connection.send("EXPIRE", self._keys.sessions(), self._keep_seconds)
+        except ReplyError as error:
+            if not self._refused:
+                self._refused = True
+                self._counters.add("session_fallbacks")
+                logger.warning("sessions cannot be used (%s): a dead process is found when its leases run out", error)
+        except (BusUnavailableError, ConnectionLostError) as error:
+            # It registers again with the next connection.
+            logger.debug("session %s is not registered: %s", self.name, error)
+
+
+class Sessions:
+    """Those of all processes, as healers look at them. Every method raises BusUnavailableError."""
+
+    def __init__(self, commands: Commands, keys: Keys, counters: Counters) -> None:
+        self._commands = commands
+        self._keys = keys
+        self._counters = counters
+        self._refused = False
+
+    async def find_dead(self) -> dict[str, list[str]]:
+        """Sessions that are gone, and the executions that they ran; {} when another healer has just looked."""
+        if self._refused or not await self._commands.command(
+            "SET", f"{self._keys.sessions()}:look", "1", "NX", "PX", LOOK_MS
+        ):
+            return {}
+        raw, missing = await asyncio.gather(
+            self._commands.command("HGETALL", self._keys.sessions()),
+            self._commands.command("HGETALL", self._keys.missing_sessions()),
+        )
+        registered, suspects = _texts(raw), _texts(missing)
+        if not registered:
+            return {}
+        try:
+            alive = await self._alive(registered.values())
+        except ReplyError as error:
+            self._refused = True
+            self._counters.add("session_fallbacks")
+            logger.warning("CLIENT LIST is refused (%s): a dead process is found when its leases run out", error)
+            return {}
+        seconds, micros = await self._commands.command("TIME")
+        now_ms = int(seconds) * 1000 + int(micros) // 1000
+        dead: list[str] = []
+        changed: dict[str, str] = {}
+        for name, client_id in registered.items():
+            if alive.get(client_id) == f"{_LABEL}:{name}":
+                continue
+            suspect, _, since = suspects.get(name, "").partition(" ")
+            if suspect != client_id:
+                changed[name] = f"{client_id} {now_ms}"
+            elif since.isdecimal() and now_ms - int(since) >= CONFIRM_MS:
+                dead.append(name)
+        back = [name for name in suspects if name not in registered or alive.get(registered[name]) is not None]
+        if changed:
+            await self._commands.command(
+                "HSET", self._keys.missing_sessions(), *(x for pair in changed.items() for x in pair)
+            )
+        if back:
+            await self._commands.command("HDEL", self._keys.missing_sessions(), *back)
+        return {name: await self._executions_of(name) for name in dead}
+
+    async def forget(self, name: str) -> None:
+        await asyncio.gather(
+            self._commands.command("HDEL", self._keys.sessions(), name),
+            self._commands.command("HDEL", self._keys.missing_sessions(), name),
+            self._commands.command("DEL", self._keys.session_executions(name)),
+        )
+
+    async def _executions_of(self, name: str) -> list[str]:
+        members = await self._commands.command("SMEMBERS", self._keys.session_executions(name))
+        ids = []
+        for member in members:
+            # A stranger's member can name no execution.
+            with suppress(InvalidExecutionIdError):
+                ids.append(check_execution_id(member.decode(errors="replace")))
+        return sorted(ids)
+
+    async def _alive(self, client_ids: Iterable[str]) -> dict[str, str]:
+        """Id of a connection → the name it gave itself, of those that are there."""
+        ids = [client_id for client_id in client_ids if client_id.isdecimal()]
+        alive: dict[str, str] = {}
+        for start in range(0, len(ids), LIST_CHUNK):
+            text = await self._commands.command("CLIENT", "LIST", "ID", *ids[start : start + LIST_CHUNK])
+            for line in text.decode(errors="replace").splitlines():
+                fields = dict(part.partition("=")[::2] for part in line.split(" "))
+                alive[fields.get("id", "")] = fields.get("name", "")
+        return alive
+
+
+def _texts(reply: Any) -> dict[str, str]:
+    pairs = reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
+    return {key.decode(errors="replace"): value.decode(errors="replace") for key, value in pairs}
