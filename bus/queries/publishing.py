@@ -12,11 +12,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from tailrace.bus.errors import AppendRefusedError, BusUnavailableError, FenceStaleError
+from tailrace.bus.errors import AppendRefusedError, BusUnavailableError, FenceStaleError, TransitionRefusedError
 from tailrace.bus.log.index import ExecutionIndex
 from tailrace.bus.log.log import Appended, Log
 from tailrace.bus.model.cursor import Cursor
 from tailrace.bus.model.event import LIFECYCLE_TYPES
+from tailrace.bus.model.fence import Fence
 
 LineStatus = Literal["written", "duplicate", "refused", "not_tried", "unknown"]
 _IN_THE_LOG: Final = frozenset({"written", "duplicate"})
@@ -45,7 +46,7 @@ class LineOutcome:
 
 
 async def append_lines(
-    log: Log, index: ExecutionIndex, execution_id: str, lines: Sequence[Line], fence: int | None
+    log: Log, index: ExecutionIndex, execution_id: str, lines: Sequence[Line], fence: Fence | None
 ) -> list[LineOutcome]:
     """Append in order as much as can be; say of each line what became of it.
 
@@ -75,11 +76,17 @@ async def append_lines(
 
 
 async def _append(
-    log: Log, index: ExecutionIndex, execution_id: str, stretch: Sequence[Line], fence: int | None
+    log: Log, index: ExecutionIndex, execution_id: str, stretch: Sequence[Line], fence: Fence | None
 ) -> list[LineOutcome]:
     first = stretch[0]
     if first.error is not None:
         return [LineOutcome(first.number, "refused", error=first.error)]
+    if first.type in LIFECYCLE_TYPES and fence is None:
+        # One that was submitted is its workers', also before the first of them has begun.
+        state = await log.state(execution_id)
+        if state is not None and state.submitted is not None:
+            refusal = TransitionRefusedError(execution_id, state.status, first.type)
+            return [LineOutcome(first.number, "refused", error=refusal)]
     events = [line.fields for line in stretch]
     try:
         appended = await log.append(execution_id, events, producer=first.producer, seq=first.seq, fence=fence)
@@ -131,7 +138,7 @@ async def _note(log: Log, index: ExecutionIndex, execution_id: str, created_ms: 
         await index.note(execution_id, None if state is None else state.tenant, created_ms)
 
 
-async def _check_fence(log: Log, execution_id: str, fence: int) -> None:
+async def _check_fence(log: Log, execution_id: str, fence: Fence) -> None:
     """A fence is proof of ownership, not a claim to it: a higher one than the owner's would shut the owner out."""
     state = await log.state(execution_id)
     current = 0 if state is None else state.fence

@@ -39,13 +39,8 @@ class SupervisedConnection:
         self._on_connect = on_connect
         self._on_push = on_push
         self._wait_seconds = wait_seconds
-<<<<<<< HEAD
-        self._backoff = Backoff()
-        self._connection: Connection | None = None
-=======
         self._backoff = backoff or Backoff()
-        self._link: Connection | None = None
->>>>>>> 2246dad (Let owners that live keep their executions)
+        self._connection: Connection | None = None
         self._connected = asyncio.Event()
         self._why_not = "not connected yet"
         self._closed = False

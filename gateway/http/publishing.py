@@ -20,6 +20,7 @@ from tailrace.bus.model.event import (
     RESUME_REQUESTED,
     SIGNAL_REQUESTED,
 )
+from tailrace.bus.model.fence import Fence
 from tailrace.bus.model.trace import meta_of
 from tailrace.bus.queries.publishing import Line, LineOutcome, LineStatus
 from tailrace.gateway.http.parsing import parse_json
@@ -99,7 +100,7 @@ class Origin:
 
     producer: str | None = None
     seq: int | None = None
-    fence: int | None = None
+    fence: Fence | None = None
     trace: str | None = None
 
 

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
 from tailrace.bus import InvalidInputError
 from tailrace.bus.model.codec import ts_of
+from tailrace.bus.model.fence import Fence
 from tailrace.bus.model.trace import traceparent_of
 from tailrace.bus.queries.publishing import append_lines
 from tailrace.gateway.access.access import PublishAccess
@@ -33,7 +34,7 @@ router = APIRouter(prefix="/executions", tags=["events"])
 
 JSON: Final = "application/json"
 NDJSON: Final = "application/x-ndjson"
-MAX_FENCE: Final = 2**53 - 1
+FENCE_PATTERN: Final = r"^[0-9]{1,15}:[0-9a-z]{1,64}$"
 
 T = TypeVar("T", str, int)
 
@@ -48,19 +49,21 @@ async def _origin(  # noqa: PLR0917 - FastAPI gives them by name
         Query(ge=1, le=MAX_SEQ, description="Number of the (first) event within its producer, rising by one from 1 on"),
     ] = None,
     fence: Annotated[
-        int | None, Query(ge=1, le=MAX_FENCE, description="Of whoever runs the execution: proof that it still does")
+        str | None,
+        Query(pattern=FENCE_PATTERN, description="The owner's `fence.token`: proof that it still runs the execution"),
     ] = None,
     producer_header: Annotated[str | None, Header(alias="Tailrace-Producer", pattern=PRODUCER_PATTERN)] = None,
     seq_header: Annotated[int | None, Header(alias="Tailrace-Seq", ge=1, le=MAX_SEQ)] = None,
-    fence_header: Annotated[int | None, Header(alias="Tailrace-Fence", ge=1, le=MAX_FENCE)] = None,
+    fence_header: Annotated[str | None, Header(alias="Tailrace-Fence", pattern=FENCE_PATTERN)] = None,
     traceparent: Annotated[
         str | None, Header(description="W3C Trace Context; it goes with each event, as `meta.traceparent`")
     ] = None,
 ) -> Origin:
+    token = _one("fence", fence, fence_header)
     return Origin(
         _one("producer", producer, producer_header),
         _one("seq", seq, seq_header),
-        _one("fence", fence, fence_header),
+        None if token is None else Fence.parse(token),
         traceparent_of(traceparent),
     )
 
