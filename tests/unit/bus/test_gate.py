@@ -42,7 +42,9 @@ class FakeRedis:
 
 
 def gate_of(redis: FakeRedis, counters: Counters | None = None) -> TakeOverGate:
-    return TakeOverGate(redis, ExecutionIndex(redis, Keys()), Counters() if counters is None else counters, lease_seconds=30)
+    return TakeOverGate(
+        redis, ExecutionIndex(redis, Keys()), Counters() if counters is None else counters, lease_seconds=30
+    )
 
 
 async def test_it_is_open_when_nothing_is_wrong() -> None:
