@@ -15,7 +15,10 @@ local function transitions()
 end
 local ENDED = {completed = true, failed = true, cancelled = true, timed_out = true}
 local MAX_REQUESTS = 1024
+-- Producers of one kind: strangers, owners ('o') and those who ask for something ('c'). Strangers beyond the limit are
+-- refused. Owners and requests never are: of each kind, an eighth that has been quiet for longest is forgotten.
 local MAX_PRODUCERS = 1024
+local COUNTER = {[''] = 'producers', o = 'owner_producers', c = 'control_producers'}
 -- Lua's numbers are exact up to 2^53 only; an id up there was not written by any clock.
 local MAX_DIGITS = 15
 local log, meta = KEYS[1], KEYS[2]
@@ -28,7 +31,7 @@ local skip, last = 0, 0
 if producer ~= '' then
   local first = tonumber(ARGV[2])
   if state[8] then
-    local seq, ms, n = string.match(state[8], '^(%d+):(%d+)-(%d+)$')
+    local seq, ms, n = string.match(state[8], '^(%d+):(%d+)-(%d+)%a?$')
     last = tonumber(seq)
     if first + count - 1 <= last then
       return {ms, tonumber(n), 0}
@@ -49,18 +52,16 @@ if ARGV[3] ~= '' then
     return redis.error_reply('FENCED by another')
   end
 end
-local producers = tonumber(state[6] or 0)
-if producer ~= '' and not state[8] then
-  producers = producers + 1
-  if producers > MAX_PRODUCERS then
-    return redis.error_reply('PRODUCERS ' .. MAX_PRODUCERS)
-  end
-end
 
 local changes = {}
 local function set(field, value)
   changes[#changes + 1] = field
   changes[#changes + 1] = value
+end
+
+-- Never shortens: one that has no TTL yet says -1. GT would leave that one without, and Redis 6 does not know it.
+local function keep(key, seconds)
+  if redis.call('TTL', key) < seconds then redis.call('EXPIRE', key, seconds) end
 end
 
 local time = redis.call('TIME')
@@ -82,7 +83,7 @@ if producer ~= '' and last and tonumber(ARGV[2]) > last + 1 then
   ms = ms + 1
 end
 local bytes, status = tonumber(state[5] or 0), nil
-local requests, waiting = {}, nil
+local requests, waiting, asking = {}, nil, 0
 if ARGV[10] ~= '' then
   local next_of = transitions()
   -- Of an execution that never had an owner, any producer is one.
@@ -99,6 +100,7 @@ if ARGV[10] ~= '' then
       if not to or not (owner or anybody) then
         return redis.error_reply('ILLEGAL ' .. now .. ' ' .. event_type)
       end
+      if anybody then asking = asking + 1 end
       now = anybody and string.sub(to, 1, -2) or to
       status = now
       requests[index] = string.sub(event_type, -10) == '_requested' or nil
@@ -114,6 +116,18 @@ if ARGV[10] ~= '' then
     local kind = redis.call('TYPE', KEYS[3]).ok
     if kind ~= 'stream' and kind ~= 'none' then
       return redis.error_reply('WRONGTYPE the control stream of this execution holds a ' .. kind)
+    end
+  end
+end
+local kind, producers = '', nil
+if producer ~= '' then
+  if state[8] then
+    kind = string.match(state[8], '%a?$')
+  else
+    kind = fence and 'o' or asking == count - skip and 'c' or ''
+    producers = tonumber((kind == '' and state[6] or kind ~= '' and redis.call('HGET', meta, COUNTER[kind])) or 0) + 1
+    if kind == '' and producers > MAX_PRODUCERS then
+      return redis.error_reply('PRODUCERS ' .. MAX_PRODUCERS)
     end
   end
 end
@@ -176,8 +190,20 @@ if fence and (fence ~= state[4] or not state[9]) then
   if secret ~= '' then set('secret', secret) end
 end
 if producer ~= '' then
-  set(slot, string.format('%.0f:%s', tonumber(ARGV[2]) + count - 1, id))
-  set('producers', producers)
+  set(slot, string.format('%.0f:%s%s', tonumber(ARGV[2]) + count - 1, id, kind))
+  if producers and producers > MAX_PRODUCERS then
+    local all, quiet = redis.call('HGETALL', meta), {}
+    for i = 1, #all, 2 do
+      if string.sub(all[i], 1, 2) == 'p:' and string.sub(all[i + 1], -1) == kind then
+        quiet[#quiet + 1] = {all[i], tonumber(string.match(all[i + 1], '-(%d+)%a$'))}
+      end
+    end
+    table.sort(quiet, function(a, b) return a[2] < b[2] end)
+    local room = math.max(0, math.min(#quiet, #quiet - MAX_PRODUCERS * 7 / 8 + 1))
+    for i = 1, room do redis.call('HDEL', meta, quiet[i][1]) end
+    producers = #quiet - room + 1
+  end
+  if producers then set(COUNTER[kind], producers) end
 end
 if not state[7] then set('created', ms_text) end
 if status == 'running' then redis.call('HSETNX', meta, 'started', ms_text) end
@@ -216,8 +242,10 @@ if terminal then
   redis.call('EXPIRE', KEYS[3], ARGV[7])
   redis.call('EXPIRE', KEYS[4], ARGV[8])
 else
-  redis.call('EXPIRE', log, ARGV[6])
-  redis.call('EXPIRE', meta, ARGV[6])
-  if next(requests) then redis.call('EXPIRE', KEYS[3], ARGV[6]) end
+  -- All of it lives as long as the longest: what waits for a delay of days is kept until then, requests included.
+  local ttl = math.max(tonumber(ARGV[6]), redis.call('TTL', meta))
+  keep(log, ttl)
+  keep(meta, ttl)
+  if next(requests) then keep(KEYS[3], ttl) end
 end
 return {ms_text, n, count - skip}

@@ -18,5 +18,7 @@ if ARGV[6] ~= '' then size = size - redis.call('HSTRLEN', KEYS[2], ARGV[6]) end
 if size > tonumber(ARGV[5]) then return redis.error_reply('FULL ' .. size) end
 redis.call('HSET', KEYS[2], ARGV[3], ARGV[4], SIZE, size)
 if ARGV[6] ~= '' then redis.call('HDEL', KEYS[2], ARGV[6]) end
-redis.call('EXPIRE', KEYS[2], ARGV[2])
+-- Never shortened, and kept for as long as the state: the next attempt may be days away.
+local ttl = math.max(tonumber(ARGV[2]), redis.call('TTL', KEYS[1]))
+if redis.call('TTL', KEYS[2]) < ttl then redis.call('EXPIRE', KEYS[2], ttl) end
 return 1

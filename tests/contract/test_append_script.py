@@ -11,6 +11,7 @@ import pytest
 from tailrace.bus.errors import ReplyError
 from tailrace.bus.log.log import append_script
 from tailrace.bus.model.keys import Keys
+from tailrace.bus.redis.script import Script
 from tailrace.bus.redis.supervised import SupervisedConnection
 
 pytestmark = pytest.mark.anyio
@@ -235,6 +236,40 @@ async def test_a_log_has_so_many_producers_and_no_more_but_those_it_has_go_on(ta
         await target.append("a", producer="one more", seq=1)
     assert (await target.append("b", producer="last", seq=2)).written == 1
     assert (await target.append("c")).written == 1
+
+
+async def test_attack_17_a_thousand_names_of_strangers_leave_room_for_owner_healer_and_requests(target: Target) -> None:
+    await target.append("execution.queued", producer="submit", seq=1)
+    await target.line.command("HSET", target.meta, "producers", 1024, "fence", 1, "secret", "s")
+    with pytest.raises(ReplyError, match=r"^PRODUCERS 1024$"):
+        await target.append("a", producer="stranger", seq=1)
+    with pytest.raises(ReplyError, match=r"^PRODUCERS 1024$"):
+        await target.append("execution.signal_requested", "a", producer="stranger", seq=1)
+    assert (await target.append("execution.started", producer="w.1.body", seq=1, fence="1:s")).written == 1
+    assert (await target.append("execution.cancel_requested", producer="control.1", seq=1)).written == 1
+    assert (await target.append("execution.cancelled", producer="heal.2", seq=1, fence="2:t")).written == 1
+
+
+async def test_attack_17_producers_of_owners_and_requests_are_bounded_and_the_quietest_are_forgotten(
+    target: Target,
+) -> None:
+    await target.append("execution.queued", producer="submit", seq=1)
+    await target.append("execution.started", producer="w.1.body", seq=1, fence="1:s")
+    for number in range(1, 1300):
+        await target.append("a", producer=f"w.1.words{number}", seq=1, fence="1:s")
+        await target.append("execution.signal_requested", producer=f"control.{number}", seq=1)
+        if number % 100 == 0:
+            await target.append("a", producer="w.1.body", seq=1 + number // 100, fence="1:s")
+    fields = await target.line.command("HKEYS", target.meta)
+    names = [name.decode().removeprefix("p:") for name in fields if name.startswith(b"p:")]
+    assert 2 * 800 <= len(names) <= 2 * 1024
+    assert "w.1.body" in names
+    assert "w.1.words1299" in names
+    assert "w.1.words1" not in names
+    assert "control.1299" in names
+    assert "control.1" not in names
+    assert (await target.append("a", producer="w.1.words1299", seq=1, fence="1:s")).written == 0
+    assert (await target.append("a", producer="stranger", seq=1)).written == 1
 
 
 async def test_a_producer_that_goes_on_beyond_what_the_log_knows_leaves_a_number_out(target: Target) -> None:
@@ -494,3 +529,22 @@ async def test_no_id_is_given_out_again_in_the_millisecond_in_which_the_log_was_
     new = {(int(new_ms), int(new_n) - back) for back in range(9)}
     assert not old & new
     assert min(new) > max(old)
+
+
+async def test_attack_18_no_append_shortens_the_time_to_live(target: Target) -> None:
+    await target.append("execution.queued", producer="submit", seq=1)
+    for key in target.keys:
+        await target.line.command("EXPIRE", key, LIVE_SECONDS * 8)
+    await target.append("execution.signal_requested", producer="control.1", seq=1)
+    ttls = [int(await target.line.command("TTL", key)) for key in (target.log, target.meta, target.control)]
+    assert all(is_about(ttl, LIVE_SECONDS * 8) for ttl in ttls)
+
+
+async def test_attack_18_no_checkpoint_shortens_the_time_to_live(target: Target) -> None:
+    script = Script.load("checkpoint")
+    await target.append("execution.started", producer="w.1.body", seq=1, fence="1:s")
+    for key in (target.log, target.meta):
+        await target.line.command("EXPIRE", key, LIVE_SECONDS * 8)
+    for field in ("a", "b"):
+        await script.run(target.line, (target.meta, target.checkpoints), "1:s", LIVE_SECONDS, field, "x", 1000, "")
+        assert is_about(int(await target.line.command("TTL", target.checkpoints)), LIVE_SECONDS * 8)

@@ -95,11 +95,11 @@ async def test_only_who_runs_it_counts_and_nobody_once_it_has_ended(
     line: SupervisedConnection, meta: tuple[str]
 ) -> None:
     await line.command("HSET", *meta, "fence", 3, "attempt", 2)
-    assert await COUNT.run(line, meta, 3, "attempt", -1) == 1
-    assert await COUNT.run(line, meta, 2, "attempt", -1) == 0
-    assert await COUNT.run(line, meta, 3, "failures", 1) == 1
+    assert await COUNT.run(line, meta, "3:", "attempt", -1) == 1
+    assert await COUNT.run(line, meta, "2:", "attempt", -1) == 0
+    assert await COUNT.run(line, meta, "3:", "failures", 1) == 1
     await line.command("HSET", *meta, "terminal", "1-1")
-    assert await COUNT.run(line, meta, 3, "failures", 1) == 0
+    assert await COUNT.run(line, meta, "3:", "failures", 1) == 0
     assert await line.command("HMGET", *meta, "attempt", "failures") == [b"1", b"1"]
 
 
