@@ -160,6 +160,7 @@ class TrackingTail:
         self._connection = connection
         self._in_flight = 0
         if self._started:
+            self._counters.add("tail_reconnects")
             connection.send("CLIENT", "TRACKING", "ON").add_done_callback(self._tracking_answered)
             self._disturb_all("reconnected")
 

@@ -87,6 +87,16 @@ async def test_a_connection_that_is_killed_disturbs_all_and_is_made_again(place:
     assert recorder.numbers == [1, 2, 3, 4]
 
 
+async def test_attack_16_each_way_of_watching_counts_that_it_connected_again(place: Place) -> None:
+    recorder, _ = resuming(place, "run")
+    await place.append("run")
+    await recorder.until(lambda r: len(r.cursors) == 1)
+    assert place.counters["tail_reconnects"] == 0
+    await place.commands.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    await recorder.until(lambda r: len(r.disturbances) == 1)
+    assert place.counters["tail_reconnects"] >= 1
+
+
 async def test_a_flush_disturbs_all_whom_tracking_tells_of_it(own_server: RunningServer) -> None:
     """A blocked XREAD is not told: there the numbering, or the silence, makes a subscription look again."""
     async with open_place("tracking", own_server.url, "t") as place:
