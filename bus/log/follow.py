@@ -11,6 +11,7 @@ from tailrace.bus.log.subscription import Subscription
 from tailrace.bus.model.continuity import Numbering
 from tailrace.bus.model.cursor import Cursor
 from tailrace.bus.model.entry import Entry, Gap
+from tailrace.bus.model.lifecycle import Status
 from tailrace.bus.tail.watch import Tail
 
 # A reader that is behind by more than this owns nothing but its cursor: it reads on from the log.
@@ -84,7 +85,8 @@ class _Live:
             self._items.extend(items)
         self._news.set()
 
-    def end(self) -> None:
+    def end(self, status: Status) -> None:
+        del status  # the terminal entry says it
         self.ended = True
         self._news.set()
 

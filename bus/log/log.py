@@ -145,8 +145,8 @@ class Log:
         first = _first_of(raw)
         gap: Gap | None = None
         if doubts is not None:
-            told = after == START and position.number is None
-            gap = None if told else gap_at(after, first, doubts.extent, known_entries=doubts.known_entries)
+            from_start = after == START and position.number is None
+            gap = None if from_start else gap_at(after, first, doubts.extent, known_entries=doubts.known_entries)
         elif first == after:
             raw = raw[1:]
         more = len(raw) >= count
@@ -160,15 +160,26 @@ class Log:
             if number != position.origin.n:
                 # Redis had numbered that one, and no publisher: no hole can be told from it.
                 items, following = read_proved(Numbering(after, number), raw, self.max_event_bytes)
-        position = following
-        ended = False
         if gap is not None:
             items.insert(0, gap)
-        if any(isinstance(item, Entry) and item.is_terminal for item in items):
-            items, ended = await self._settle_endings(execution_id, items)
-        elif not raw:
-            ended, more = await self._nothing_new(execution_id, position.cursor)
-        return Page(items, position, more and not ended, ended)
+        # After the entries: an ending that is among them is then known.
+        state = await self.state(execution_id)
+        if state is None or state.terminal is None:
+            return Page(self._settle_endings(items, None), following, more)
+        terminal = state.terminal
+        last = Numbering.after(terminal)
+        if after >= terminal:
+            # What other programs wrote behind the end is not read, so nothing is missing there either.
+            told: list[Entry | Gap] = [gap] if gap is not None and after > terminal else []
+            return Page(told, last, ended=True, status=state.status)
+        items = self._settle_endings(items, terminal)
+        if raw and from_id(raw[-1][0]) >= terminal:
+            return Page(items, last, ended=True, status=state.status)
+        if not raw:
+            more = await self.latest(execution_id) > following.cursor
+            if not more:
+                return Page(items, last, ended=True, status=state.status)
+        return Page(items, following, more)
 
     async def extent(self, execution_id: str) -> Extent:
         try:
@@ -231,31 +242,19 @@ class Log:
         state = await self.state(execution_id)
         return state.entries if state is not None else 0
 
-    async def _nothing_new(self, execution_id: str, cursor: Cursor) -> tuple[bool, bool]:
-        """Whether the execution has ended, and if not so, whether its ending came in since we read."""
-        state = await self.state(execution_id)
-        if state is None or state.terminal is None:
-            return False, False
-        if cursor >= state.terminal:
-            return True, False
-        latest = await self.latest(execution_id)
-        came_in = latest > cursor
-        return not came_in, came_in
-
-    async def _settle_endings(self, execution_id: str, items: list[Entry | Gap]) -> tuple[list[Entry | Gap], bool]:
-        """Only the entry that closed the log is its ending; a stranger's claim is shown as dropped."""
-        state = await self.state(execution_id)
-        terminal = state.terminal if state is not None else None
+    def _settle_endings(self, items: list[Entry | Gap], terminal: Cursor | None) -> list[Entry | Gap]:
+        """Only the entry that closed the log ends it, and is its last; another program's claim is shown as dropped."""
         settled: list[Entry | Gap] = []
         for item in items:
-            if isinstance(item, Entry) and item.is_terminal:
-                if item.cursor == terminal:
-                    return [*settled, item], True
-                self.counters.add("dropped_entries")
-                settled.append(drop(item, "not_the_ending"))
-            else:
-                settled.append(item)
-        return settled, False
+            if isinstance(item, Entry) and item.cursor != terminal:
+                if terminal is not None and item.cursor > terminal:
+                    break
+                if item.is_terminal:
+                    self.counters.add("dropped_entries")
+                    settled.append(drop(item, "not_the_ending"))
+                    continue
+            settled.append(item)
+        return settled
 
 
 @dataclass(frozen=True, slots=True)

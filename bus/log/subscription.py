@@ -18,6 +18,7 @@ from tailrace.bus.errors import BusClosedError, BusUnavailableError, ReplyError
 from tailrace.bus.log.log import PAGE_ENTRIES, Log
 from tailrace.bus.model.continuity import Numbering
 from tailrace.bus.model.entry import Entry, Gap
+from tailrace.bus.model.lifecycle import Status
 from tailrace.bus.model.reading import Page, RawEntry, read_plain
 from tailrace.bus.model.retry import Backoff
 from tailrace.bus.tail.watch import Tail, Watch
@@ -41,7 +42,7 @@ class Reader(Protocol):
     def news(self, items: Sequence[Entry | Gap]) -> None:
         """Take entries and gaps, in order."""
 
-    def end(self) -> None:
+    def end(self, status: Status) -> None:
         """The terminal entry was the last of the news, or there is nothing left to read. Called once, the last."""
 
     def fail(self, error: Exception) -> None:
@@ -200,7 +201,7 @@ class Subscription:
                 if page.ended:
                     self._proof = None
                     self.close()
-                    self._reader.end()
+                    self._reader.end(page.status)
                     return
                 if not page.more:
                     self._proof = None

@@ -11,6 +11,7 @@ from tailrace.bus.model.continuity import Numbering
 from tailrace.bus.model.cursor import START, Cursor
 from tailrace.bus.model.entry import Entry, Gap
 from tailrace.bus.model.event import TERMINAL_TYPES
+from tailrace.bus.model.lifecycle import Status
 
 RawEntry = Sequence[Any]  # [id, [field, value, ...]] as Redis sends it
 # Id, type, step, time and data of an entry, in the bytes in which they stand, and checked.
@@ -27,13 +28,15 @@ class Page:
     """A stretch of the log: entries in order, gaps where something is missing.
 
     ``position`` is where reading goes on; ``more`` says that Redis may have more than was asked for; ``ended`` that
-    the reader is at the end of an execution that has ended: its proven terminal entry, or a log that is gone.
+    the reader is at the end of an execution that has ended: its proven terminal entry, or a log that is gone. Then
+    ``position`` is that entry's, and ``status`` how it ended.
     """
 
     items: list[Entry | Gap]
     position: Numbering
     more: bool = False
     ended: bool = False
+    status: Status = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,7 @@ def bare_page(
     """
     following = raw
     if position.cursor != START:
-        if not raw or raw[0][0] != position.cursor.encode():
+        if not raw or raw[0][0] != position.cursor.encode() or not _is_no_ending(raw[0]):
             return None
         following = raw[1:]
     at = position.copy()
@@ -62,6 +65,12 @@ def bare_page(
     if not bare:
         return None
     return BarePage(bare, at, len(bare) < len(following) or len(following) >= count)
+
+
+def _is_no_ending(raw: RawEntry) -> bool:
+    """Whether what follows this entry may be more of the log: behind an ending, only other programs write."""
+    fields = raw[1]
+    return bool(fields) and fields[0] == b"t" and is_no_ending(fields[1])
 
 
 def read_plain(numbering: Numbering, raw: Sequence[RawEntry], limit_bytes: int) -> list[Entry] | None:

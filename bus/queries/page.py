@@ -30,7 +30,10 @@ async def before_newest(log: Log, execution_id: str, count: int) -> Cursor:
 
     Raises BusUnavailableError, ReplyError when the key is no log.
     """
-    newest = await log.commands.command("XREVRANGE", log.keys.log(execution_id), "+", "-", "COUNT", count + 1)
+    state = await log.state(execution_id)
+    # What other programs wrote behind the ending is no part of the log.
+    end = "+" if state is None or state.terminal is None else str(state.terminal)
+    newest = await log.commands.command("XREVRANGE", log.keys.log(execution_id), end, "-", "COUNT", count + 1)
     return from_id(newest[-1][0]) if len(newest) > count else START
 
 

@@ -79,10 +79,16 @@ async def state_of(log: Log, execution_id: str) -> ExecutionState:
             raise ExecutionUnknownError(execution_id)
         # Events that another program wrote, and nothing else.
         state = State(execution_id, "unknown")
+    first, last = extent.earliest, extent.latest
+    if state.terminal is not None and last is not None and last > state.terminal:
+        # What other programs wrote behind the ending is no part of the log.
+        last = state.terminal
+        first = first if first is not None and first <= last else None
+        last = last if first is not None else None
     return ExecutionState.of(
         state,
-        first=None if extent.earliest is None else str(extent.earliest),
-        last=None if extent.latest is None else str(extent.latest),
+        first=None if first is None else str(first),
+        last=None if last is None else str(last),
         terminal=await _terminal(log, state),
         checkpoints=steps,
     )

@@ -211,6 +211,8 @@ class Hub:
     def _watch(self, execution_id: str, found: _Found) -> _Watched | None:
         """The topic that there is, or a new one; None when there was one, and it has gone since."""
         if (live := self._live(execution_id)) is not None:
+            if found.state is not None:
+                live.topic.status = found.state.status
             return live
         if found.head is None:
             return None

@@ -11,6 +11,7 @@ from tailrace.bus.model.continuity import Numbering
 from tailrace.bus.model.cursor import START, Cursor
 from tailrace.bus.model.entry import Entry, Gap
 from tailrace.bus.model.filter import Filter
+from tailrace.bus.model.lifecycle import Status
 from tailrace.bus.model.reading import BarePage, Page, bare_page
 from tailrace.gateway.wire.formats import Format, RenderBare
 
@@ -34,6 +35,7 @@ class BareFrames:
     """A bare page, rendered for one kind of viewer; its entries are not kept beside it."""
 
     ended = False
+    status: Status = "unknown"
     has_gap = False
 
     def __init__(self, frames: bytes, page: BarePage, read_at: float) -> None:
@@ -56,6 +58,7 @@ class RenderedPage:
         self.position = page.position
         self.more = page.more
         self.ended = page.ended
+        self.status = page.status
         self.read_at = read_at
         self.entries = sum(isinstance(item, Entry) for item in page.items)
         self.has_gap = self.entries != len(page.items)

@@ -15,6 +15,7 @@ from tailrace.bus.model.continuity import Numbering, resume_point
 from tailrace.bus.model.cursor import START, Cursor, just_before
 from tailrace.bus.model.entry import Entry, Gap
 from tailrace.bus.model.filter import Filter
+from tailrace.bus.model.lifecycle import Status
 from tailrace.bus.model.reading import RawEntry, read_bare
 from tailrace.gateway.hub.group import ViewerGroup
 from tailrace.gateway.hub.viewer import Stage, Viewer
@@ -49,6 +50,7 @@ class PageFrames(Protocol):
     position: Numbering
     more: bool
     ended: bool
+    status: Status
     entries: int
 
     def frames(self, rendering: Format, wanted: Filter | None) -> tuple[bytes, int]:
@@ -80,10 +82,11 @@ class Topic:
         *,
         max_entries: int,
         max_bytes: int,
-        status: str = "unknown",
+        status: Status = "unknown",
         ended: bool = False,
     ) -> None:
         self.execution_id = execution_id
+        # As the state said when the newest viewer came, or how the execution ended: what its events say is less.
         self.status = status
         self.ended = ended
         self.max_entries = max_entries
@@ -182,9 +185,10 @@ class Topic:
                 self._gap(item, following.cursor if isinstance(following, Entry) else None)
         self._entries(items[start:] if start else items)
 
-    def end(self) -> None:
+    def end(self, status: Status) -> None:
         """The terminal entry was the last of the news, or there is nothing left to read."""
         self.ended = True
+        self.status = status
         self._meet()
         for group in list(self._groups.values()):
             self._flush(group)
@@ -216,6 +220,7 @@ class Topic:
         self._ports.count("replayed_events", page.entries)
         if page.ended:
             viewer.ending = True
+            self.status = page.status
             end = max(self.head, page.position.cursor)
             if not page.entries and viewer.position.cursor != end:
                 # It asked from a place that the log has not: a reconnect must find out that it has ended.
@@ -357,8 +362,6 @@ class Topic:
         entries = cast("Sequence[Entry]", run)
         before = self.head
         size = self.window.append(entries, min(self.max_entries, RING_A_VIEWER * len(self.viewers)), self.max_bytes)
-        if entries[-1].type.startswith("execution."):
-            self.status = entries[-1].type.partition(".")[2]
         # A copy: who finds its socket full, or the window moved on, may leave the last of its group.
         for group in tuple(self._groups.values()):
             if not group.coalesce_ms:

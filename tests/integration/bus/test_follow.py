@@ -187,7 +187,8 @@ async def test_case_06_an_ending_that_nobody_was_woken_for_is_found_by_looking(b
         def news(self, items: Any) -> None:
             seen.extend(items)
 
-        def end(self) -> None:
+        def end(self, status: object) -> None:
+            del status
             ended.set()
 
         def fail(self, error: Exception) -> None:

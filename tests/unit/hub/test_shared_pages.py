@@ -128,3 +128,14 @@ async def test_pages_of_large_entries_become_short_at_once_and_of_small_ones_lon
         assert all(least <= count <= most for count in log.asked[4:]), log.asked
         # Those who come after find the same pages.
         assert position.cursor.n % min(log.asked[-1], PAGE_ENTRIES) == 0
+
+
+def test_attack_12_a_viewer_whose_page_has_the_ending_is_told_how_it_ended_before_the_tail_is() -> None:
+    ports = Ports()
+    topic = Topic("x", Cursor(1000, 1), ports, max_entries=6, max_bytes=10**9, status="cancelling")
+    viewer = Viewer(OpenSink(), SSE, Numbering.after(START))
+    topic.join(viewer)
+    page = Page([entry(1), entry(2)], Numbering.after(Cursor(1000, 2)), ended=True, status="cancelled")
+    topic.page(ports.asked.pop(), RenderedPage("x", page, 0.0))
+    end = viewer.sink.got.partition(b"event: stream.end")[2]  # type: ignore[attr-defined]
+    assert b'"status":"cancelled"' in end

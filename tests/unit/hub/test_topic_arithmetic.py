@@ -190,7 +190,7 @@ class TopicMachine(RuleBasedStateMachine):
         if items:
             self.topic.news(items)
         if page.ended:
-            self.topic.end()
+            self.topic.end("completed")
 
     @precondition(lambda self: not self.topic.ended and not self.log.closed)
     @rule()

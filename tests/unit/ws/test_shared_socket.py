@@ -102,7 +102,7 @@ class FakeHub:
             if page.items:
                 topic.news(page.items)
             if page.ended:
-                topic.end()
+                topic.end("completed")
 
 
 def subscribe(hub: FakeHub, connection: SocketConnection, name: str) -> None:
