@@ -113,7 +113,7 @@ class Bus:
             jobs=self.jobs,
             dead_letters=self.dead_letters,
         )
-        self.control = Control(self.log, self.index, self.tail)
+        self.control = Control(self.log, self.index, self.follow)
         self._deployment = deployment
         self._owners = itertools.count(1)
         self._server = server

@@ -7,7 +7,7 @@ outcome is an event, too: what answers it names it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final, cast
@@ -21,12 +21,11 @@ from tailrace.bus.errors import (
     TransitionRefusedError,
 )
 from tailrace.bus.log.appender import Appender
-from tailrace.bus.log.follow import follow
 from tailrace.bus.log.index import ExecutionIndex
 from tailrace.bus.log.log import Log
 from tailrace.bus.model.control_request import GRACE_SECONDS, answers, check_grace, check_text
-from tailrace.bus.model.cursor import Cursor, parse
-from tailrace.bus.model.entry import Entry
+from tailrace.bus.model.cursor import Cursor
+from tailrace.bus.model.entry import Entry, Gap
 from tailrace.bus.model.event import (
     CANCEL_REQUESTED,
     CANCELLED,
@@ -35,20 +34,24 @@ from tailrace.bus.model.event import (
     RESUME_REQUESTED,
     RESUMED,
     SIGNAL_REQUESTED,
+    TERMINAL_TYPES,
     Event,
     check_execution_id,
     encode_json,
 )
 from tailrace.bus.model.lifecycle import Status
 from tailrace.bus.model.state import State
-from tailrace.bus.tail.watch import Tail
 
 # The owner holds all signals that wait for its execution.
 MAX_SIGNAL_BYTES: Final = 64 * 1024
 # An execution changes under our eyes, and one that has just been taken is not running yet.
 LOOKS: Final = 10
 LOOK_AGAIN_SECONDS: Final = 0.05
-_STATUS_AFTER: Final[dict[str, Status]] = {PAUSED: "paused", RESUMED: "running"}
+_STATUS_AFTER: Final[dict[str, Status]] = {
+    PAUSED: "paused",
+    RESUMED: "running",
+    **{ending: cast("Status", ending.partition(".")[2]) for ending in TERMINAL_TYPES},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,30 @@ class Outcome:
     status: Status
 
 
+async def await_outcome(
+    asked: Outcome,
+    items: AsyncGenerator[Entry | Gap, None],
+    status: Callable[[str], Awaitable[Status]],
+    wait_seconds: float,
+) -> Outcome:
+    """The outcome of a request, from what follows it in the log; without an event when that ends and none answers it.
+
+    ``status`` reads that of an execution, where the answer does not say it. Raises ControlTimeoutError, and what it and
+    ``items`` do.
+    """
+    if asked.event is not None:
+        return asked
+    try:
+        async with asyncio.timeout(wait_seconds), aclosing(items):
+            async for item in items:
+                if isinstance(item, Entry) and answers(asked.request, item):
+                    after = _STATUS_AFTER.get(item.type) or await status(asked.execution_id)
+                    return replace(asked, event=item, status=after)
+    except TimeoutError:
+        raise ControlTimeoutError(asked.execution_id, asked.request, wait_seconds) from None
+    return replace(asked, status=await status(asked.execution_id))
+
+
 class Control:
     """Sends requests to the owner of an execution, on whichever host it is.
 
@@ -74,10 +101,12 @@ class Control:
     says who asks, and stands in the log.
     """
 
-    def __init__(self, log: Log, index: ExecutionIndex, open_tail: Callable[[], Awaitable[Tail]]) -> None:
+    def __init__(
+        self, log: Log, index: ExecutionIndex, follow: Callable[[str, str], AsyncGenerator[Entry | Gap, None]]
+    ) -> None:
         self._log = log
         self._index = index
-        self._open_tail = open_tail
+        self._follow = follow
         self._appender = Appender(log)
 
     async def cancel(
@@ -132,30 +161,12 @@ class Control:
 
     async def wait(self, outcome: Outcome, wait_seconds: float) -> Outcome:
         """Wait for the answer to what was asked before. Raises ControlTimeoutError, BusUnavailableError."""
-        if outcome.event is not None:
-            return outcome
-        execution_id, request = outcome.execution_id, outcome.request
-        try:
-            async with (
-                asyncio.timeout(wait_seconds),
-                aclosing(follow(self._log, await self._open_tail(), execution_id, parse(request))) as items,
-            ):
-                async for item in items:
-                    if isinstance(item, Entry) and (told := await self.told(outcome, item)) is not None:
-                        return told
-        except TimeoutError:
-            raise ControlTimeoutError(execution_id, request, wait_seconds) from None
-        # It has ended, and the log is gone already.
-        return replace(outcome, status=(await self._state(execution_id)).status)
+        items = self._follow(outcome.execution_id, outcome.request)
+        return await await_outcome(outcome, items, self.status, wait_seconds)
 
-    async def told(self, outcome: Outcome, entry: Entry) -> Outcome | None:
-        """What becomes of a request by an entry behind it; None when that says nothing of it."""
-        if entry.is_terminal:
-            return replace(outcome, event=entry, status=cast("Status", entry.type.rpartition(".")[2]))
-        if not answers(outcome.request, entry.type, entry.data):
-            return None
-        status = _STATUS_AFTER.get(entry.type) or (await self._state(outcome.execution_id)).status
-        return replace(outcome, event=entry, status=status)
+    async def status(self, execution_id: str) -> Status:
+        """Raises ExecutionUnknownError, BusUnavailableError."""
+        return (await self._state(execution_id)).status
 
     async def _ask(self, execution_id: str, request: Event, wait_seconds: float) -> Outcome:
         _check_wait(wait_seconds)

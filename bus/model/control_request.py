@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 from tailrace.bus.errors import InvalidEventError, InvalidInputError
 from tailrace.bus.model.codec import decode
 from tailrace.bus.model.cursor import START, parse
+from tailrace.bus.model.entry import Entry
 from tailrace.bus.model.event import (
     CANCEL_REQUESTED,
     MAX_EVENT_BYTES,
@@ -20,7 +21,6 @@ from tailrace.bus.model.event import (
     REQUEST_TYPES,
     RESUMED,
     SIGNALLED,
-    TERMINAL_TYPES,
 )
 from tailrace.bus.model.reading import RawEntry
 
@@ -87,11 +87,11 @@ def read_request(raw: RawEntry, *, limit_bytes: int = MAX_EVENT_BYTES) -> Contro
     )
 
 
-def answers(request: str, event_type: str, data: Any) -> bool:
+def answers(request: str, entry: Entry) -> bool:
     """Whether an event that follows a request in the log is its outcome; an ending answers every request before it."""
-    if event_type in TERMINAL_TYPES:
+    if entry.is_terminal:
         return True
-    return event_type in ANSWER_TYPES and isinstance(data, dict) and data.get("request") == request
+    return entry.type in ANSWER_TYPES and isinstance(data := entry.data, dict) and data.get("request") == request
 
 
 def answer(request: ControlRequest, **more: Any) -> dict[str, Any]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import orjson
 
-from tailrace.bus.model.cursor import Cursor
+from tailrace.bus.model.cursor import Cursor, parse
 from tailrace.bus.model.event import TERMINAL_TYPES
 
 GapReason = Literal["trimmed", "expired", "flushed", "rewound", "hole"]
@@ -66,6 +68,20 @@ class Entry(NamedTuple):
         """The same as an object."""
         shown: dict[str, Any] = orjson.loads(self.json(execution_id))
         return shown
+
+    @classmethod
+    def from_shown(cls, shown: Mapping[str, Any]) -> Entry:
+        """Read what ``shown`` gives, from JSON; members that are null count as absent. Raises InvalidInputError."""
+        meta = shown.get("meta")
+        return cls(
+            parse(shown["id"], field="id"),
+            shown["type"],
+            shown.get("step"),
+            shown["ts"],
+            json.dumps(shown["data"]).encode(),
+            None if meta is None else json.dumps(meta).encode(),
+            shown.get("encoding"),
+        )
 
 
 @lru_cache(maxsize=16384)

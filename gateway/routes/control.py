@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from tailrace.bus.control import Outcome
-from tailrace.bus.model.continuity import Numbering
+from tailrace.bus.control import Outcome, await_outcome
+from tailrace.bus.errors import ControlTimeoutError
 from tailrace.bus.model.cursor import parse
-from tailrace.bus.model.entry import Entry
 from tailrace.gateway.access.access import ControlAccess
 from tailrace.gateway.access.origin import is_allowed
 from tailrace.gateway.auth.refusals import ForbiddenError
@@ -25,7 +23,7 @@ from tailrace.gateway.http.control_schemas import (
 )
 from tailrace.gateway.http.parsing import ExecutionId, json_body
 from tailrace.gateway.http.problem_docs import problems
-from tailrace.gateway.streams.long_poll import await_news
+from tailrace.gateway.streams.long_poll import follow_by_news
 
 router = APIRouter(prefix="/executions", tags=["control"])
 
@@ -57,10 +55,21 @@ class ControlRoute:
         given = await self._given(model)
         outcome = await given.send(self._gateway.bus.control, execution_id, self._access.asker(given.by))
         if self._wait_seconds:
-            outcome = await _await_outcome(self._request, self._gateway, outcome, self._wait_seconds)
+            outcome = await self._await(outcome)
         self._response.status_code = 202 if outcome.event is None else 200
         self._response.headers["Cache-Control"] = "no-store"
         return Controlled.of(outcome)
+
+    async def _await(self, asked: Outcome) -> Outcome:
+        """The outcome, or what was asked when there is none in time, or when this gateway drains.
+
+        Raises BusUnavailableError; ClientDisconnect when nobody waits for it any more.
+        """
+        items = follow_by_news(self._request, self._gateway, asked.execution_id, parse(asked.request))
+        try:
+            return await await_outcome(asked, items, self._gateway.bus.control.status, self._wait_seconds)
+        except ControlTimeoutError:
+            return asked
 
     async def _given(self, model: type[ControlBody]) -> ControlBody:
         request, settings = self._request, self._gateway.settings
@@ -69,29 +78,6 @@ class ControlRoute:
             _check_page(request, self._gateway)
             return model.model_validate({})
         return await json_body(request, model, max_bytes=settings.max_body_bytes, within_seconds=settings.body_seconds)
-
-
-async def _await_outcome(request: Request, gateway: GatewayContext, asked: Outcome, seconds: float) -> Outcome:
-    """The outcome, or what was asked when there is none within so long, or when this gateway drains.
-
-    Raises BusUnavailableError; ClientDisconnect when nobody waits for it any more.
-    """
-    loop = asyncio.get_running_loop()
-    until = loop.time() + seconds
-    bus, execution_id = gateway.bus, asked.execution_id
-    position = Numbering.after(parse(asked.request))
-    while asked.event is None:
-        page = await bus.log.read(execution_id, position)
-        position = page.position
-        for item in page.items:
-            if isinstance(item, Entry) and (told := await bus.control.told(asked, item)) is not None:
-                return told
-        left = until - loop.time()
-        if page.ended or left <= 0:
-            break
-        if not page.more and not await await_news(request, gateway, execution_id, position.cursor, left):
-            break
-    return asked
 
 
 def _check_page(request: Request, gateway: GatewayContext) -> None:

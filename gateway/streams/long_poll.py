@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 from typing import Any, Final
 
 from starlette.requests import ClientDisconnect, Request
 
 from tailrace.bus.model.continuity import Numbering
 from tailrace.bus.model.cursor import Cursor
-from tailrace.bus.model.entry import Entry
+from tailrace.bus.model.entry import Entry, Gap
 from tailrace.gateway.access.access import access_of
 from tailrace.gateway.auth.refusals import UnauthenticatedError
 from tailrace.gateway.context import GatewayContext
@@ -19,7 +20,7 @@ from tailrace.gateway.wire.formats import Message
 
 
 async def await_news(
-    request: Request, gateway: GatewayContext, execution_id: str, after: Cursor, seconds: float
+    request: Request, gateway: GatewayContext, execution_id: str, after: Cursor, seconds: float | None = None
 ) -> bool:
     """Return as soon as the log has more than what a cursor has seen, or has ended, or the time is over.
 
@@ -54,6 +55,25 @@ async def await_news(
     if bell.ending is not None and bell.ending is not DISCONNECTED:
         raise UnauthenticatedError(bell.ending.code, bell.ending.detail)
     return not (bell.sent_away or bell.ending)
+
+
+async def follow_by_news(
+    request: Request, gateway: GatewayContext, execution_id: str, after: Cursor
+) -> AsyncGenerator[Entry | Gap, None]:
+    """Give the log after a cursor until it ends, or until whoever asks should ask another gateway.
+
+    It is a live connection while there is nothing new. Raises what ``await_news`` does.
+    """
+    position = Numbering.after(after)
+    while True:
+        page = await gateway.bus.log.read(execution_id, position)
+        position = page.position
+        for item in page.items:
+            yield item
+        if page.ended:
+            return
+        if not page.more and not await await_news(request, gateway, execution_id, position.cursor):
+            return
 
 
 class NewsSink:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import getpass
 import json
 import socket
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
-from pydantic import BaseModel
 
-from tailrace.bus import Bus, ControlTimeoutError, open_bus
-from tailrace.bus.control import Outcome
-from tailrace.bus.model.control_request import answers, check_text
+from tailrace.bus import Bus, open_bus
+from tailrace.bus.control import Outcome, await_outcome
+from tailrace.bus.model.control_request import check_text
+from tailrace.bus.model.entry import Entry, Gap
 from tailrace.bus.model.event import check_execution_id
+from tailrace.bus.model.lifecycle import Status
 from tailrace.cli.client.asking import ask
 from tailrace.cli.client.token import token
 from tailrace.cli.client.watch import client_for
@@ -40,16 +40,6 @@ class ControlCommand:
     call: Callable[[Bus, float], Awaitable[Outcome]]
     body: dict[str, Any] = field(default_factory=dict)
     once: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ControlAnswer:
-    """``request`` is the id of the request in the log, ``outcome`` the event that answers it, once one does."""
-
-    execution_id: str
-    request: str
-    status: str
-    outcome: dict[str, Any] | None
 
 
 def cancelling(execution_id: str, *, reason: str | None, grace_seconds: float) -> ControlCommand:
@@ -105,22 +95,29 @@ async def send_control(
     check_execution_id(execution_id, field="ID")
     if redis_url is not None:
         async with await open_bus(redis_url) as bus:
-            answer = _answer_of(await control.call(bus, wait_seconds))
+            outcome = await control.call(bus, wait_seconds)
     else:
-        answer = await _over_gateways(execution_id, control, gateways, wait_seconds)
+        outcome = await _over_gateways(execution_id, control, gateways, wait_seconds)
     if as_json:
-        print(json.dumps(asdict(answer), ensure_ascii=False, separators=(",", ":")), flush=True)
+        event = None if outcome.event is None else outcome.event.shown(execution_id)
+        answer = {
+            "execution_id": execution_id,
+            "request": outcome.request,
+            "status": outcome.status,
+            "outcome": event,
+        }
+        print(json.dumps(answer, ensure_ascii=False, separators=(",", ":")), flush=True)
     else:
-        print(one_line(sentence_of(answer)), flush=True)
+        print(one_line(sentence_of(outcome)), flush=True)
 
 
-def sentence_of(answer: ControlAnswer) -> str:
+def sentence_of(outcome: Outcome) -> str:
     """Pure."""
-    if answer.outcome is not None:
-        return f"{answer.execution_id}: {answer.status}"
+    if outcome.event is not None:
+        return f"{outcome.execution_id}: {outcome.status}"
     return (
-        f"{answer.execution_id}: {answer.status}; asked as {answer.request}, not answered yet "
-        f"('tailrace show {answer.execution_id}' tells)"
+        f"{outcome.execution_id}: {outcome.status}; asked as {outcome.request}, not answered yet "
+        f"('tailrace show {outcome.execution_id}' tells)"
     )
 
 
@@ -143,55 +140,37 @@ def _json(text: str) -> Any:
         ) from None
 
 
-def _answer_of(outcome: Outcome) -> ControlAnswer:
-    event = None if outcome.event is None else outcome.event.shown(outcome.execution_id)
-    return ControlAnswer(outcome.execution_id, outcome.request, outcome.status, event)
-
-
 async def _over_gateways(
     execution_id: str, control: ControlCommand, gateways: Sequence[str], wait_seconds: float
-) -> ControlAnswer:
-    run = f"/v1/executions/{execution_id}"
+) -> Outcome:
+    """Raises ControlTimeoutError, GatewayRequestError."""
+    path = f"/v1/executions/{execution_id}"
     async with client_for(gateways) as client:
 
-        async def get(path: str, shape: type[BaseModel], **params: Any) -> dict[str, Any]:
-            return await ask(client, gateways, path, shape, params=params, wait_seconds=params.get("wait", 0.0))
+        async def status(_: str) -> Status:
+            current: Status = (await ask(client, gateways, path, ExecutionState))["status"]
+            return current
+
+        async def following(after: str) -> AsyncGenerator[Entry | Gap, None]:
+            # Not by the gateway that was asked: it may go away meanwhile, and any other can tell.
+            params: dict[str, Any] = {"after": after, "limit": 500, "wait": POLL_SECONDS}
+            ended = False
+            while not ended:
+                page = await ask(
+                    client, gateways, f"{path}/events", EventPage, params=params, wait_seconds=POLL_SECONDS
+                )
+                for event in page["items"]:
+                    yield Entry.from_shown(event)
+                ended, params["after"] = page["ended"], page["next"]
 
         # A credential says by itself who asks.
         who = {} if token() else {"by": requester()}
-        path, body = f"{run}/{control.path}", {**control.body, **who}
-        said = await ask(client, gateways, path, Controlled, method="POST", body=body, once=control.once)
-        answer = ControlAnswer(execution_id, said["request"], said["status"], _without_nulls(said["outcome"]))
-        if answer.outcome is not None or not wait_seconds:
-            return answer
-        # Not by the gateway that was asked: it may go away meanwhile, and any other can tell.
-        event = await _await_answer(get, run, answer, wait_seconds)
-        return ControlAnswer(execution_id, answer.request, (await get(run, ExecutionState))["status"], event)
-
-
-def _without_nulls(event: dict[str, Any] | None) -> dict[str, Any] | None:
-    """As pages and streams show it."""
-    if event is None:
-        return None
-    return {name: value for name, value in event.items() if value is not None or name == "data"}
-
-
-async def _await_answer(
-    get: Callable[..., Awaitable[dict[str, Any]]], run: str, answer: ControlAnswer, wait_seconds: float
-) -> dict[str, Any] | None:
-    """What answers the request; None when the execution ended and its log is gone.
-
-    Raises ControlTimeoutError, GatewayRequestError.
-    """
-    loop = asyncio.get_running_loop()
-    until, after = loop.time() + wait_seconds, answer.request
-    while (left := until - loop.time()) > 0:
-        page = await get(f"{run}/events", EventPage, after=after, limit=500, wait=round(min(left, POLL_SECONDS), 3))
-        for event in page["items"]:
-            if answers(answer.request, event["type"], event["data"]):
-                found: dict[str, Any] = event
-                return found
-        if page["ended"]:
-            return None
-        after = page["next"]
-    raise ControlTimeoutError(answer.execution_id, answer.request, wait_seconds)
+        body = {**control.body, **who}
+        said = await ask(
+            client, gateways, f"{path}/{control.path}", Controlled, method="POST", body=body, once=control.once
+        )
+        event = said["outcome"]
+        asked = Outcome(
+            execution_id, said["request"], None if event is None else Entry.from_shown(event), said["status"]
+        )
+        return await await_outcome(asked, following(asked.request), status, wait_seconds) if wait_seconds else asked
