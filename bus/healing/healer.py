@@ -13,6 +13,7 @@ import random
 import time
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Final, Protocol
 
 from tailrace.bus.activity import Activity
@@ -39,12 +40,12 @@ from tailrace.bus.model.cursor import Cursor
 from tailrace.bus.model.entry import Entry
 from tailrace.bus.model.event import CANCELLED, FAILED, RETRYING, Event
 from tailrace.bus.model.keys import Keys
-from tailrace.bus.model.retry import Backoff
 from tailrace.bus.model.state import State
 from tailrace.bus.ownership.gate import TakeOverGate
 from tailrace.bus.ownership.lease import Leases, Orphan
 from tailrace.bus.ownership.session import Sessions
 from tailrace.bus.redis.commands import Commands
+from tailrace.bus.redis.retrying import retry_unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -255,22 +256,11 @@ class Healer:
 
     async def _append(self, orphan: Orphan, event: Event) -> Cursor:
         """Append the decision once, however often it takes."""
-        lease, backoff = orphan.lease, Backoff()
-        fields = self._encode(event)
-        for attempt in itertools.count(1):
-            try:
-                appended = await self._log.append(
-                    lease.execution_id, [fields], producer=f"heal.{lease.fence}", seq=1, fence=lease.fence
-                )
-            except ReplyError:
-                raise
-            except BusUnavailableError:
-                if attempt == APPEND_ATTEMPTS:
-                    raise
-                await asyncio.sleep(backoff.delay_seconds(attempt, random.random))
-            else:
-                return appended.last
-        raise AssertionError("unreachable")
+        lease, fields = orphan.lease, self._encode(event)
+        append = partial(
+            self._log.append, lease.execution_id, [fields], producer=f"heal.{lease.fence}", seq=1, fence=lease.fence
+        )
+        return (await retry_unavailable(append, attempts=APPEND_ATTEMPTS)).last
 
     def _encode(self, event: Event) -> list[bytes]:
         ts = ts_of(time.time_ns() // 1_000_000)
