@@ -300,8 +300,6 @@ class Bus:
         while True:
             try:
                 await self.commands.command("PING")
-            except BusClosedError:
-                raise
             except BusUnavailableError as error:
                 attempt += 1
                 logger.debug("waiting for Redis: %s", error)

@@ -201,10 +201,6 @@ class Publisher:
         """Whether ``emit`` has to wait although Redis answers: events come faster than it takes them."""
         return self._outbox.full and not self._retrying
 
-    @property
-    def buffered_events(self) -> int:
-        return self._outbox.held_events
-
     async def _run(self) -> None:
         outbox = self._outbox
         while True:

@@ -91,14 +91,6 @@ TRANSITIONS: Final[dict[tuple[str, str], Transition]] = {
 }
 
 
-def follow_up(status: Live, event_type: str, *, owner: bool) -> Status | None:
-    """The status after an event; None when it is not allowed now, or only from the owner."""
-    transition = TRANSITIONS.get((status, event_type))
-    if transition is None or not (owner or transition.anybody):
-        return None
-    return transition.to
-
-
 def as_lua() -> str:
     """The table as append.lua reads it: ``status|type`` to the next status, with ``*`` when anybody may."""
     rows = [

@@ -68,9 +68,8 @@ class Checkpoints:
     async def restore(self, execution_id: str) -> Restored:
         """All that was kept; what cannot be read counts as not kept. Raises BusUnavailableError."""
         reply = await self._commands.command("HGETALL", self._keys.checkpoints(execution_id))
-        pairs = reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
         restored = Restored()
-        for name, packed in pairs:
+        for name, packed in reply.items():
             try:
                 _sorted_into(restored, name, packed)
             except (ValueError, RecursionError) as error:

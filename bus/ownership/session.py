@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 
 from tailrace.bus.errors import BusUnavailableError, ConnectionLostError, InvalidExecutionIdError, ReplyError
 from tailrace.bus.model.counters import Counters
@@ -161,6 +161,5 @@ class Sessions:
         return alive
 
 
-def _texts(reply: Any) -> dict[str, str]:
-    pairs = reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
-    return {key.decode(errors="replace"): value.decode(errors="replace") for key, value in pairs}
+def _texts(reply: dict[bytes, bytes]) -> dict[str, str]:
+    return {key.decode(errors="replace"): value.decode(errors="replace") for key, value in reply.items()}

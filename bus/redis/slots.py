@@ -39,7 +39,7 @@ def slot_map(reply: Sequence[Any], asked: Address) -> SlotMap:
     return SlotMap(
         tuple(start for start, _, _ in rows),
         tuple(end for _, end, _ in rows),
-        tuple(((_text(primary[0]) or asked[0]), int(primary[1])) for _, _, primary in rows),
+        tuple(((primary[0] or b"").decode() or asked[0], int(primary[1])) for _, _, primary in rows),
     )
 
 
@@ -65,7 +65,3 @@ def redirection(message: str, asked: Address) -> Address:
     """Where MOVED and ASK send one: ``MOVED 3999 127.0.0.1:6381``; no host means the host that was asked."""
     host, _, port = message.split()[2].rpartition(":")
     return (host or asked[0], int(port))
-
-
-def _text(raw: bytes | str | None) -> str:
-    return raw.decode() if isinstance(raw, bytes) else raw or ""

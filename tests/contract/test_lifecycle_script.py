@@ -18,11 +18,12 @@ from tailrace.bus.model.codec import encode
 from tailrace.bus.model.counters import Counters
 from tailrace.bus.model.event import LIFECYCLE_TYPES, TERMINAL_TYPES, Event
 from tailrace.bus.model.keys import Keys
-from tailrace.bus.model.lifecycle import ENDED, Live, follow_up
+from tailrace.bus.model.lifecycle import ENDED, Live
 from tailrace.bus.model.retention import Retention
 from tailrace.bus.redis.address import dial_of
 from tailrace.bus.redis.supervised import SupervisedConnection
 from tests.conftest import ServerOfKind
+from tests.follow_up import follow_up
 from tests.servers import ServerKind
 
 STATES: tuple[Live, ...] = get_args(Live)

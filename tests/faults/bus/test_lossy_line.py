@@ -141,7 +141,7 @@ async def test_redis_away_for_a_while_slows_a_pipeline_that_fills_its_buffer_and
         emitting = asyncio.create_task(pipeline())
         await asyncio.sleep(0.5)
         assert not emitting.done()
-        assert publisher.buffered_events == 50
+        assert publisher._outbox.held_events == 50
         proxy.request = lambda _: "pass"
         await emitting
         await publisher.append("execution.completed")

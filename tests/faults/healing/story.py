@@ -11,7 +11,8 @@ from tailrace.bus import Bus, Entry
 from tailrace.bus.model.continuity import Numbering
 from tailrace.bus.model.cursor import START
 from tailrace.bus.model.event import LIFECYCLE_TYPES
-from tailrace.bus.model.lifecycle import ENDED, follow_up
+from tailrace.bus.model.lifecycle import ENDED
+from tests.follow_up import follow_up
 
 
 async def read_story(bus: Bus, run: str) -> list[Entry]:

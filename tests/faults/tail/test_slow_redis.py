@@ -64,7 +64,7 @@ async def test_case_15_emits_wait_for_a_far_redis_only_when_the_buffer_is_full(
         for number in range(500):
             await publisher.emit("custom.counted", {"text": f"{number} "})
             waits.append(bus.counters["publish_waits"])
-            assert publisher.buffered_events <= 100
+            assert publisher._outbox.held_events <= 100
         await publisher.aclose()
         assert waits[99] == 0
         assert 4 <= waits[-1] <= 500

@@ -23,7 +23,8 @@ from tailrace.bus.model.event import (
     STARTED,
     TERMINAL_TYPES,
 )
-from tailrace.bus.model.lifecycle import ENDED, LIVE, TRANSITIONS, Live, Status, as_lua, follow_up
+from tailrace.bus.model.lifecycle import ENDED, LIVE, TRANSITIONS, Live, Status, as_lua
+from tests.follow_up import follow_up
 
 STATES: tuple[Live, ...] = get_args(Live)
 TYPES = sorted(LIFECYCLE_TYPES)

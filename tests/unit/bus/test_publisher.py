@@ -142,7 +142,7 @@ async def test_a_full_buffer_slows_its_pipeline_and_loses_nothing(
 
     pipeline = asyncio.create_task(emit_all())
     await asyncio.sleep(0.05)
-    assert publisher.buffered_events == 10
+    assert publisher._outbox.held_events == 10
     assert not pipeline.done()
     commands.open.set()
     await pipeline

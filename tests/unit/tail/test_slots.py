@@ -77,7 +77,7 @@ def test_every_slot_of_a_whole_map_has_the_owner_of_its_range(cuts: set[int], ch
 
 
 def test_a_slot_that_nobody_serves_has_no_owner() -> None:
-    found = slot_map([[100, 200, [b"a", 1, b"id"]], [300, 400, ["b", 2, "id", []], [b"replica", 3, b"id"]]], ASKED)
+    found = slot_map([[100, 200, [b"a", 1, b"id"]], [300, 400, [b"b", 2, b"id", []], [b"replica", 3, b"id"]]], ASKED)
     assert [found.owner(slot) for slot in (0, 99, 100, 200, 201, 299, 300, 400, 401, SLOTS - 1)] == [
         None, None, ("a", 1), ("a", 1), None, None, ("b", 2), ("b", 2), None, None,
     ]  # fmt: skip
@@ -85,8 +85,8 @@ def test_a_slot_that_nobody_serves_has_no_owner() -> None:
     assert slot_map([], ASKED).owner(0) is None
 
 
-@pytest.mark.parametrize("host", [None, b"", ""])
-def test_a_node_that_does_not_know_its_host_is_the_one_that_was_asked(host: bytes | str | None) -> None:
+@pytest.mark.parametrize("host", [None, b""])
+def test_a_node_that_does_not_know_its_host_is_the_one_that_was_asked(host: bytes | None) -> None:
     assert slot_map([[0, SLOTS - 1, [host, 7001, b"id"]]], ASKED).owner(5) == ("10.0.0.9", 7001)
 
 
