@@ -19,6 +19,7 @@ WorkerError
 ├── CommandError             a program could not be started or ended: workers/command/errors.py
 ├── CommandFailedError       a program ran and did not end with 0; carries its exit code or signal
 ├── DocumentError            a document cannot be read: workers/builtin/document/errors.py
+├── PlanningError            the input model or the pipeline raised before the first step
 └── WorkerLostError          too many workers were lost while they ran it
 
 Each message is a sentence for the submitter; ``code`` is the reason in ``execution.failed``, for programs.
@@ -56,6 +57,17 @@ class PipelineInvalidError(WorkerError, ValueError):
 
     def __init__(self, problems: str) -> None:
         super().__init__(f"The pipeline cannot be used: {problems}.")
+
+
+class PlanningError(WorkerError):
+    """``place`` is the file and line that raised."""
+
+    code = "planning_failed"
+
+    def __init__(self, pipeline: str, cause: BaseException, place: str) -> None:
+        what = f"{type(cause).__name__}: {str(cause)[:1000]}"
+        super().__init__(f"Pipeline {pipeline[:128]!r} raised before its first step, at {place}: {what}.")
+        self.details = {"place": place}
 
 
 class PipelineTimeoutError(WorkerError):

@@ -76,14 +76,18 @@ def judge(orphan: Orphan, cancellation: Cancellation | None, *, cancelling: bool
         FAILED,
         {
             "reason": WORKER_LOST,
-            "message": _sentence(lost_owner, lease.attempt, most, submitted=orphan.submitted),
+            "message": _sentence(
+                lost_owner, lease.attempt, most, submitted=orphan.submitted, forgotten=lease.status == "queued"
+            ),
             "attempts": lease.attempt,
             "lost_owner": lost_owner,
         },
     )
 
 
-def _sentence(lost_owner: str | None, attempt: int, most: int, *, submitted: bool) -> str:
+def _sentence(lost_owner: str | None, attempt: int, most: int, *, submitted: bool, forgotten: bool) -> str:
+    if forgotten:
+        return "it was handed back, and no worker can run it again: it was not submitted, or Redis has lost what was"
     who = f"its worker {lost_owner}" if lost_owner else "its worker"
     if submitted:
         return f"{who} was lost in attempt {attempt}; {most} are allowed"

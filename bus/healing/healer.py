@@ -164,6 +164,8 @@ class Healer:
                 await self._index.look_at_all({execution_id: due_ms})
                 return None
             except NotOrphanedError:
+                if state.submitted is None and state.fence and state.status in {"queued", "paused"}:
+                    return await self._end_forgotten(state)
                 await self._look_for_job(state)
                 return None
             except ExecutionClosedError:
@@ -279,6 +281,21 @@ class Healer:
         with suppress(LeaseLostError):
             await self._leases.release(orphan.lease)
         await self._queue_again(state)
+
+    async def _end_forgotten(self, state: State) -> Decision | None:
+        """It waits, but no job brings a worker to it. Any program has had a lease's time to take it over."""
+        latest, now_ms = await self._log.latest(state.execution_id), await self._now_ms()
+        over_ms = latest.ms + int(self._leases.lease_seconds * 1000)
+        if over_ms > now_ms:
+            await self._index.look_at_all({state.execution_id: over_ms})
+            return None
+        name = f"{self._name}.heal{next(self._calls)}"
+        try:
+            orphan = await self._leases.heal(state.execution_id, name, forgotten=True)
+        except (LeaseHeldError, NotOrphanedError, ExecutionClosedError):
+            # It was taken meanwhile, and is due again with its renewals.
+            return None
+        return await self._decide(orphan, state)
 
     async def _queue_again(self, state: State) -> None:
         if self._jobs is not None and state.submitted is not None:

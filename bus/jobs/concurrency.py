@@ -50,9 +50,10 @@ class Concurrency:
         key = self._key(tenant, concurrency_key)
         return Slot(await self._swap.run(self._commands, (key,), seen.raw, value, self._slot_seconds))
 
-    async def keep(self, tenant: str | None, concurrency_key: str) -> None:
-        """Keep the slot of one that runs for longer than a quiet execution lives."""
-        await self._commands.command("EXPIRE", self._key(tenant, concurrency_key), self._slot_seconds)
+    async def keep(self, tenant: str | None, concurrency_key: str, *, delay_seconds: int = 0) -> None:
+        """Keep the slot of one that waits, or runs, for longer than a quiet execution lives. Never shortens."""
+        seconds = self._slot_seconds + delay_seconds
+        await self._commands.command("EXPIRE", self._key(tenant, concurrency_key), seconds, "GT")
 
     def _key(self, tenant: str | None, concurrency_key: str) -> str:
         # A digest, because no pair of tenant and key may ever read like another.

@@ -31,7 +31,9 @@ KEPT_SECONDS: Final = 7 * 24 * 3600
 UNUSABLE: Final = "unusable_job"
 EXECUTION_UNKNOWN: Final = "execution_unknown"
 # Endings that a worker gave an execution over the job; of all others the execution's owner knows.
-DEAD_REASONS: Final = frozenset({"worker_lost", "unknown_pipeline", "pipeline_not_allowed", "invalid_input"})
+DEAD_REASONS: Final = frozenset(
+    {"worker_lost", "unknown_pipeline", "pipeline_not_allowed", "invalid_input", "planning_failed"}
+)
 
 
 @dataclass(frozen=True, slots=True)

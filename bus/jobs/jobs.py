@@ -20,6 +20,7 @@ from tailrace.bus.log.log import Log
 from tailrace.bus.model.codec import encode
 from tailrace.bus.model.event import QUEUED, Event
 from tailrace.bus.model.fence import token_of
+from tailrace.bus.model.fields import text
 from tailrace.bus.model.keys import Keys
 from tailrace.bus.model.retention import Retention
 from tailrace.bus.model.submission import MAX_DIGITS, SUBMISSION_FIELDS, Submission, parse_submission
@@ -124,7 +125,7 @@ class Jobs:
         if not await self.queues.has(queue, execution_id, entry_id or None):
             return False
         # What waits is not renewed, and may wait for more than a day.
-        await self._keep_for(execution_id, self._retention.live_seconds)
+        await self._keep(execution_id)
         return True
 
     async def move_due(self, queue: str, *, count: int) -> int:
@@ -167,13 +168,20 @@ class Jobs:
 
     async def _put(self, queue: str, execution_id: str, delay_seconds: float) -> None:
         if delay_seconds:
-            await self._keep_for(execution_id, self._retention.live_seconds + int(delay_seconds))
+            await self._keep(execution_id, delay_seconds=int(delay_seconds))
         entry_id = await self.queues.put(queue, execution_id, delay_seconds=delay_seconds)
         await self._note_job(execution_id, queue, entry_id or "")
 
-    async def _keep_for(self, execution_id: str, seconds: int) -> None:
-        keys = self._keys.of_execution(execution_id)
-        await asyncio.gather(*(self._commands.command("EXPIRE", key, seconds, "GT") for key in keys))
+    async def _keep(self, execution_id: str, *, delay_seconds: int = 0) -> None:
+        """Keep one that waits, and the slot of its concurrency key."""
+        keys, seconds = self._keys.of_execution(execution_id), self._retention.live_seconds + delay_seconds
+        names, *_ = await asyncio.gather(
+            self._commands.command("HMGET", self._keys.meta(execution_id), "tenant", "concurrency_key"),
+            *(self._commands.command("EXPIRE", key, seconds, "GT") for key in keys),
+        )
+        tenant, key = (text(name) or None for name in names)
+        if key is not None:
+            await self.concurrency.keep(tenant, key, delay_seconds=delay_seconds)
 
     async def _note_job(self, execution_id: str, queue: str, entry_id: str) -> None:
         await self._note.run(self._commands, (self._keys.meta(execution_id),), "job", f"{queue} {entry_id}")

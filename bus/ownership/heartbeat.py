@@ -90,10 +90,13 @@ class Beat:
         self.stopped = False
         self.uncertain = False
 
-    def stop(self) -> None:
-        """Call back no more; the lease then runs out unless it is released. May be called again."""
+    def stop(self, *, unended: bool = False) -> None:
+        """Call back no more; the lease then runs out unless it is released. May be called again.
+
+        A healer looks at what is left ``unended``, also if it was let go before the index had heard of it.
+        """
         self.stopped = True
-        self._heartbeat.drop(self)
+        self._heartbeat.drop(self, unended=unended)
 
 
 class Heartbeat:
@@ -121,6 +124,8 @@ class Heartbeat:
         self._counters = counters
         self._beats: set[Beat] = set()
         self._dropped: list[str] = []
+        # Let go without an ending before the index was told of them: when to look at them.
+        self._unended: dict[str, int] = {}
         self._renewed: list[tuple[Beat, Renewed]] = []
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -159,11 +164,15 @@ class Heartbeat:
         self._wake()
         return beat
 
-    def drop(self, beat: Beat) -> None:
+    def drop(self, beat: Beat, *, unended: bool = False) -> None:
         with self._lock:
             if beat in self._beats:
                 self._beats.discard(beat)
                 self._dropped.append(beat.lease.execution_id)
+                if unended and not beat.announced:
+                    self._unended[beat.lease.execution_id] = beat.lease.until_ms
+        if unended:
+            self._wake()
 
     async def aclose(self) -> None:
         self._closed = True
@@ -288,6 +297,7 @@ class Heartbeat:
         with self._lock:
             fresh = [beat for beat in self._beats if not beat.announced]
             dropped, self._dropped = self._dropped, []
+            unended, self._unended = self._unended, {}
             kept = {beat.lease.execution_id for beat in self._beats}
         gone = [each for each in dropped if each not in kept]
         if not fresh and not gone:
@@ -299,6 +309,8 @@ class Heartbeat:
         calls: list[Awaitable[None]] = []
         if gone:
             calls.append(parts.session.let_go(parts.commands, gone))
+        if unended:
+            calls.append(parts.index.restore(unended))
         if leases:
             calls.append(parts.index.look_at_all({lease.execution_id: lease.until_ms for lease in leases}))
             calls.append(parts.session.hold(parts.commands, [lease.execution_id for lease in leases]))
@@ -310,6 +322,7 @@ class Heartbeat:
             logger.debug("the index is not told of new executions: %s; retrying", error)
             with self._lock:
                 self._dropped += gone
+                self._unended = unended | self._unended
         else:
             for beat in fresh:
                 beat.announced = True

@@ -71,7 +71,8 @@ class HeldLease:
 
     async def release(self) -> None:
         """Let whoever wants it have it at once."""
-        self.relax()
+        if self._beat is not None:
+            self._beat.stop(unended=True)
         if self._lease is None or self.lost is not None:
             return
         try:

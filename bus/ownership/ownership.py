@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NoReturn, Unpack
 
@@ -70,7 +71,7 @@ class Ownership:
         )
         self.steering = Steering(
             SignalInbox(terms.execution_id, log.counters),
-            words=self.new_words,
+            words=lambda: self.new_words(give_up_after_seconds=math.inf),
             flush=self._flush,
             cancel=self._cancel,
             clock=self.deadline,
@@ -143,10 +144,10 @@ class Ownership:
         else:
             await self.hold.release()
 
-    def new_words(self) -> Publisher:
+    def new_words(self, give_up_after_seconds: float = ENDING_SECONDS) -> Publisher:
         """Make a publisher for what is said beside the body."""
         self._words += 1
-        return self._new_publisher(f"words{self._words}", give_up_after_seconds=ENDING_SECONDS, meta=self._meta)
+        return self._new_publisher(f"words{self._words}", give_up_after_seconds=give_up_after_seconds, meta=self._meta)
 
     def _new_publisher(self, part: str, **options: Unpack[PublisherOptions]) -> Publisher:
         # One producer a tenure and part: numbers of a predecessor never meet ours.
@@ -177,7 +178,8 @@ class Ownership:
             await self._find_cancellation(refusal)
         if self.body.stop is not None:
             await self._end_at_once()
-        answered = await self._requests.answered(steering.asked) if lease.attempt > 1 else ()
+        # Not the attempt: one that was handed back without spending it has answered requests, too.
+        answered = await self._requests.answered(steering.asked) if lease.fence > 1 else ()
         self.hold.note_status(lease.status if lease.status == "paused" else "running")
         steering.begin(answered)
 

@@ -23,6 +23,7 @@ from tailrace.bus.log.publisher import Publisher
 from tailrace.bus.model.control_request import ControlRequest, answer
 from tailrace.bus.model.event import PAUSE_REQUESTED, PAUSED, RESUME_REQUESTED, RESUMED, SIGNAL_REQUESTED, SIGNALLED
 from tailrace.bus.ownership.deadline import ExecutionDeadline
+from tailrace.bus.ownership.ending import ENDING_SECONDS
 from tailrace.bus.ownership.signals import Signal, SignalInbox
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,8 @@ class Steering:
     """Obeys one request after the other.
 
     ``words`` makes a publisher for the answers: not the body's, because a refusal ends a publisher, and a pause may be
-    refused when a cancellation is on its way. ``flush`` waits until what the body has said is in the log.
+    refused when a cancellation is on its way. It must not give up: an answer is written when Redis takes writes again.
+    ``flush`` waits until what the body has said is in the log.
     """
 
     def __init__(
@@ -107,10 +109,10 @@ class Steering:
         self._inbox.wake()
 
     async def settle(self) -> None:
-        """Wait until all is answered that can be, before the ending."""
+        """Wait until all is answered that can be, before the ending, which need not wait for ever."""
         self.release()
         if self._acting is not None:
-            await asyncio.wait([self._acting])
+            await asyncio.wait([self._acting], timeout=ENDING_SECONDS)
 
     async def pause_point(self) -> None:
         """Stand still for as long as it is paused."""

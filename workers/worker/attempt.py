@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 from tailrace.bus.bus import Bus
@@ -28,7 +30,7 @@ from tailrace.bus.model.event import CANCELLED
 from tailrace.bus.model.submission import Submission
 from tailrace.bus.model.trace import meta_of
 from tailrace.bus.ownership.execution import Execution, failure_of
-from tailrace.workers.errors import InputInvalidError, WorkerError
+from tailrace.workers.errors import InputInvalidError, PlanningError, WorkerError
 from tailrace.workers.running.runner import run_pipeline
 from tailrace.workers.worker.plan import AttemptPlan, plan_of
 from tailrace.workers.worker.registry import Registry
@@ -36,6 +38,8 @@ from tailrace.workers.worker.registry import Registry
 logger = logging.getLogger(__name__)
 
 ENDING_SECONDS: Final = 10.0
+# How long a stop lets an execution be begun, only to hand it back: interrupted, it would look like a worker's death.
+BEGINNING_SECONDS: Final = 5.0
 # The pipeline is not to blame, and nobody is left who could append that it is tried again.
 _NOT_THE_PIPELINE: Final = (
     AppendRefusedError,
@@ -58,6 +62,9 @@ class Attempt:
         self._plan: AttemptPlan | None = None
         self._execution: Execution | None = None
         self._stopped = False
+        # Set once the execution is ours and its beginning is in the log.
+        self._begun = False
+        self._too_late: asyncio.TimerHandle | None = None
         # Set when the execution was left to a next attempt.
         self._again_after_seconds: float | None = None
         self._task = asyncio.create_task(self._run(), name=f"attempt:{job.execution_id}")
@@ -79,7 +86,11 @@ class Attempt:
         # Once: a second cancellation would interrupt the ending that the first one asked for.
         if not self._stopped:
             self._stopped = True
-            self._task.cancel("the worker stops")
+            if self._begun:
+                self._task.cancel("the worker stops")
+            else:
+                loop = asyncio.get_running_loop()
+                self._too_late = loop.call_later(BEGINNING_SECONDS, self._task.cancel, "the worker stops")
         return self._task
 
     async def keep_slot(self) -> None:
@@ -102,6 +113,9 @@ class Attempt:
             await jobs.queues.acknowledge(self.job)
         elif self._stopped:
             await jobs.queues.hand_back(self.job, self._consumer)
+
+    def _asked_to_stop(self) -> bool:
+        return self._stopped
 
     async def _run(self) -> None:
         try:
@@ -150,14 +164,22 @@ class Attempt:
 
     async def _attempt(self, execution_id: str) -> None:
         plan = await self._planned(execution_id)
+        if self._asked_to_stop():
+            return
         name = None if self._submission is None else self._submission.pipeline
         most = plan.max_attempts if isinstance(plan, AttemptPlan) else None
         meta = None if self._submission is None else meta_of(self._submission.trace)
         async with self._bus.execution(execution_id, pipeline=name, max_attempts=most, meta=meta) as execution:
             self._execution = execution
+            self._begun = True
+            if self._too_late is not None:
+                self._too_late.cancel()
             if isinstance(plan, WorkerError):
                 raise plan
             plan.check_attempt(execution.attempt)
+            if self._asked_to_stop():
+                await self._leave_unbegun(execution)
+                return
             try:
                 execution.result = await run_pipeline(self._bus, execution, plan.pipeline, plan.given)
             except asyncio.CancelledError:
@@ -188,12 +210,19 @@ class Attempt:
             self._plan = plan = plan_of(self._registry, submission, failures=history.failures)
         except WorkerError as error:
             return error
+        except (Exception, SystemExit) as error:
+            # A validator, say: whatever it raises must end the execution, or it waits for ever.
+            logger.warning("execution %s: its pipeline raised before its first step", execution_id, exc_info=error)
+            return PlanningError(submission.pipeline, error, _place_of(error))
         if history.attempts >= plan.max_attempts:
             # If the last of them was lost, that is its end: nothing is begun only to say so.
             await self._bus.healer.heal(execution_id)
         return plan
 
     async def _leave_failed(self, execution: Execution, error: Exception, delay_seconds: float) -> None:
+        if await self._bus.jobs.submission_of(execution.id) is None:
+            # Redis has lost what was to be done: there is nothing that a next attempt could begin with.
+            raise error
         failure = failure_of(error)
         logger.info("execution %s failed, to be tried again in %.1f s: %s", execution.id, delay_seconds, error)
         await self._bus.jobs.count_failure(execution.id, fence=execution.fence)
@@ -216,13 +245,26 @@ class Attempt:
     async def _leave_early(self, execution: Execution, plan: AttemptPlan) -> None:
         message = "The worker that ran it was stopped before it was done."
         async with asyncio.timeout(ENDING_SECONDS):
-            if not plan.may_be_repeated:
+            if plan.may_be_repeated:
+                await self._repeat(execution, message)
+            else:
                 await execution.append(CANCELLED, {"reason": "worker_stopped", "message": message})
-                return
-            await self._bus.jobs.uncount_attempt(execution.id, fence=execution.fence)
-            self._again_after_seconds = 0.0
-            # The same attempt once more: this one was not its fault.
-            await execution.hand_back("worker_stopped", message=message, attempt=execution.attempt)
+
+    async def _leave_unbegun(self, execution: Execution) -> None:
+        """No step has begun, so that also what must not be repeated can be begun by another worker."""
+        async with asyncio.timeout(ENDING_SECONDS):
+            await self._repeat(execution, "The worker that took it was stopped before the first step.")
+
+    async def _repeat(self, execution: Execution, message: str) -> None:
+        """Leave it for the same attempt once more: this one was not its fault."""
+        await self._bus.jobs.uncount_attempt(execution.id, fence=execution.fence)
+        self._again_after_seconds = 0.0
+        await execution.hand_back("worker_stopped", message=message, attempt=execution.attempt)
+
+
+def _place_of(error: BaseException) -> str:
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{Path(frame.filename).name}:{frame.lineno} ({frame.name})"
 
 
 def _is_beyond_repair(error: BaseException | None) -> bool:

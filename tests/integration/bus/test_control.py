@@ -23,6 +23,8 @@ from tailrace.bus import (
 from tailrace.bus.control import Outcome
 from tests.integration.bus.follower import Follower
 from tests.integration.bus.steered_runs import WAIT, Running, counting, forever, story, take_over, types
+from tests.patience import patient
+from tests.servers import RunningServer
 
 pytestmark = pytest.mark.anyio
 
@@ -327,3 +329,49 @@ async def test_what_answers_fits_into_the_smallest_events(each_server_url: str, 
 async def test_a_timeout_is_a_number_of_seconds(bus: Bus, timeout_seconds: float) -> None:
     with pytest.raises(InvalidInputError, match="timeout_seconds"):
         bus.execution("run", timeout_seconds=timeout_seconds)
+
+
+async def test_attack_22_an_answer_that_cannot_be_written_is_written_when_redis_takes_writes_again(
+    fresh_server: RunningServer, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tailrace.bus.ownership.ownership.ENDING_SECONDS", 0.2)
+    standing = asyncio.Event()
+
+    async def body(execution: Execution) -> None:
+        await standing.wait()
+        await execution.pause_point()
+        await execution.signal("go")
+
+    async with await open_bus(fresh_server.url, settings=BusSettings(prefix=prefix)) as bus:
+        async with Running(bus, body) as running:
+            asked = await bus.control.pause("run")
+            await bus.commands.command("CONFIG", "SET", "maxmemory", "1")
+            standing.set()
+            async with asyncio.timeout(patient(WAIT)):
+                while bus.counters["append_retries"] < 5:  # noqa: ASYNC110 - no event tells of a retry
+                    await asyncio.sleep(0.01)
+            await bus.commands.command("CONFIG", "SET", "maxmemory", "0")
+            assert (await bus.control.resume("run", wait_seconds=patient(WAIT))).status == "running"
+            await bus.control.signal("run", "go")
+            async with asyncio.timeout(patient(WAIT)):
+                await running.task
+        entries = await story(bus)
+    assert types(entries)[-1] == "completed"
+    assert [entry.data["request"] for entry in entries if entry.type == "execution.paused"] == [asked.request]
+
+
+async def test_attack_27_what_was_answered_is_not_answered_again_after_an_attempt_that_was_not_spent(bus: Bus) -> None:
+    async with Running(bus, forever) as running:
+        await bus.control.pause("run")
+        await bus.control.resume("run", wait_seconds=WAIT)
+        await bus.control.signal("run", "go", wait_seconds=WAIT)
+        execution = running.execution
+        await bus.commands.command("HINCRBY", bus.keys.meta("run"), "attempt", -1)
+        await execution.hand_back("worker_stopped", attempt=1)
+    async with bus.execution("run") as again:
+        assert again.attempt == 1
+        assert (await again.signal("go", timeout_seconds=WAIT)).name == "go"
+        await bus.control.signal("run", "last", wait_seconds=WAIT)
+    answers = [entry.data["request"] for entry in await story(bus) if "request" in (entry.data or {})]
+    asked = 4
+    assert len(answers) == len(set(answers)) == asked
