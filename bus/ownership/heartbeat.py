@@ -211,6 +211,8 @@ class Heartbeat:
         self._parts = parts
         renewals: set[asyncio.Task[None]] = set()
         due = time.monotonic() + self._pause_seconds()
+        # What was kept before this loop could be woken is announced now, not with its first renewal.
+        self._news.set()
         try:
             while not self._closed:
                 try:
