@@ -98,7 +98,7 @@ class Bus:
             max_queue_jobs=settings.max_queue_jobs,
         )
         self.dead_letters = DeadLetters(commands, self.keys, self.jobs, max_event_bytes=settings.max_event_bytes)
-        self.heartbeat = Heartbeat(self._heartbeat_parts, counters, lease_seconds=settings.lease_seconds)
+        self.heartbeat = Heartbeat(self._heartbeat_parts, self.index, counters, lease_seconds=settings.lease_seconds)
         self.healer = Healer(
             name=self.name,
             commands=commands,

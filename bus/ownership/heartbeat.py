@@ -105,13 +105,14 @@ class Heartbeat:
     def __init__(
         self,
         open_parts: Callable[[], Awaitable[HeartbeatParts]],
+        index: ExecutionIndex,
         counters: Counters,
         *,
         lease_seconds: float,
         stall_limit_seconds: float = STALL_LIMIT_SECONDS,
         on_stall_limit: Callable[[float], None] | None = None,
     ) -> None:
-        """``open_parts`` is called in the thread.
+        """``open_parts`` is called in the thread; ``index`` is the caller's, for what begins before that has connected.
 
         ``on_stall_limit`` too, with how long the loop has stood still: a worker ends its process there, because nothing
         in it can be stopped in good order any more.
@@ -121,6 +122,8 @@ class Heartbeat:
         self.on_stall_limit = on_stall_limit
         self.margin_seconds = max(lease_seconds * MARGIN_OF_LEASE, min(MIN_MARGIN_SECONDS, lease_seconds / 4))
         self._open_parts = open_parts
+        self._index = index
+        self._early: set[asyncio.Task[None]] = set()
         self._counters = counters
         self._beats: set[Beat] = set()
         self._dropped: list[str] = []
@@ -161,6 +164,10 @@ class Heartbeat:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run_thread, name="tailrace-heartbeat", daemon=True)
                 self._thread.start()
+        if self._parts is None:
+            early = beat.loop.create_task(self._announce_early(lease), name="heartbeat:early")
+            self._early.add(early)
+            early.add_done_callback(self._early.discard)
         self._wake()
         return beat
 
@@ -181,6 +188,12 @@ class Heartbeat:
         if self._thread is not None:
             self._wake()
             await asyncio.to_thread(self._thread.join, _STOP_SECONDS)
+
+    async def _announce_early(self, lease: Lease) -> None:
+        try:
+            await self._index.look_at_all({lease.execution_id: lease.until_ms})
+        except BusUnavailableError as error:
+            logger.debug("the index is not told of %s: %s; the heartbeat does", lease.execution_id, error)
 
     def _wake(self) -> None:
         loop = self._loop

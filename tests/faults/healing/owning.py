@@ -33,6 +33,7 @@ class Order(BaseModel):
     lease_seconds: float
     does: Literal["emit", "block", "ignore"] = "emit"
     block_seconds: float = 0.0
+    on_uncertain: Literal["stop", "continue"] = "stop"
 
 
 class OwnerProcess(Program):
@@ -66,7 +67,7 @@ def _say(word: str, run: str) -> None:
 
 async def _emit(bus: Bus, run: str, order: Order) -> None:
     try:
-        async with bus.execution(run) as execution:
+        async with bus.execution(run, on_uncertain=order.on_uncertain) as execution:
             k = 0
             while True:
                 await execution.append("custom.counted", {"attempt": execution.attempt, "k": k})

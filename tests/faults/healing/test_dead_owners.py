@@ -131,21 +131,6 @@ async def test_a_zombie_of_one_that_goes_on_elsewhere_adds_nothing_to_it(
     assert not late
 
 
-async def test_a_step_that_blocks_the_event_loop_for_too_long_has_lost_its_run_and_does_no_harm(
-    bus: Bus, healer: HealerProcess, order: Order, run: str
-) -> None:
-    order.does, order.block_seconds = "block", BUDGET_SECONDS + 1
-    with OwnerProcess(order) as owner:
-        await owner.until(f"begun {run}")
-        async with Follower(bus, run) as follower:
-            await follower.end(seconds=BUDGET_SECONDS + 5)
-        await owner.until_over(run)
-    entries = await read_story(bus, run)
-    check_story(entries)
-    assert entries == follower.entries
-    assert entries[-1].data["reason"] == "worker_lost"
-
-
 async def test_an_owner_that_lives_and_ignores_a_cancellation_is_ended_by_force_when_its_grace_is_over(
     bus: Bus, healer: HealerProcess, order: Order, run: str
 ) -> None:
