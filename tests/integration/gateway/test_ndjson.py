@@ -12,7 +12,7 @@ import pytest
 
 from tailrace.bus import Bus
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("both_ways")]
 
 NDJSON = {"Accept": "application/x-ndjson"}
 URL = "/v1/executions/e/events"

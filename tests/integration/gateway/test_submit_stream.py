@@ -12,7 +12,7 @@ from httpx_sse import ServerSentEvent, aconnect_sse
 
 from tailrace.bus import Bus
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("both_ways")]
 
 STREAM = "/v1/executions/stream"
 WORK = {"pipeline": "document", "input": {"path": "a.md"}}

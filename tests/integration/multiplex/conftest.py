@@ -1,5 +1,5 @@
 from __future__ import annotations
 
-from tests.integration.gateway.conftest import bus, client, gateway_url
+from tests.integration.gateway.conftest import both_ways, bus, client, gateway_url
 
-__all__ = ["bus", "client", "gateway_url"]
+__all__ = ["both_ways", "bus", "client", "gateway_url"]

@@ -14,7 +14,7 @@ import pytest
 
 from tailrace.bus import Bus
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("both_ways")]
 
 RUNS = ["a", "b", "c"]
 URL = "/v1/stream?" + "&".join(f"execution={run}" for run in RUNS)

@@ -5,7 +5,10 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from tailrace.bus import Bus, BusSettings, open_bus
+from tests.integration.gateway.conftest import both_ways
 from tests.integration.gateway.live import live_gateway
+
+__all__ = ["both_ways", "bus", "gateway_url"]
 
 
 @pytest.fixture

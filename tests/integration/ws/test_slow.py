@@ -27,6 +27,7 @@ def counts(client: Raw, name: str) -> list[int]:
     return [said["data"]["n"] for said in events if said["type"] == "custom.count"]
 
 
+@pytest.mark.usefixtures("both_ways")
 @pytest.mark.parametrize("live", [True, False], ids=["live", "replayed"])
 async def test_a_full_socket_holds_up_no_other_and_gets_all_of_every_execution_later(bus: Bus, *, live: bool) -> None:
     for name in NAMES:
@@ -49,6 +50,7 @@ async def test_a_full_socket_holds_up_no_other_and_gets_all_of_every_execution_l
         assert app.state.gateway.hub.viewers == 0
 
 
+@pytest.mark.usefixtures("both_ways")
 async def test_a_reader_that_takes_nothing_is_cut_and_resumes_without_loss(bus: Bus) -> None:
     for name in NAMES:
         await publish(bus, name, COUNT, pad=PAD)

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.anyio
 SUBPROTOCOLS = pytest.mark.parametrize("subprotocol", [JSON, MSGPACK, None])
 
 
+@pytest.mark.usefixtures("both_ways")
 @SUBPROTOCOLS
 async def test_a_subscription_replays_then_follows_live_then_ends(
     bus: Bus, gateway_url: str, subprotocol: str | None
@@ -39,6 +40,7 @@ async def test_a_subscription_replays_then_follows_live_then_ends(
         assert (await client.ask("ping"))["op"] == "pong"
 
 
+@pytest.mark.usefixtures("both_ways")
 @SUBPROTOCOLS
 async def test_a_client_that_comes_back_gets_exactly_what_it_has_not_seen(
     bus: Bus, gateway_url: str, subprotocol: str | None
@@ -57,6 +59,7 @@ async def test_a_client_that_comes_back_gets_exactly_what_it_has_not_seen(
     assert got == list(range(23))
 
 
+@pytest.mark.usefixtures("both_ways")
 async def test_many_executions_over_one_socket_each_from_its_own_cursor(bus: Bus, gateway_url: str) -> None:
     names = [f"e{number}" for number in range(200)]
     for name in names:
@@ -73,6 +76,7 @@ async def test_many_executions_over_one_socket_each_from_its_own_cursor(bus: Bus
         assert all(client.counts(name) == [3, 4] for name in names)
 
 
+@pytest.mark.usefixtures("both_ways")
 async def test_after_unsubscribing_nothing_of_it_follows_and_the_others_go_on(bus: Bus, gateway_url: str) -> None:
     for name in ("a", "b"):
         await publish(bus, name, 1)
@@ -100,6 +104,7 @@ async def test_after_unsubscribing_nothing_of_it_follows_and_the_others_go_on(bu
         assert client.counts("a") == list(range(2001))
 
 
+@pytest.mark.usefixtures("both_ways")
 async def test_a_filter_leaves_events_out_and_still_moves_the_cursor(bus: Bus, gateway_url: str) -> None:
     await publish(bus, "a", 9)
     async with connected(f"{gateway_url}/v1/ws") as client:
@@ -110,6 +115,7 @@ async def test_a_filter_leaves_events_out_and_still_moves_the_cursor(bus: Bus, g
         assert moved["id"] == caught_up["cursor"]
 
 
+@pytest.mark.usefixtures("both_ways")
 async def test_the_terminal_cursor_is_answered_with_the_end_at_once(bus: Bus, gateway_url: str) -> None:
     await publish(bus, "a", 2, end=True)
     async with connected(f"{gateway_url}/v1/ws") as client:
@@ -122,6 +128,7 @@ async def test_the_terminal_cursor_is_answered_with_the_end_at_once(bus: Bus, ga
         assert [said["op"] for said in client.said] == ["subscribed", "end"]
 
 
+@pytest.mark.usefixtures("both_ways")
 async def test_loss_is_told_before_what_follows_it(bus: Bus, gateway_url: str) -> None:
     await publish(bus, "a", 30)
     async with connected(f"{gateway_url}/v1/ws") as client:
@@ -138,6 +145,7 @@ async def test_loss_is_told_before_what_follows_it(bus: Bus, gateway_url: str) -
         assert client.counts("a") == list(range(20, 30))
 
 
+@pytest.mark.usefixtures("both_ways")
 async def test_coalesced_events_come_together(bus: Bus, gateway_url: str) -> None:
     await publish(bus, "a", 1)
     async with connected(f"{gateway_url}/v1/ws") as client:
@@ -149,6 +157,7 @@ async def test_coalesced_events_come_together(bus: Bus, gateway_url: str) -> Non
         assert frame.count(b'"op":"event"') == 5
 
 
+@pytest.mark.usefixtures("both_ways")
 @SUBPROTOCOLS
 async def test_a_socket_for_one_execution_is_subscribed_from_the_start_and_closes_with_it(
     bus: Bus, gateway_url: str, subprotocol: str | None
@@ -240,6 +249,7 @@ async def test_a_draining_gateway_sends_its_sockets_away_to_resume_elsewhere(
         assert client_again.counts("a") == [3, 4]
 
 
+@pytest.mark.usefixtures("both_ways")
 async def test_viewers_leave_the_hub_with_their_socket(bus: Bus) -> None:
     for name in ("a", "b"):
         await publish(bus, name, 1)
