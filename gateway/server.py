@@ -131,7 +131,7 @@ class GatewayServer(uvicorn.Server):
             task.cancel()
         await asyncio.wait([drain, forced])
         if not drain.cancelled() and (error := drain.exception()) is not None:
-            logger.error("drain failed; viewers are cut and will resume", exc_info=error)
+            logger.error("drain failed; viewers are disconnected and will resume", exc_info=error)
 
     async def _send_viewers_away(self, seconds: float) -> None:
         await asyncio.gather(self._gateway.hub.drain(seconds), self._gateway.activity.drain(seconds))

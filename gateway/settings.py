@@ -22,29 +22,34 @@ class GatewaySettings(AuthSettings, LimitSettings):
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8080, ge=0, le=65535, description="0 takes a free one")
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="names a Host header may carry beside those of loopback; comma-separated in the environment"
+        (),
+        description="host names accepted in the Host header, beside those of loopback; comma-separated",
     )
 
-    heartbeat_seconds: float = Field(10.0, gt=0, le=300, description="silence after which a stream says it lives")
-    slow_timeout_seconds: float = Field(30.0, gt=0, description="a viewer without progress for so long is cut")
+    heartbeat_seconds: float = Field(10.0, gt=0, le=300, description="silence after which a heartbeat is sent")
+    slow_timeout_seconds: float = Field(
+        30.0, gt=0, description="a viewer that takes no data for this long is disconnected"
+    )
     vanished_seconds: float = Field(
-        60.0, ge=1, le=3600, description="a connection that acknowledges nothing for so long is given up"
+        60.0, ge=1, le=3600, description="a connection that acknowledges no data for this long is closed"
     )
     retry_ms: int = Field(1000, ge=0, le=600_000, description="how long an EventSource waits before it reconnects")
-    linger_seconds: float = Field(5.0, ge=0, description="how long a run is watched after its last viewer left")
-    drain_seconds: float = Field(10.0, ge=0, le=3600, description="over how long viewers are sent away at shutdown")
-    ring_entries: int = Field(1024, ge=1, description="recent entries kept per watched run")
+    linger_seconds: float = Field(5.0, ge=0, description="how long an execution is watched after its last viewer left")
+    drain_seconds: float = Field(
+        10.0, ge=0, le=3600, description="period over which viewers are asked to reconnect elsewhere at shutdown"
+    )
+    ring_entries: int = Field(1024, ge=1, description="recent entries kept per watched execution")
     ring_bytes: int = Field(4 * MIB, ge=1024)
 
     direct_writes: bool = Field(
         default=True, description="write past the server's send(), where the installed uvicorn is as expected"
     )
     access_log: bool = Field(default=False, description="log a line for each request, without its query")
-    head_seconds: float = Field(10.0, gt=0, le=300, description="within which a request's head must have arrived")
+    head_seconds: float = Field(10.0, gt=0, le=300, description="time within which the head of a request must arrive")
     max_body_bytes: int = Field(MIB, ge=1024)
-    body_seconds: float = Field(30.0, gt=0, description="within which a request's body must have arrived")
-    max_page: int = Field(1000, ge=1, le=10_000, description="most events of a JSON page")
-    page_bytes: int = Field(4 * MIB, ge=1024, description="a JSON page that has grown to so much ends there")
+    body_seconds: float = Field(30.0, gt=0, description="time within which the body of a request must arrive")
+    max_page: int = Field(1000, ge=1, le=10_000, description="maximum number of events in a JSON page")
+    page_bytes: int = Field(4 * MIB, ge=1024, description="size at which a JSON page ends")
 
     @field_validator("host")
     @classmethod

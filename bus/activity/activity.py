@@ -226,4 +226,4 @@ class Activity:
     def _lose(self, count: int, reason: str) -> None:
         if count:
             self._counters.add("activity_lost", count)
-            logger.error("%d changes not written to the activity: %s", count, reason)
+            logger.error("%d changes were not written to the activity stream: %s", count, reason)

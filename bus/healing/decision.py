@@ -91,4 +91,4 @@ def _sentence(lost_owner: str | None, attempt: int, most: int, *, submitted: boo
     who = f"its worker {lost_owner}" if lost_owner else "its worker"
     if submitted:
         return f"{who} was lost in attempt {attempt}; {most} are allowed"
-    return f"{who} was lost, and nobody else can run it: it was not submitted"
+    return f"{who} was lost; no worker can continue it, because it was not submitted as a job"

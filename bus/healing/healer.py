@@ -132,7 +132,7 @@ class Healer:
             except BusUnavailableError as error:
                 more = False
                 if not away:
-                    logger.warning("healing waits for Redis: %s", error)
+                    logger.warning("healing cannot reach Redis: %s; retrying", error)
                 away = True
                 self._gate.close(str(error))
                 await asyncio.sleep(LOOK_SECONDS)
@@ -222,13 +222,15 @@ class Healer:
                 continue
             self._counters.add("heal_errors")
             if isinstance(result, ReplyError) and result.is_of_the_key:
-                logger.error("execution %s cannot be healed, its keys are not ours: %s", execution_id, result)
+                logger.error(
+                    "execution %s cannot be healed, another program wrote to its keys: %s", execution_id, result
+                )
                 await self._index.drop(execution_id)
             elif isinstance(result, BusError):
                 fine = False
-                logger.warning("execution %s: not healed: %s; it is due again", execution_id, result)
+                logger.warning("execution %s was not healed: %s; retrying", execution_id, result)
             else:
-                logger.error("execution %s: healing broke", execution_id, exc_info=result)
+                logger.error("execution %s: healing failed unexpectedly; retrying", execution_id, exc_info=result)
         return fine
 
     async def _decide(self, orphan: Orphan, state: State) -> Decision | None:
@@ -249,7 +251,12 @@ class Healer:
                 # It took us too long, and another healer has decided.
                 return None
         self._counters.add(f"healed_{event.type.partition('.')[2]}")
-        logger.warning("execution %s: %s in place of %s", lease.execution_id, event.type, orphan.lost_owner or "nobody")
+        logger.warning(
+            "execution %s: appended %s on behalf of its lost owner %s",
+            lease.execution_id,
+            event.type,
+            orphan.lost_owner or "(unknown)",
+        )
         if event.type == RETRYING:
             await self._hand_on(orphan, state)
         else:
@@ -302,7 +309,7 @@ class Healer:
             try:
                 await self._jobs.requeue(state.execution_id)
             except ExecutionUnknownError:
-                logger.error("execution %s waits, but its state names no queue any more", state.execution_id)  # noqa: TRY400 - no trace helps
+                logger.error("execution %s is queued, but its queue is unknown: its state was lost", state.execution_id)  # noqa: TRY400 - no trace helps
             else:
                 self._counters.add("jobs_requeued")
         await self._look_later(state)
@@ -315,7 +322,7 @@ class Healer:
         elif self._jobs is None or await self._jobs.has_job(state.execution_id):
             await self._look_later(state)
         else:
-            logger.warning("execution %s waits, but its job is lost: queued again", state.execution_id)
+            logger.warning("execution %s is queued, but its job was lost; queued again", state.execution_id)
             await self._queue_again(state)
 
     async def _close(self, state: State, terminal: Cursor, event: Event | None = None) -> None:

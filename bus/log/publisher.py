@@ -266,7 +266,9 @@ class Publisher:
         self._failure = error
         lost = self._outbox.held_events
         self._log.counters.add("publish_lost_events", lost)
-        logger.error("execution %s: %d events not appended: %s", self.execution_id, lost, error)
+        logger.error(
+            "execution %s: %d events were lost, they could not be appended: %s", self.execution_id, lost, error
+        )
         self._room.set()
         self._idle.set()
 

@@ -167,7 +167,7 @@ class ControlStream:
         self._counters.add("control_dropped")
         if not self._complained:
             self._complained = True
-            logger.warning("%s: an entry that is no request dropped, as others will be: %s", self._key, error)
+            logger.warning("%s: dropped an entry that is not a control request (logged once): %s", self._key, error)
 
 
 def _answered_by(raw: RawEntry) -> str | None:

@@ -77,7 +77,9 @@ class TakeOverGate:
         now = time.monotonic()
         if now >= self._closed_until:
             self._counters.add("heal_pauses")
-            logger.warning("nothing is taken over for %.0f s: %s; owners come back first", self.hold_seconds, reason)
+            logger.warning(
+                "takeovers are suspended for %.0f s, so that owners can reconnect: %s", self.hold_seconds, reason
+            )
         self._closed_until = now + self.hold_seconds
 
     def _counters_moved(self) -> bool:

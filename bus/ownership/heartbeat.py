@@ -208,7 +208,7 @@ class Heartbeat:
             asyncio.run(self._run())
         except Exception:
             self._counters.add("heartbeat_errors")
-            logger.exception("the heartbeat has ended; leases of this process run out")
+            logger.exception("the heartbeat has stopped; the leases of this process will expire")
 
     async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -352,7 +352,9 @@ class Heartbeat:
         except BusUnavailableError as error:
             self._counters.add("lease_renew_retries")
             if not self._troubled:
-                logger.warning("execution %s: lease not renewed: %s; retrying", beat.lease.execution_id, error)
+                logger.warning(
+                    "execution %s: the lease could not be renewed: %s; retrying", beat.lease.execution_id, error
+                )
             self._troubled = True
         else:
             self._troubled = False
@@ -372,7 +374,7 @@ class Heartbeat:
                 call()
             except Exception:
                 self._counters.add("heartbeat_errors")
-                logger.exception("execution %s: what a heartbeat called failed", beat.lease.execution_id)
+                logger.exception("execution %s: a callback of the heartbeat failed", beat.lease.execution_id)
 
         try:
             beat.loop.call_soon_threadsafe(told)
@@ -419,7 +421,7 @@ class Heartbeat:
             elif now - since >= STALL_SECONDS and loop not in self._stalled:
                 self._stalled.add(loop)
                 self._counters.add("loop_stalls")
-                logger.warning("the event loop has stood still for %.1f s; leases are kept", now - since)
+                logger.warning("the event loop has been blocked for %.1f s; leases are still renewed", now - since)
                 stalled = [beat for beat in beats if beat.loop is loop]
                 if self._parts is not None:
                     telling = asyncio.create_task(self._tell_health(self._parts, stalled, now - since))
@@ -440,7 +442,7 @@ class Heartbeat:
 
     def _give_up(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
         self._counters.add("stall_limits")
-        logger.error("the event loop has stood still for %.0f s, the limit; its executions are given up", seconds)
+        logger.error("the event loop has been blocked for %.0f s, the limit; giving up its executions", seconds)
         if self.on_stall_limit is not None:
             self.on_stall_limit(seconds)
         for beat in self._snapshot():

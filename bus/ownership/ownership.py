@@ -222,10 +222,14 @@ class Ownership:
             async with asyncio.timeout(ENDING_SECONDS):
                 await self.append_ending(stopped(stop, forced=True))
         except (BusError, TimeoutError) as refusal:
-            logger.warning("execution %s: not ended by force: %s; a healer does", self._terms.execution_id, refusal)
+            logger.warning(
+                "execution %s could not be ended by force: %s; a healer will end it", self._terms.execution_id, refusal
+            )
             return False
         self._log.counters.add("bodies_abandoned")
-        logger.error("execution %s: its body does not stop; ended without it", self._terms.execution_id)
+        logger.error(
+            "execution %s has been ended, but its code does not stop and is still running", self._terms.execution_id
+        )
         self.hold.relax()
         return True
 
@@ -243,7 +247,7 @@ class Ownership:
     def _doubt(self) -> None:
         execution_id = self._terms.execution_id
         if self._terms.on_uncertain == "continue":
-            logger.warning("execution %s: its lease cannot be renewed; it goes on all the same", execution_id)
+            logger.warning("execution %s: its lease cannot be renewed; continuing, as on_uncertain says", execution_id)
             return
         if self.doubted:
             # It is stopping already.

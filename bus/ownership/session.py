@@ -77,7 +77,9 @@ class Session:
             if not self._refused:
                 self._refused = True
                 self._counters.add("session_fallbacks")
-                logger.warning("sessions cannot be used (%s): a dead process is found when its leases run out", error)
+                logger.warning(
+                    "sessions cannot be used (%s); a dead process is only noticed when its leases expire", error
+                )
         except (BusUnavailableError, ConnectionLostError) as error:
             # It registers again with the next connection.
             logger.debug("session %s is not registered: %s", self.name, error)
@@ -110,7 +112,7 @@ class Sessions:
         except ReplyError as error:
             self._refused = True
             self._counters.add("session_fallbacks")
-            logger.warning("CLIENT LIST is refused (%s): a dead process is found when its leases run out", error)
+            logger.warning("CLIENT LIST is refused (%s); a dead process is only noticed when its leases expire", error)
             return {}
         seconds, micros = await self._commands.command("TIME")
         now_ms = int(seconds) * 1000 + int(micros) // 1000

@@ -40,7 +40,11 @@ class SignalInbox:
         if len(self._signals) == MAX_SIGNALS:
             lost = self._signals.popleft()
             self._counters.add("signals_dropped")
-            logger.warning("execution %s: signal %r was never asked for; dropped", self._execution_id, lost.name)
+            logger.warning(
+                "execution %s: dropped signal %r, which its code has not read: too many are waiting",
+                self._execution_id,
+                lost.name,
+            )
         self._signals.append(Signal(request.name, request.data, request.by, request.id))
         self.wake()
 

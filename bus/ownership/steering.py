@@ -162,7 +162,7 @@ class Steering:
                     await self._pause()
         except (AppendRefusedError, BusClosedError, PublishFailedError) as error:
             # The body hears of it when it says its next word; what is not answered here, a next attempt answers.
-            logger.warning("requests are not answered any more: %s", error)
+            logger.warning("control requests are no longer answered: %s", error)
             self._begun = False
             self.release()
         finally:

@@ -26,7 +26,7 @@ class RequestItem(BaseModel):
     reason: str | None = Field(None, examples=["wrong input"])
     name: str | None = None
     data: Any = None
-    answered: bool = Field(description="false while whoever runs it has not acted on it")
+    answered: bool = Field(description="false until the execution's owner has acted on it")
 
 
 class RequestList(BaseModel):

@@ -61,9 +61,7 @@ class Access:
     def check_all(self) -> None:
         """For what tells of all tenants at once. Raises ForbiddenError."""
         if not self.principal.covers_all:
-            raise ForbiddenError(
-                "insufficient_scope", "this tells of all tenants; it takes a token whose tenant is '*'"
-            )
+            raise ForbiddenError("insufficient_scope", "this shows all tenants; it needs a token whose tenant is '*'")
 
     async def run(self, execution_id: str) -> None:
         """Make sure that it covers an execution, if there is one.
@@ -111,13 +109,13 @@ class Access:
         principal = self.principal
         if chosen and principal.tenant not in {ANY_TENANT, tenant_in(execution_id)}:
             detail = (
-                f"an id with {SEPARATOR!r} is of the tenant whose name stands before it"
+                f"an id with {SEPARATOR!r} belongs to the tenant whose name comes before it"
                 if self.tenant is None
-                else f"an id that is chosen for tenant {self.tenant!r} begins with '{self.tenant}{SEPARATOR}'"
+                else f"an execution id of tenant {self.tenant!r} must begin with '{self.tenant}{SEPARATOR}'"
             )
             raise ForbiddenError("execution_id_not_covered", f"{detail}; or leave it out", "execution_id")
         if not principal.names(execution_id):
-            detail = "the token is good for some executions only; choose an execution_id that it covers"
+            detail = "the token covers some executions only; choose an execution_id that it covers"
             raise ForbiddenError("execution_id_not_covered", detail, "execution_id")
 
     async def spend(self, events: int) -> None:
@@ -138,7 +136,7 @@ class Access:
         if self.principal.credential == "none":
             return claimed
         if claimed is not None:
-            raise InvalidInputError("by", "the credential says who asks; leave it out")
+            raise InvalidInputError("by", "is taken from the credential; leave it out")
         return "".join(filter(str.isprintable, self.principal.subject))[:MAX_NAME_CHARS] or None
 
     def check_room(self) -> None:
@@ -158,7 +156,9 @@ class Access:
         """
         principal = await self._gateway.auth.verify(token) if self._gateway.auth.required else self.principal
         if (principal.subject, principal.tenant) != (self.principal.subject, self.principal.tenant):
-            raise ForbiddenError("other_principal", "the token is of somebody else; open another connection for it")
+            raise ForbiddenError(
+                "other_principal", "the token belongs to another principal; open another connection for it"
+            )
         if executions and ("read" not in principal.scopes or not all(map(principal.names, executions))):
             raise ForbiddenError("insufficient_scope", "the token does not cover all that is subscribed here")
         return principal

@@ -45,7 +45,7 @@ class CrashGuard:
             logger.exception("error %s: %s %r", error_id, scope.get("method", scope["type"]), scope["path"])
             # Once begun, a response can only be broken off, which the server does when we just return.
             if not started:
-                detail = "something went wrong in the gateway; its log has more under this error id"
+                detail = "internal error of the gateway; its log has the details under this error id"
                 problem = Problem(500, "internal_error", detail, more={"error_id": error_id})
                 await problem.response()(scope, receive, send)
 
@@ -66,7 +66,7 @@ class HostGuard:
             host = Headers(scope=scope).get("host")
             if host is not None and not self._is_ours(host_name(host)):
                 detail = (
-                    f"this gateway does not answer for {host[:80]!r}; name it in TAILRACE_ALLOWED_HOSTS if it should"
+                    f"this gateway does not serve the host {host[:80]!r}; add it to TAILRACE_ALLOWED_HOSTS if it should"
                 )
                 await Problem(421, "host_not_allowed", detail, "Host").response()(scope, receive, send)
                 return

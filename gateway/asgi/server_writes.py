@@ -23,7 +23,7 @@ async def why_stepped(*, wanted: bool = True) -> str | None:
         await uvicorn_internals.check()
     except Exception as error:  # noqa: BLE001 - whatever is not as expected is reason enough
         reason = f"the installed uvicorn or websockets is not as expected ({type(error).__name__}: {error})"
-        logger.warning("viewers are written to by send() alone, which costs more processor time: %s", reason)
+        logger.warning("viewers are written to through send() alone, which costs more CPU time: %s", reason)
         return reason
     return None
 

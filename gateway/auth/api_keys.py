@@ -101,7 +101,7 @@ class ApiKeys:
         if key is None or not good:
             raise invalid_token("the API key is not known here")
         if key.expires is not None and key.expires <= now:
-            raise UnauthenticatedError("token_expired", "the API key has expired; ask for another one")
+            raise UnauthenticatedError("token_expired", "the API key has expired; ask for a new one")
         return key.principal
 
 

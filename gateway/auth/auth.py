@@ -114,7 +114,7 @@ class Authenticator:
 
     def _checked(self, principal: Principal) -> Principal:
         if self.is_revoked(principal):
-            raise UnauthenticatedError("token_revoked", "the token has been revoked; get another one")
+            raise UnauthenticatedError("token_revoked", "the token has been revoked; get a new one")
         return principal
 
     def is_revoked(self, principal: Principal) -> bool:
@@ -148,7 +148,7 @@ class Authenticator:
                 return False
             keys: tuple[ApiKey, ...] = parse_api_keys(document)
         except (OSError, UnusableApiKeysError) as error:
-            logger.warning("API keys of %s not read, keeping those from before: %s", file.path, error)
+            logger.warning("API keys could not be read from %s; keeping the previous ones: %s", file.path, error)
             return False
         self._api_keys = ApiKeys.of(self._settings.api_keys, keys)
         logger.info("%d API keys read from %s", len(keys), file.path)

@@ -38,7 +38,7 @@ def shown_by(connection: HTTPConnection, *, cookie: str, allowed_origins: Collec
         return Shown("ticket", tickets[0])
     of_cookie = connection.cookies.get(cookie)
     if not of_cookie:
-        raise UnauthenticatedError("unauthenticated", f"this gateway asks who you are; {_HOW}")
+        raise UnauthenticatedError("unauthenticated", f"this gateway requires authentication; {_HOW}")
     if not may_use_cookie(
         method=connection.scope.get("method"),
         origin=connection.headers.get("origin"),
@@ -46,6 +46,6 @@ def shown_by(connection: HTTPConnection, *, cookie: str, allowed_origins: Collec
         fetch_site=connection.headers.get("sec-fetch-site"),
         allowed=allowed_origins,
     ):
-        detail = "a cookie is taken from this gateway's own pages and those of TAILRACE_ALLOWED_ORIGINS only"
+        detail = "cookies are accepted only from this gateway's own pages and those of TAILRACE_ALLOWED_ORIGINS"
         raise ForbiddenError("origin_not_allowed", detail, "Origin")
     return Shown("bearer", of_cookie)

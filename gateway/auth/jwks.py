@@ -44,9 +44,9 @@ def parse_jwks(document: bytes, *, secrets: bool) -> tuple[VerifyingKey, ...]:
     try:
         members = orjson.loads(document)["keys"]
     except (orjson.JSONDecodeError, KeyError, TypeError):
-        raise UnusableKeysError("it is no JSON object with a list 'keys'") from None
+        raise UnusableKeysError("it is not a JSON object with a list 'keys'") from None
     if not isinstance(members, list):
-        raise UnusableKeysError("'keys' is no list")
+        raise UnusableKeysError("'keys' is not a list")
     found = (_key_of(member, secrets=secrets) for member in members)
     return tuple(key for key in found if key is not None)
 

@@ -73,7 +73,7 @@ class Keyring:
                 self._of_file = parse_jwks(document, secrets=True)
                 logger.info("%d keys read from %s", len(self._of_file), self._file.path)
         except (OSError, UnusableKeysError) as error:
-            logger.warning("keys of %s stay as they were: %s", self._file.path, error)
+            logger.warning("keys could not be read from %s; keeping the previous ones: %s", self._file.path, error)
 
     def _suiting(self, algorithm: str, key_id: str | None) -> list[VerifyingKey]:
         return [key for key in (*self._secrets, *self._of_file, *self._of_url) if key.suits(algorithm, key_id)]
@@ -87,7 +87,12 @@ class Keyring:
             try:
                 keys = parse_jwks(await self._fetch(self._url), secrets=False)
             except (httpx.HTTPError, TimeoutError, UnusableKeysError) as error:
-                logger.warning("keys of %s stay as they were: %s: %s", self._url, type(error).__name__, error)
+                logger.warning(
+                    "keys could not be read from %s; keeping the previous ones: %s: %s",
+                    self._url,
+                    type(error).__name__,
+                    error,
+                )
                 return
             if {key.key_id for key in keys} != {key.key_id for key in self._of_url}:
                 logger.info("%d keys fetched from %s", len(keys), self._url)
@@ -106,5 +111,5 @@ async def fetch_document(url: str) -> bytes:
         async for chunk in response.aiter_bytes():
             collected += chunk
             if len(collected) > _MAX_DOCUMENT_BYTES:
-                raise UnusableKeysError(f"it has more than {_MAX_DOCUMENT_BYTES} bytes")
+                raise UnusableKeysError(f"it is larger than {_MAX_DOCUMENT_BYTES} bytes")
     return collected

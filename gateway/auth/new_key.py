@@ -17,10 +17,10 @@ from tailrace.gateway.auth.api_keys import UnusableApiKeysError, new_api_key, pa
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tailrace.gateway.auth.new_key", description="Make an API key.")
     parser.add_argument("id", help="a name for the key: lower-case letters, digits and '-'")
-    parser.add_argument("--subject", help="who uses it; the id, if left out")
-    parser.add_argument("--tenant", help="whose executions it covers; '*' for all")
-    parser.add_argument("--scopes", default="read", help="by commas: read, publish, control, submit, admin")
-    parser.add_argument("--runs", help="patterns of execution ids, by commas")
+    parser.add_argument("--subject", help="the subject, who uses the key; by default its id")
+    parser.add_argument("--tenant", help="the tenant whose executions it covers; '*' for all")
+    parser.add_argument("--scopes", default="read", help="separated by commas: read, publish, control, submit, admin")
+    parser.add_argument("--runs", help="patterns of execution ids, separated by commas")
     given = parser.parse_args(arguments)
     key, digest = new_api_key(given.id)
     entry = {

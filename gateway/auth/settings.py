@@ -84,7 +84,7 @@ class AuthSettings(BaseSettings):
         if not parts.hostname or not (
             parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname))
         ):
-            raise ValueError("is an https:// URL: whoever can change the answer can sign tokens")
+            raise ValueError("must be an https:// URL: anyone who can change the answer can sign tokens")
         return given
 
     @field_validator("jwt_audience")
@@ -116,7 +116,7 @@ class AuthSettings(BaseSettings):
     def _check_origins(cls, given: tuple[str, ...]) -> tuple[str, ...]:
         for origin in given:
             if origin != "*" and not is_origin(origin):
-                raise ValueError(f"{origin!r} is no origin; write it like 'https://app.example', without a path")
+                raise ValueError(f"{origin!r} is not an origin; write it like 'https://app.example', without a path")
         return given
 
 
@@ -125,7 +125,7 @@ def check_host(host: str, *, auth_required: bool) -> str:
     if not auth_required and not is_loopback(host):
         names = ", ".join(f"TAILRACE_{name.upper()}" for name in _SOURCES)
         raise ValueError(
-            f"no auth only on loopback; refusing to start otherwise: {host!r} is not a loopback address, "
+            f"a gateway without authentication listens on loopback only: {host!r} is not a loopback address, "
             f"and none of {names} is set"
         )
     return host

@@ -120,7 +120,7 @@ class TicketOffice:
             "SET", self._keys.used_ticket(ticket_id), "1", "NX", "PX", int((left_seconds + LEEWAY_SECONDS) * 1000)
         )
         if first is None:
-            raise UnauthenticatedError("ticket_used", "the ticket was good for one use; get a new one")
+            raise UnauthenticatedError("ticket_used", "the ticket has already been used; get a new one")
 
     async def _signing_secrets(self) -> tuple[bytes, ...]:
         if not self._secrets:

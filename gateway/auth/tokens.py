@@ -101,5 +101,5 @@ def _header_of(token: str) -> tuple[str, str | None]:
         raise invalid_token("the token is no JSON Web Token, nor an API key") from None
     algorithm, key_id = header.get("alg"), header.get("kid")
     if algorithm not in KEY_TYPES or header.get("typ") == TICKET_TYPE:
-        raise invalid_token(f"a token is signed with one of {', '.join(KEY_TYPES)}, and is no ticket")
+        raise invalid_token(f"a token must be signed with one of {', '.join(KEY_TYPES)}; a ticket is not accepted here")
     return algorithm, key_id if isinstance(key_id, str) else None

@@ -16,7 +16,7 @@ _MEANINGS: Final = {
     404: "No such execution: it never existed, its retention has passed, or the credential does not cover it",
     406: "None of the representations is acceptable",
     408: "The body did not arrive in time",
-    409: "In conflict with what is there: another submission of that id, or a key that is no log",
+    409: "Conflict: another submission has that id, or a key is not a log",
     413: "Larger than the limit; both sizes are told",
     415: "The body is not `application/json`",
     422: "Well-formed, but not what is expected; `errors` lists every field",

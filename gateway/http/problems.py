@@ -134,7 +134,9 @@ def _of_bus(error: bus.BusError) -> Problem:
         case bus.AppendRefusedError():
             return Problem(409, "append_refused", str(error))
         case bus.ReplyError(code="WRONGTYPE"):
-            return Problem(409, "not_a_log", "a key of this execution holds something else: another program wrote it")
+            return Problem(
+                409, "not_a_log", "a key of this execution holds another type of value: another program wrote it"
+            )
         case bus.BusClosedError():
             return unavailable("shutting_down", "this gateway is shutting down; another one can answer")
         case _:

@@ -147,7 +147,7 @@ def _line(number: int, index: int, given: Any, origin: Origin, *, now: str, limi
         seq = origin.seq + index
     if (producer is None) != (seq is None):
         missing, given_one = ("producer", "seq") if producer is None else ("seq", "producer")
-        raise InvalidInputError(missing, f"is missing; {given_one!r} is given, and only both together count")
+        raise InvalidInputError(missing, f"is missing; give it together with {given_one!r}, or neither")
     if seq is not None and seq > MAX_SEQ:
         raise InvalidInputError("seq", f"is {seq}, the limit is {MAX_SEQ}")
     _check_type(event.type)

@@ -33,7 +33,7 @@ class GatewayFullError(ProblemError):
     """503: another gateway may have room."""
 
     def __init__(self, limit: int) -> None:
-        detail = f"this gateway has {limit} live connections, and takes no more"
+        detail = f"this gateway is full ({limit} live connections)"
         retry = {"Retry-After": str(RETRY_AFTER_SECONDS)}
         super().__init__(Problem(503, "gateway_full", detail, more={"limit": limit}, headers=retry))
 
@@ -75,6 +75,6 @@ class Connections:
 
 
 def _too_many(limit: int, whose: str) -> ProblemError:
-    detail = f"there are {limit} live connections {whose}, and may be no more; close some of them"
+    detail = f"too many live connections {whose} (the limit is {limit}); close some of them"
     retry = {"Retry-After": str(RETRY_AFTER_SECONDS)}
     return ProblemError(Problem(429, "too_many_connections", detail, more={"limit": limit}, headers=retry))

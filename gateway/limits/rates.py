@@ -55,7 +55,7 @@ class Rates:
         except ReplyError as error:
             # A bucket that a stranger has broken must not keep anybody out.
             self._counters.add("limits_unchecked")
-            logger.warning("rate of %s not checked: %s", kind, error)
+            logger.warning("the rate limit of %s could not be checked: %s", kind, error)
             return
         if wait_ms:
             self._counters.add(f"refused_{kind}")
@@ -63,7 +63,7 @@ class Rates:
 
 
 def _too_fast(kind: Kind, rate: Rate, seconds: int) -> Problem:
-    detail = f"no more than {rate.per_second:g} {kind} a second, {rate.burst} at once; come again in {seconds} s"
+    detail = f"no more than {rate.per_second:g} {kind} a second, {rate.burst} at once; retry in {seconds} s"
     retry = {"Retry-After": str(seconds)}
     if kind == "requests":
         return Problem(429, "too_many_requests", detail, headers=retry)

@@ -179,7 +179,7 @@ class Presence:
                 self._bus.counters.add("presence_write_failures")
                 if not told:
                     told = True
-                    logger.warning("presence not written: %s; retrying", error)
+                    logger.warning("presence could not be written: %s; retrying", error)
             await asyncio.sleep(REFRESH_SECONDS)
 
     async def _write_clients(self, key: str) -> None:

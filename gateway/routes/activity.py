@@ -39,7 +39,7 @@ _EXAMPLE: Final = (
     description="Server-Sent Events of their life cycles, one `id:` each, resumed with `Last-Event-ID` or `from`; "
     "without either, from now on. Only executions that the credential covers are shown. `cursor` is the event's place "
     "in the execution's own log; after a crash a change may come twice, with the same `execution_id` and `cursor`. "
-    "The stream holds the latest 50,000 changes: whoever comes back later than that gets a `stream.gap` first.",
+    "The stream holds the latest 50,000 changes: a client that has missed more gets a `stream.gap` first.",
     response_class=Response,
     responses={
         200: {"content": {SSE_TYPE: {"schema": {"type": "string"}, "example": _EXAMPLE}}},

@@ -93,9 +93,7 @@ async def disconnect(
 ) -> Response:
     client = await gateway.presence.find(client_id)
     if client is None or not _covers(access, client.record):
-        raise ProblemError(
-            Problem(404, "client_unknown", "there is no such connection; it may have ended", "client_id")
-        )
+        raise ProblemError(Problem(404, "client_unknown", "no such connection; it may have ended", "client_id"))
     await gateway.presence.disconnect(client)
     return Response(status_code=202)
 

@@ -89,7 +89,7 @@ def _check_page(request: Request, gateway: GatewayContext) -> None:
     if gateway.auth.required or origin is None or is_allowed(origin, gateway.settings.allowed_hosts):
         # A credential is not sent along by a stranger's page; see gateway.auth.origins.
         return
-    detail = f"pages of {origin[:80]!r} may not ask anything here; name its host in TAILRACE_ALLOWED_HOSTS"
+    detail = f"pages of {origin[:80]!r} may not send requests here; add its host to TAILRACE_ALLOWED_HOSTS"
     raise ForbiddenError("origin_not_allowed", detail, "Origin")
 
 
@@ -102,7 +102,7 @@ def _documented(model: type[ControlBody], *, required: bool = False) -> dict[str
         "response_model": Controlled,
         "responses": {
             200: {"description": "The outcome: so it is, and so it stands in the log"},
-            202: {"model": Controlled, "description": "Asked: it stands in the log, and nobody has answered it yet"},
+            202: {"model": Controlled, "description": "Requested: it is in the log, and has not been answered yet"},
             **problems(400, 404, 408, 409, 413, 415, 422),
         },
         "openapi_extra": {
@@ -125,7 +125,7 @@ async def cancel(control: CurrentControl, execution_id: ExecutionId) -> Controll
 @router.post(
     "/{execution_id}/pause",
     summary="Pause an execution",
-    description="It stands still where it next says something, or between two steps, until it is resumed.",
+    description="It pauses where it next emits an event, or between two steps, until it is resumed.",
     **_documented(PauseBody),
 )
 async def pause(control: CurrentControl, execution_id: ExecutionId) -> Controlled:

@@ -125,7 +125,7 @@ def _page_query(
     gateway: GatewayContext, after: str | None, limit: int | None, last: int | None, wait: float | None
 ) -> _PageQuery:
     if after is not None and last is not None:
-        raise InvalidInputError("last", "'after' and 'last' are two places to begin: give one of them")
+        raise InvalidInputError("last", "'after' and 'last' cannot be used together: give one of them")
     most = gateway.settings.max_page
     newest = None if last is None else check_limit(last, most, field="last")
     return _PageQuery(

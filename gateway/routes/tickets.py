@@ -57,7 +57,7 @@ async def issue_ticket(
 ) -> IssuedTicket:
     settings, principal = gateway.settings, access.principal
     if principal.credential == "ticket":
-        raise ForbiddenError("insufficient_scope", "a ticket gives no tickets; ask with the token itself")
+        raise ForbiddenError("insufficient_scope", "a ticket cannot be used to get another ticket; use the token")
     given = await json_body(
         request, TicketRequest, max_bytes=settings.max_body_bytes, within_seconds=settings.body_seconds
     )

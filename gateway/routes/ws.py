@@ -74,10 +74,10 @@ def _refusal(gateway: GatewayContext, request: HTTPConnection, subprotocol: str 
     # A credential is proof enough that the page may; of which pages a cookie is taken is looked at with it.
     if origin is not None and not gateway.auth.required and not is_allowed(origin, gateway.settings.allowed_hosts):
         gateway.hub.count("ws_refused_origins")
-        detail = f"pages of {origin[:80]!r} may not open sockets here; name its host in TAILRACE_ALLOWED_HOSTS"
+        detail = f"pages of {origin[:80]!r} may not open WebSockets here; add its host to TAILRACE_ALLOWED_HOSTS"
         return Problem(403, "origin_not_allowed", detail, "Origin")
     if request.scope["subprotocols"] and subprotocol is None:
-        detail = "none of the subprotocols offered is known here"
+        detail = "none of the offered subprotocols is supported"
         return Problem(400, "unknown_subprotocol", detail, "Sec-WebSocket-Protocol", {"available": list(SUBPROTOCOLS)})
     return None
 

@@ -136,7 +136,11 @@ class Socket:
         subscriptions = self._connection.subscriptions
         self._check_shared()
         if op.execution in subscriptions:
-            raise OpError("already_subscribed", "unsubscribe first to begin elsewhere", field="execution")
+            raise OpError(
+                "already_subscribed",
+                "already subscribed; unsubscribe first to start from another cursor",
+                field="execution",
+            )
         most = self._gateway.settings.max_subscriptions
         if len(subscriptions) >= most:
             raise OpError("too_many_subscriptions", f"a socket has at most {most}", field="execution")
@@ -153,7 +157,7 @@ class Socket:
     async def _unsubscribe(self, op: UnsubscribeOp) -> None:
         self._check_shared()
         if op.execution not in self._connection.subscriptions:
-            raise OpError("not_subscribed", "there is no such subscription, or it has ended", field="execution")
+            raise OpError("not_subscribed", "no such subscription, or it has ended", field="execution")
         self._connection.unsubscribe(op.execution)
         await self._tell({"op": "unsubscribed", "id": op.id, "execution": op.execution})
 

@@ -118,7 +118,7 @@ def _refuse(given: dict[Any, Any], error: ValidationError) -> NoReturn:
         request_id = None
     match complaint["type"]:
         case "union_tag_not_found":
-            raise OpError("missing_field", "say what is wanted", field="op", id=request_id)
+            raise OpError("missing_field", "a frame needs an 'op'", field="op", id=request_id)
         case "union_tag_invalid":
             expected = complaint.get("ctx", {}).get("expected_tags", "")
             raise OpError("unknown_op", f"expected one of {expected}", field="op", id=request_id)

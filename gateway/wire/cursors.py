@@ -48,7 +48,8 @@ def parse_cursors(given: str, executions: Sequence[str], *, field: str) -> list[
     texts = rest.split(",")
     if lead[1:] != digest_of(executions) or len(texts) != len(executions) or not all(texts):
         raise InvalidCursorError(
-            field, "belongs to a stream of other executions; name the same ones in the same order, or leave it out"
+            field,
+            "belongs to a stream of other executions; give the same executions in the same order, or leave it out",
         )
     return [parse(text, field=field) for text in texts]
 

@@ -61,7 +61,7 @@ def _check_argv(argv: Sequence[str]) -> None:
 def _check_environment(environment: Mapping[str, str]) -> None:
     for name, value in environment.items():
         if not name or "=" in name:
-            raise CommandInvalidError(f"env[{shown(name)}]", "is no name of a variable: leave out the '='")
+            raise CommandInvalidError(f"env[{shown(name)}]", "is not the name of a variable: leave out the '='")
         _check_text(f"env[{shown(name)}]", name)
         _check_text(f"env[{shown(name)}]", value)
 

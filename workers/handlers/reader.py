@@ -244,7 +244,7 @@ class GroupReader:
 
     def _unusable(self, execution_id: str, error: ReplyError) -> None:
         self._bus.counters.add("handler_bookmarks_unusable")
-        logger.error("execution %s: its bookmark's key holds a value of another type: %s", execution_id, error)
+        logger.error("execution %s: the key of its bookmark holds a value of another type: %s", execution_id, error)
 
     async def _stop(self, readings: list[Reading]) -> None:
         """Let what is being handled end, and leave all the rest to others."""

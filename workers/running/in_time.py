@@ -36,7 +36,7 @@ async def in_time(step: str, call: Coroutine[Any, Any, Any], deadlines: Sequence
         else:
             _left_behind.add(task)
             task.add_done_callback(_forget)
-            logger.error("step %r did not stop when its time was up; leaving it behind", step)  # noqa: TRY400 - no trace helps
+            logger.error("step %r did not stop when its time was up; it is still running in the background", step)  # noqa: TRY400 - no trace helps
         raise
     return task.result()
 
@@ -44,4 +44,6 @@ async def in_time(step: str, call: Coroutine[Any, Any, Any], deadlines: Sequence
 def _forget(task: asyncio.Task[Any]) -> None:
     _left_behind.discard(task)
     if not task.cancelled() and (error := task.exception()) is not None:
-        logger.info("%s, which was left behind, ended with %s: %s", task.get_name(), type(error).__name__, error)
+        logger.info(
+            "%s, which had not stopped in time, ended with %s: %s", task.get_name(), type(error).__name__, error
+        )

@@ -149,8 +149,8 @@ class Attempt:
         except BusError as error:
             if _is_beyond_repair(error):
                 self._bus.counters.add("jobs_unusable")
-                logger.error("execution %s: job dropped, its keys hold something else: %s", execution_id, error)  # noqa: TRY400 - no trace helps
-                defect = f"its keys hold something else: {error}"
+                logger.error("execution %s: job dropped, its keys hold another type of value: %s", execution_id, error)  # noqa: TRY400 - no trace helps
+                defect = f"its keys hold another type of value: {error}"
                 await self._bus.dead_letters.add_unusable(
                     UnusableJob(self.job.queue, self.job.entry_id, defect), execution_id
                 )
@@ -224,7 +224,7 @@ class Attempt:
             # Redis has lost what was to be done: there is nothing that a next attempt could begin with.
             raise error
         failure = failure_of(error)
-        logger.info("execution %s failed, to be tried again in %.1f s: %s", execution.id, delay_seconds, error)
+        logger.info("execution %s failed; retrying in %.1f s: %s", execution.id, delay_seconds, error)
         await self._bus.jobs.count_failure(execution.id, fence=execution.fence)
         self._again_after_seconds = delay_seconds
         await execution.hand_back(

@@ -52,7 +52,7 @@ class Registry:
         if self.steps:
             submitted = submitted_pipeline(self.steps)
             if submitted.name in self._own:
-                raise ValueError(f"pipelines: the name {submitted.name!r} is that of pipelines from JSON")
+                raise ValueError(f"pipelines: the name {submitted.name!r} is reserved for pipelines submitted as JSON")
             self._pipelines[submitted.name] = submitted
 
     @property

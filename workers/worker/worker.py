@@ -148,7 +148,7 @@ class Worker:
     def _ended(self, attempt: Attempt, task: asyncio.Task[None]) -> None:
         self._release(attempt)
         if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("execution %s: the attempt broke", attempt.job.execution_id, exc_info=error)
+            logger.error("execution %s: the attempt failed unexpectedly", attempt.job.execution_id, exc_info=error)
 
     def _release(self, attempt: Attempt) -> None:
         """Give its slot to another."""
@@ -175,7 +175,7 @@ class Worker:
         _, deaf = await asyncio.wait(tasks, timeout=STOPPING_SECONDS)
         for task in deaf:
             # Its lease runs out, and it can append nothing once another has taken over.
-            logger.error("%s ignores its cancellation; left behind", task.get_name())
+            logger.error("%s ignores its cancellation; it is still running in the background", task.get_name())
 
     async def _keep_jobs(self) -> None:
         """Tell the other workers that we live, so that they claim nothing that we work on."""

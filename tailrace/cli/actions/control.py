@@ -135,9 +135,7 @@ def _json(text: str) -> Any:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise CliError(
-            f"JSON: {text[:64]!r} is not JSON ({error}); text has quotes of its own, as in '\"yes\"'"
-        ) from None
+        raise CliError(f"JSON: {text[:64]!r} is not JSON ({error}); quote a string, as in '\"yes\"'") from None
 
 
 async def _over_gateways(

@@ -163,12 +163,12 @@ async def _find(bus: Bus, queue: str | None, entry_id: str) -> DeadLetter:
     if not found:
         where = "in any queue" if queue is None else f"in queue {queue!r}"
         raise CliError(
-            f"ENTRY: there is no dead letter {entry_id} {where}; 'tailrace dead-letters' lists them",
+            f"ENTRY: dead letter {entry_id} was not found {where}; 'tailrace dead-letters' lists them",
             ExitCode.UNKNOWN_EXECUTION,
         )
     if len(found) > 1:
         names = " and ".join(letter.queue for letter in found)
-        raise CliError(f"ENTRY: {entry_id} stands in the queues {names}; name one with --queue")
+        raise CliError(f"ENTRY: {entry_id} is in several queues ({names}); choose one with --queue")
     return found[0]
 
 

@@ -42,7 +42,7 @@ async def run_and_echo(argv: Sequence[str], redis_url: str | None, execution_id:
         except asyncio.CancelledError:
             if (task := asyncio.current_task()) is None or task.cancelling():
                 raise
-            say(f"execution {chosen} was cancelled; 'tailrace tail {chosen}' shows by whom")
+            say(f"execution {chosen} was cancelled; 'tailrace tail {chosen}' shows who cancelled it")
             return ExitCode.RUN_FAILED
         say(f"execution {chosen} completed in {_shown(result['duration_seconds'])} (exit code 0)")
         return ExitCode.OK

@@ -45,7 +45,7 @@ async def show(
             else:
                 _print(envelope, as_json=as_json)
     if ending is None:
-        _note("the stream stopped and nobody knows how the execution ended")
+        _note("the stream stopped; how the execution ended is not known")
     return exit_code_of(ending)
 
 

@@ -17,7 +17,9 @@ def token() -> str | None:
     """A JWT or an API key; None when there is none. Raises CliError, which does not repeat it."""
     given = os.environ.get(VARIABLE, "").strip()
     if given and not _BEARER.fullmatch(given):
-        raise CliError(f"{VARIABLE}: is neither a JWT nor an API key; it has characters that no credential has")
+        raise CliError(
+            f"{VARIABLE}: is neither a JWT nor an API key; it contains characters that cannot be in a credential"
+        )
     return given or None
 
 

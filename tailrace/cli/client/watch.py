@@ -265,7 +265,9 @@ def answer_of(gateway: str, response: httpx.Response, shape: type[BaseModel]) ->
         shape.model_validate_json(response.content)
         answer: dict[str, Any] = response.json()
     except ValueError:
-        raise GatewayRequestError(f"{gateway} answers, but not as a gateway of this version does; is it one?") from None
+        raise GatewayRequestError(
+            f"{gateway} answered, but not like a gateway of this version; is it a Tailrace gateway?"
+        ) from None
     return answer
 
 

@@ -23,12 +23,13 @@ def dead_letters(  # noqa: PLR0917 - typer tells options from arguments by their
         Action, typer.Argument(metavar="[list|show|requeue|drop]", help="What to do with them.", show_default=False)
     ] = Action.LIST,
     entries: Annotated[
-        list[str] | None, typer.Argument(metavar="[ENTRY]...", help="Which, as the list has them.", show_default=False)
+        list[str] | None,
+        typer.Argument(metavar="[ENTRY]...", help="The ids, as the list shows them.", show_default=False),
     ] = None,
     redis_url: RedisUrl = None,
     gateway: Annotated[list[str] | None, typer.Option("--gateway", hidden=True)] = None,
     queue: Annotated[str | None, typer.Option("--queue", metavar="NAME", help="Only of this queue.")] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="list: at most so many a queue.")] = 50,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="list: how many per queue.")] = 50,
     *,
     everything: Annotated[bool, typer.Option("--all", help="requeue, drop: all of --queue.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
@@ -66,11 +67,11 @@ def dead_letters(  # noqa: PLR0917 - typer tells options from arguments by their
 
 def _check(action: Action, entries: list[str], queue: str | None, *, everything: bool) -> None:
     if action is Action.LIST and (entries or everything):
-        raise CliError("list: takes no ENTRY and no --all; --queue says of which queue, --limit how many")
+        raise CliError("list: takes no ENTRY and no --all; use --queue NAME and --limit N")
     if action is Action.SHOW and (len(entries) != 1 or everything):
         raise CliError("show: takes one ENTRY, as in 'tailrace dead-letters show 1760000000000-0'")
     if action in {Action.REQUEUE, Action.DROP}:
         if bool(entries) == everything:
             raise CliError(f"{action}: name each ENTRY, or give --all with --queue")
         if everything and queue is None:
-            raise CliError(f"{action} --all: say of which queue, with --queue")
+            raise CliError(f"{action} --all: name the queue with --queue")

@@ -60,7 +60,7 @@ def only_given(**options: Any) -> dict[str, Any]:
 def gateways_of(given: Sequence[str] | None, redis_url: str | None) -> list[GatewayUrl]:
     """The gateways to use; none when Redis was named. Raises CliError."""
     if given and redis_url:
-        raise CliError("--gateway and --redis-url are two ways to the same log: give one of them")
+        raise CliError("--gateway and --redis-url cannot be used together: give one of them")
     if redis_url:
         return []
     named = given or [url for url in os.environ.get("TAILRACE_GATEWAY", "").split(",") if url.strip()]

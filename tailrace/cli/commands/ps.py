@@ -63,9 +63,9 @@ def ps(  # noqa: PLR0917 - typer tells options from arguments by their annotatio
     from tailrace.cli.text.ages import point_in_time  # noqa: PLC0415 - see tailrace.cli.app
 
     if status and everything:
-        raise CliError("--status and --all are two choices of the same: give one of them")
+        raise CliError("--status and --all cannot be used together: give one of them")
     if watch and as_json:
-        raise CliError("--watch is for people to look at; leave --json out, or follow GET /v1/activity")
+        raise CliError("--watch and --json cannot be used together; programs follow GET /v1/activity")
     gateways = gateways_of(gateway, redis_url)
     now = time.time()
     wanted = ExecutionFilter(

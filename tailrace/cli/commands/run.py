@@ -17,7 +17,7 @@ def run(
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show the program's output and nothing else.")] = False,
 ) -> None:
-    """Run a program here, as an execution that all can watch.
+    """Run a program here as an execution that can be watched.
 
     Its output is shown here as it comes, and its lines are events of the execution; there is no shell and no worker.
     On a terminal the program has a terminal, too, and keeps its colours and progress bars. The exit code is the

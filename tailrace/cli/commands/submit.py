@@ -72,7 +72,7 @@ def submit(  # noqa: PLR0917 - typer tells options from arguments by their annot
 
 def _given(words: list[str], input_json: str | None, input_file: str | None) -> dict[str, Any]:
     if sum(bool(way) for way in (words, input_json is not None, input_file is not None)) > 1:
-        raise CliError("the input is given in several ways: use one of KEY=VALUE, --input and --input-file")
+        raise CliError("the input is given more than once: use one of KEY=VALUE, --input and --input-file")
     if input_json is not None:
         return from_json(input_json, "--input")
     if input_file is not None:

@@ -16,7 +16,7 @@ def up(
     ] = Path(".tailrace"),
     *,
     allow_command: Annotated[
-        bool, typer.Option("--allow-command", help="Let everyone who may submit run ANY program as this user.")
+        bool, typer.Option("--allow-command", help="Let everyone who may submit jobs run ANY program as this user.")
     ] = False,
 ) -> None:
     """Run everything on this machine, without Docker.

@@ -20,7 +20,9 @@ def worker(  # noqa: PLR0917 - typer tells options from arguments by their annot
     queue: Annotated[
         list[str] | None,
         typer.Option(
-            "--queue", metavar="NAME", help="Take work from here; several are tried in order. [default: default]"
+            "--queue",
+            metavar="NAME",
+            help="Take jobs from this queue; repeat it for several, in order of priority. [default: default]",
         ),
     ] = None,
     concurrency: Annotated[
@@ -56,7 +58,7 @@ def worker(  # noqa: PLR0917 - typer tells options from arguments by their annot
     *,
     allow_command: Annotated[
         bool,
-        typer.Option("--allow-command", help="Let everyone who may submit run ANY program as this user."),
+        typer.Option("--allow-command", help="Let everyone who may submit jobs run ANY program as this user."),
     ] = False,
 ) -> None:
     """Process work from the queues.

@@ -108,8 +108,10 @@ class ServerPart:
             return
         if self._deaths.too_many():
             said = self._server.last_words(SHOWN_LOG_LINES)
-            raise CliError(f"Valkey has ended {MAX_DEATHS} times in a minute; it last said:\n{said}", ExitCode.BUS)
-        print("Valkey has ended; starting it again with its data", flush=True)
+            raise CliError(
+                f"Valkey has stopped {MAX_DEATHS} times within a minute; its last output:\n{said}", ExitCode.BUS
+            )
+        print("Valkey has stopped; restarting it with its data", flush=True)
         await self._server.restart()
 
 

@@ -37,5 +37,7 @@ def point_in_time(given: str, unix_seconds: float, *, option: str) -> str:
             # Without an offset: as the clock on this wall shows.
             at = at.astimezone(UTC)
     except (ValueError, OverflowError):
-        raise CliError(f"{option}: {given!r} is no time; as in 90m, 2d, 2026-01-02 or 2026-01-02T03:04:05Z") from None
+        raise CliError(
+            f"{option}: {given!r} is not a time; as in 90m, 2d, 2026-01-02 or 2026-01-02T03:04:05Z"
+        ) from None
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -118,6 +118,6 @@ async def test_one_that_is_not_there_is_exit_code_5(cli: Cli) -> None:
     for action in ("show", "requeue", "drop"):
         code, out, err = await cli(action, "1-1")
         assert (code, out) == (5, "")
-        assert "there is no dead letter 1-1" in err
+        assert "dead letter 1-1 was not found" in err
         assert err.count("\n") == 1
     assert (await cli("show", "x"))[0] == 64

@@ -81,7 +81,7 @@ def test_attack_77_a_gateway_that_answers_anything_is_told_not_our_defect(
     with stranger(200, body) as url:
         assert run([*arguments, "--gateway", url]) == ExitCode.GATEWAY
     said = capsys.readouterr().err
-    assert f"tailrace: {url} answers, but not as a gateway of this version does; is it one?" in said
+    assert f"tailrace: {url} answered, but not like a gateway of this version; is it a Tailrace gateway?" in said
 
 
 @pytest.mark.parametrize("status", STATUSES)
@@ -98,7 +98,7 @@ def test_attack_77_a_status_that_http_does_not_know_is_the_gateways(
 @pytest.mark.parametrize(
     ("arguments", "code", "complaint"),
     [
-        (["submit", "p", "pace_ms=1e999", "--input", "{}"], ExitCode.USAGE, "in several ways"),
+        (["submit", "p", "pace_ms=1e999", "--input", "{}"], ExitCode.USAGE, "more than once"),
         (["submit", "p", "--input", '{"pace_ms": 1e999}'], ExitCode.USAGE, "1e999 is not a JSON number"),
         (["submit", "p", "--input", '{"pace_ms": NaN}'], ExitCode.USAGE, "NaN is not a JSON number"),
         (["submit", "p", "path=/srv/caf\udce9.md"], ExitCode.USAGE, "is not text in UTF-8"),

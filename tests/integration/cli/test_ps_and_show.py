@@ -127,7 +127,7 @@ def test_the_next_gateway_is_asked_where_one_is_gone(site: Site) -> None:
 def test_the_two_ways_are_not_taken_at_once(site: Site) -> None:
     done = call("ps", "--gateway", site.gateway, "--redis-url", site.redis_url)
     assert done.returncode == 64
-    assert "two ways to the same log" in done.stderr
+    assert "cannot be used together" in done.stderr
 
 
 def test_on_a_narrow_terminal_without_colours_or_unicode_the_id_is_still_there_to_be_copied(site: Site) -> None:

@@ -104,7 +104,7 @@ def test_attack_75_a_valkey_that_is_gone_for_good_is_started_again_with_its_data
     for victim in (supervisor, server):
         os.kill(victim, signal.SIGKILL)
 
-    up.await_words("Valkey has ended; starting it again with its data")
+    up.await_words("Valkey has stopped; restarting it with its data")
     wait_until(lambda: call("ps", "--gateway", gateway, "--json").stdout == before)
     done = call("submit", "command", 'argv=["echo", "hello"]', "--gateway", gateway, "--follow")
     assert "hello" in done.stdout

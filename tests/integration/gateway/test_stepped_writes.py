@@ -88,7 +88,7 @@ async def test_a_server_that_is_not_as_expected_is_written_to_by_send_and_this_i
             told = await bodies(url)
             ready = await client.get("/readyz")
             metrics = (await client.get("/metrics")).text
-    assert "written to by send() alone" in caplog.text
+    assert "written to through send() alone" in caplog.text
     assert (ready.status_code, len(ready.json()["degraded"])) == (200, 1)
     assert "tailrace_direct_writes 0.0" in metrics
     assert _ID.findall(told["application/x-ndjson"])[-len(ids) :][0] in ids

@@ -71,7 +71,7 @@ async def test_while_the_url_cannot_be_reached_the_last_keys_stay(caplog: pytest
         await issuer.keyring.refresh()
     assert issuer.asked == 2
     assert await issuer.knows("e1")
-    assert "stay as they were" in caplog.text
+    assert "keeping the previous ones" in caplog.text
 
 
 async def test_a_secret_in_what_everybody_can_fetch_is_no_key() -> None:

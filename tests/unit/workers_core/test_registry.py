@@ -70,7 +70,7 @@ def test_registries_are_joined_with_all_that_they_have() -> None:
 
 
 def test_no_pipeline_may_take_the_name_of_those_from_json() -> None:
-    with pytest.raises(ValueError, match="the name 'pipeline' is that of pipelines from JSON"):
+    with pytest.raises(ValueError, match="the name 'pipeline' is reserved for pipelines submitted as JSON"):
         built_in(allow_command=False).joined(Registry([named("pipeline")]))
 
 

@@ -111,7 +111,7 @@ class Parsers:
                 error = DocumentTooComplexError(order["name"], self._how(ended))
         if isinstance(error, DocumentTooComplexError):
             SERVER.given_up += 1
-            logger.warning("gave up a document: %s", error)
+            logger.warning("stopped parsing a document: %s", error)
         raise error
 
     async def _ended(self, order: dict[str, Any], descriptors: Sequence[int], on_page: OnPage) -> Any:
