@@ -16,6 +16,7 @@ from typing import Any, Final
 import orjson
 
 from tailrace.bus.errors import EventTooLargeError, InvalidEventError, InvalidExecutionIdError, InvalidInputError
+from tailrace.bus.model.numbers import check_numbers
 
 MAX_EVENT_BYTES: Final = 256 * 1024
 MAX_TYPE_CHARS: Final = 128
@@ -136,13 +137,20 @@ def new_execution_id(unix_ms: int, random: Callable[[int], bytes]) -> str:
 
 
 def encode_json(data: Any, *, field: str = "data", limit_bytes: int = MAX_EVENT_BYTES) -> bytes:
-    """Render data as one line of JSON. Raises InvalidEventError, EventTooLargeError."""
+    """Render data as one line of JSON. Raises InvalidEventError, EventTooLargeError.
+
+    Numbers that JSON does not have are refused, with their place as the error's field.
+    """
     try:
         encoded = orjson.dumps(data, default=_plain)
     except (TypeError, ValueError, RecursionError) as error:
+        check_numbers(data, field=field)
         raise InvalidEventError(field, f"cannot be written as JSON: {error}") from None
     if len(encoded) > limit_bytes:
         raise EventTooLargeError(len(encoded), limit_bytes)
+    if b"null" in encoded:
+        # That is how NaN and infinities are written.
+        check_numbers(data, field=field)
     return encoded
 
 

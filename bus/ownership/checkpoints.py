@@ -12,6 +12,7 @@ import msgpack
 from tailrace.bus.errors import ExecutionClosedError, FenceStaleError, InvalidInputError, ReplyError
 from tailrace.bus.model.fence import token_of
 from tailrace.bus.model.keys import Keys
+from tailrace.bus.model.numbers import check_numbers
 from tailrace.bus.model.retention import Retention
 from tailrace.bus.redis.commands import Commands
 from tailrace.bus.redis.script import Script
@@ -106,7 +107,8 @@ class Checkpoints:
 
 
 def pack(output: Any, *, field: str = "output", limit_bytes: int = MAX_OUTPUT_BYTES) -> bytes:
-    """Raises InvalidInputError for what msgpack cannot hold, or not within the limit."""
+    """Raises InvalidInputError for what neither msgpack nor the log can hold, or not within the limit."""
+    check_numbers(output, field=field)
     try:
         packed: bytes = msgpack.packb(output, default=_plain)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from starlette.requests import Request
 
 from tailrace.bus.model.event import check_execution_id
+from tailrace.bus.model.numbers import load_json
 from tailrace.gateway.http.problems import Problem, ProblemError, of_validation
 
 # What is too large is still read, and thrown away, up to this many times the limit: a client that is cut off while
@@ -43,9 +44,9 @@ async def json_body(request: Request, model: type[M], *, max_bytes: int, within_
 
 
 def parse_json(body: bytes) -> Any:
-    """Raises ProblemError that tells where it stops being JSON."""
+    """Raises ProblemError that tells where it stops being JSON; InvalidEventError for an integer beyond 64 bits."""
     try:
-        return orjson.loads(body)
+        return load_json(body)
     except orjson.JSONDecodeError as error:
         position = {"line": error.lineno, "column": error.colno, "offset": error.pos}
         detail = f"the body is not JSON: {error}" if body else "the body is empty; expected JSON"

@@ -108,6 +108,8 @@ class Socket:
             raise OpError("frame_too_large", f"a frame has at most {MAX_FRAME_BYTES} bytes")
         try:
             given = self._connection.rendering.parse(message)
+        except InvalidInputError as error:
+            raise OpError("invalid_event", error.detail, field=error.field) from None
         except ValueError as error:
             raise OpError("invalid_frame", f"the frame cannot be read: {error}"[:200]) from None
         return check_op(given)

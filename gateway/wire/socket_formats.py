@@ -15,6 +15,7 @@ import orjson
 
 from tailrace.bus.model.cursor import Cursor
 from tailrace.bus.model.entry import Entry
+from tailrace.bus.model.numbers import load_json
 from tailrace.gateway.wire.formats import Format, Message
 
 _LENGTH_BYTES: Final = 4
@@ -72,7 +73,7 @@ class WsJsonFormat:
         text = message.get("text")
         if text is None:
             raise ValueError("the subprotocol tailrace.v1.json has text frames only")
-        return orjson.loads(text)
+        return load_json(text)
 
 
 class WsMsgpackFormat:

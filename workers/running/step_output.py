@@ -30,7 +30,8 @@ class StepOutput:
             packed = pack(output)
             return cls(msgpack.unpackb(packed, strict_map_key=False), packed)
         except InvalidInputError as error:
-            raise OutputInvalidError(step, error.detail) from None
+            _, _, place = error.field.partition(".")
+            raise OutputInvalidError(step, f"{place}: {error.detail}" if place else error.detail) from None
         except (ValueError, RecursionError) as error:
             # What cannot be read back, such as lists nested a thousand deep.
             raise OutputInvalidError(step, f"cannot be stored ({error}); nest it less deeply") from None

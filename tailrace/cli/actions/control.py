@@ -17,6 +17,7 @@ from tailrace.bus.model.control_request import check_text
 from tailrace.bus.model.entry import Entry, Gap
 from tailrace.bus.model.event import check_execution_id
 from tailrace.bus.model.lifecycle import Status
+from tailrace.bus.model.numbers import load_json
 from tailrace.cli.client.asking import ask
 from tailrace.cli.client.token import token
 from tailrace.cli.client.watch import client_for
@@ -133,7 +134,7 @@ def requester() -> str:
 
 def _json(text: str) -> Any:
     try:
-        return orjson.loads(text)
+        return load_json(text)
     except orjson.JSONDecodeError as error:
         raise CliError(f"JSON: {text[:64]!r} is not JSON ({error}); quote a string, as in '\"yes\"'") from None
 
