@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import Literal, Protocol
+from collections.abc import Awaitable, Callable
+from typing import Literal, Protocol, TypeVar
 
 from tailrace.bus.errors import ConnectionLostError, InvalidInputError, ReplyError
 from tailrace.bus.model.counters import Counters
@@ -23,6 +23,7 @@ from tailrace.bus.tail.watch import Tail
 logger = logging.getLogger(__name__)
 
 TailMode = Literal["auto", "tracking", "blocking"]
+T = TypeVar("T", SupervisedConnection, ClusterConnection, ClusterTail)
 
 
 class Deployment(Protocol):
@@ -63,12 +64,7 @@ class Standalone:
             on_connect=on_connect,
             backoff=backoff,
         )
-        try:
-            await connection.connect()
-        except BaseException:
-            await connection.aclose()
-            raise
-        return connection
+        return await _opened(connection, connection.connect())
 
     async def open_tail(self, shared: Commands, mode: TailMode) -> Tail:
         """Tracking where it is allowed, blocking where it is not, and never silently."""
@@ -105,12 +101,7 @@ class Cluster:
         connection = ClusterConnection(
             self._dial_node, self._target.addresses, counters=self._counters, name=name, wait_seconds=wait_seconds
         )
-        try:
-            await connection.connect()
-        except BaseException:
-            await connection.aclose()
-            raise
-        return connection
+        return await _opened(connection, connection.connect())
 
     async def open_tail(self, shared: Commands, mode: TailMode) -> Tail:
         """Tracking only: a blocking read of several logs cannot cross slots."""
@@ -119,12 +110,7 @@ class Cluster:
         if not isinstance(shared, ClusterConnection):
             raise TypeError("a cluster's tail needs the cluster's connection")
         tail = ClusterTail(shared, self._dial_node, counters=self._counters)
-        try:
-            await tail.start()
-        except BaseException:
-            await tail.aclose()
-            raise
-        return tail
+        return await _opened(tail, tail.start())
 
     def _dial_node(self, address: Address) -> Dial:
         return dial_of(node_url(self._target, address))
@@ -134,3 +120,12 @@ def deployment_of(target: Target, counters: Counters) -> Deployment:
     if target.kind == "cluster":
         return Cluster(target, counters)
     return Standalone(dial_of(target), counters)
+
+
+async def _opened(resource: T, opening: Awaitable[object]) -> T:
+    try:
+        await opening
+    except BaseException:
+        await resource.aclose()
+        raise
+    return resource

@@ -44,7 +44,7 @@ from tailrace.bus.model.state import State
 from tailrace.bus.ownership.gate import TakeOverGate
 from tailrace.bus.ownership.lease import Leases, Orphan
 from tailrace.bus.ownership.session import Sessions
-from tailrace.bus.redis.commands import Commands
+from tailrace.bus.redis.commands import Commands, server_ms
 from tailrace.bus.redis.retrying import retry_unavailable
 
 logger = logging.getLogger(__name__)
@@ -181,7 +181,7 @@ class Healer:
         if not await self._gate.is_open():
             return
         ids = list(execution_ids)
-        now_ms = await self._now_ms()
+        now_ms = await server_ms(self._commands)
         found = await asyncio.gather(*(self._log.state(each) for each in ids), return_exceptions=True)
         lost: dict[str, int] = {}
         for state in found:
@@ -352,14 +352,10 @@ class Healer:
 
     async def _look_later(self, state: State) -> None:
         """The longer it has waited, the seldomer: a long queue is not read over and over."""
-        now_ms = await self._now_ms()
+        now_ms = await server_ms(self._commands)
         waited_seconds = (now_ms - (state.created_ms or now_ms)) / 1000
         seconds = min(MAX_JOB_CHECK_SECONDS, max(JOB_CHECK_SECONDS, waited_seconds / 2))
         await self._index.look_at_all({state.execution_id: now_ms + int(seconds * 1000)})
-
-    async def _now_ms(self) -> int:
-        seconds, micros = await self._commands.command("TIME")
-        return int(seconds) * 1000 + int(micros) // 1000
 
     async def _cancellation(self, execution_id: str) -> Cancellation | None:
         raw = await self._commands.command("XRANGE", self._keys.control(execution_id), "-", "+", "COUNT", READ_REQUESTS)

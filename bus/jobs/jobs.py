@@ -25,7 +25,7 @@ from tailrace.bus.model.keys import Keys
 from tailrace.bus.model.retention import Retention
 from tailrace.bus.model.submission import MAX_DIGITS, SUBMISSION_FIELDS, Submission, parse_submission
 from tailrace.bus.model.trace import meta_of
-from tailrace.bus.redis.commands import Commands
+from tailrace.bus.redis.commands import Commands, server_ms
 from tailrace.bus.redis.script import Script
 
 MAX_QUEUE_JOBS: Final = 1_000_000
@@ -77,10 +77,10 @@ class Jobs:
         """
         fields = submission.fields()
         meta = self._keys.meta(submission.execution_id)
-        noted, jobs, time = await asyncio.gather(
+        noted, jobs, now_ms = await asyncio.gather(
             self._commands.command("HGET", meta, "submitted"),
             self.queues.length(submission.queue),
-            self._commands.command("TIME"),
+            server_ms(self._commands),
         )
         if noted is None:
             # Before anything is written: what is refused leaves nothing behind, and what is queued is never refused.
@@ -99,7 +99,7 @@ class Jobs:
         if submission.concurrency_key is not None and (new or await self._status(submission.execution_id) == "unknown"):
             # Only now: whoever sees it in the slot must see by its state that it is in flight.
             await self._enter_slot(submission, submission.concurrency_key, ts)
-        return await self._queue(submission, ts=ts, now_ms=_unix_ms(time))
+        return await self._queue(submission, ts=ts, now_ms=now_ms)
 
     async def submission_of(self, execution_id: str) -> Submission | None:
         """What the state says is to be done; None for an execution that was not submitted, or is gone.
@@ -214,8 +214,7 @@ class Jobs:
             # Whoever submits it is half way, or has died there and would block the key: we go the rest of the way.
             other = await self.submission_of(holder)
             if other is not None:
-                time = await self._commands.command("TIME")
-                await self._queue(other, ts=ts, now_ms=_unix_ms(time))
+                await self._queue(other, ts=ts, now_ms=await server_ms(self._commands))
         raise ConcurrencyConflictError(key, holder)
 
     async def _status(self, execution_id: str) -> str:
@@ -230,8 +229,3 @@ def _shown(submission: Submission) -> dict[str, Any]:
     if submission.requeued_from is not None:
         shown["requeued_from"] = submission.requeued_from
     return shown
-
-
-def _unix_ms(time: list[bytes]) -> int:
-    """Of Redis's TIME."""
-    return int(time[0]) * 1000 + int(time[1]) // 1000

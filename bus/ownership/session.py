@@ -17,7 +17,7 @@ from tailrace.bus.errors import BusUnavailableError, ConnectionLostError, Invali
 from tailrace.bus.model.counters import Counters
 from tailrace.bus.model.event import check_execution_id
 from tailrace.bus.model.keys import Keys
-from tailrace.bus.redis.commands import Commands
+from tailrace.bus.redis.commands import Commands, server_ms
 from tailrace.bus.redis.connection import Connection
 
 logger = logging.getLogger(__name__)
@@ -114,8 +114,7 @@ class Sessions:
             self._counters.add("session_fallbacks")
             logger.warning("CLIENT LIST is refused (%s); a dead process is only noticed when its leases expire", error)
             return {}
-        seconds, micros = await self._commands.command("TIME")
-        now_ms = int(seconds) * 1000 + int(micros) // 1000
+        now_ms = await server_ms(self._commands)
         dead: list[str] = []
         changed: dict[str, str] = {}
         for name, client_id in registered.items():

@@ -20,3 +20,9 @@ class Commands(Protocol):
     async def command(self, *command: bytes | str | float) -> Any: ...
 
     async def aclose(self) -> None: ...
+
+
+async def server_ms(commands: Commands) -> int:
+    """Redis' clock, in milliseconds since 1970. Raises BusUnavailableError."""
+    seconds, micros = await commands.command("TIME")
+    return int(seconds) * 1000 + int(micros) // 1000

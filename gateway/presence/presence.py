@@ -17,6 +17,7 @@ from typing import Any, Final
 from tailrace.bus import Bus, BusError, BusUnavailableError
 from tailrace.bus.model.cursor import START
 from tailrace.bus.model.reading import RawEntry
+from tailrace.bus.redis.commands import server_ms
 from tailrace.bus.tail.watch import Watch
 from tailrace.gateway.auth.principal import Principal
 from tailrace.gateway.presence.live_connections import LiveConnections
@@ -148,7 +149,7 @@ class Presence:
             self._unsure = False
         await self._write_clients(keys.gateway_clients(self.gateway))
         await self._write_viewers(keys.gateway_viewers(self.gateway))
-        now_ms = await self._now_ms()
+        now_ms = await server_ms(self._bus.commands)
         await self._command("ZADD", keys.gateways(), now_ms + BELIEVED_SECONDS * 1000, self.gateway)
         await self._command("ZREMRANGEBYSCORE", keys.gateways(), "-inf", now_ms - KEPT_SECONDS * 1000)
         await self._command("EXPIRE", keys.gateways(), KEPT_SECONDS)
@@ -220,13 +221,9 @@ class Presence:
             logger.debug("presence not taken away: %s", error)
 
     async def _alive(self) -> list[str]:
-        now_ms = await self._now_ms()
+        now_ms = await server_ms(self._bus.commands)
         names = await self._command("ZRANGE", self._bus.keys.gateways(), now_ms, "+inf", "BYSCORE")
         return [name.decode(errors="replace") for name in names]
-
-    async def _now_ms(self) -> int:
-        seconds, micros = await self._command("TIME")
-        return int(seconds) * 1000 + int(micros) // 1000
 
     async def _command(self, *command: bytes | str | float) -> Any:
         return await self._bus.commands.command(*command)
