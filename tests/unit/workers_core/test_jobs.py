@@ -78,7 +78,7 @@ async def test_jobs_come_in_the_order_of_the_queues_whatever_order_redis_answers
 
 async def test_nobody_waits_for_jobs_on_the_line_that_all_share() -> None:
     queues, commands = queues_over()
-    with pytest.raises(ValueError, match="line of one's own"):
+    with pytest.raises(ValueError, match="connection of its own"):
         await queues.take(["default"], "me", count=1, block_ms=1000)
     assert not commands.sent
 
