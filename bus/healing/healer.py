@@ -291,7 +291,7 @@ class Healer:
 
     async def _end_forgotten(self, state: State) -> Decision | None:
         """It waits, but no job brings a worker to it. Any program has had a lease's time to take it over."""
-        latest, now_ms = await self._log.latest(state.execution_id), await self._now_ms()
+        latest, now_ms = await self._log.latest(state.execution_id), await server_ms(self._commands)
         over_ms = latest.ms + int(self._leases.lease_seconds * 1000)
         if over_ms > now_ms:
             await self._index.look_at_all({state.execution_id: over_ms})
