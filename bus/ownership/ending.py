@@ -75,8 +75,8 @@ def ending_of(error: BaseException | None, stop: Stop | None, result: Any, *, ca
     return Ending(FAILED, failure_of(error))
 
 
-async def append_ending(publisher: Publisher, ending: Ending, words: Callable[[], Publisher]) -> Cursor | None:
-    """Append it behind all that the publisher holds; with ``words``, another one, when that one has failed.
+async def append_ending(publisher: Publisher, ending: Ending, new_publisher: Callable[[], Publisher]) -> Cursor | None:
+    """Append it behind all that the publisher holds; when that one has failed, with another from ``new_publisher``.
 
     None, when the body has said its ending itself, and that is in the log.
 
@@ -93,7 +93,7 @@ async def append_ending(publisher: Publisher, ending: Ending, words: Callable[[]
         await publisher.append(FAILED, {"reason": "invalid_result", "message": f"the result: {error}"})
         raise
     except (PublishFailedError, TransitionRefusedError) as failure:
-        await _confess(ending, failure, words())
+        await _confess(ending, failure, new_publisher())
         raise
 
 
@@ -107,7 +107,7 @@ async def _append_fitting(publisher: Publisher, ending: Ending) -> Cursor:
         return await publisher.append(ending.type, ending.short or {"reason": "exception", "message": size})
 
 
-async def _confess(ending: Ending, failure: PublishFailedError | TransitionRefusedError, words: Publisher) -> None:
+async def _confess(ending: Ending, failure: PublishFailedError | TransitionRefusedError, publisher: Publisher) -> None:
     """Events were lost: that must stand in the log, even if the execution went well."""
     reason = "publish_failed" if isinstance(failure, PublishFailedError) else "transition_refused"
     told: dict[str, Any] = {"reason": reason, "message": _text(str(failure))}
@@ -117,14 +117,14 @@ async def _confess(ending: Ending, failure: PublishFailedError | TransitionRefus
         told |= ending.data
     confession = Ending(CANCELLED if ending.type == CANCELLED else FAILED, told)
     try:
-        await _append_fitting(words, confession)
+        await _append_fitting(publisher, confession)
     except ExecutionClosedError:
-        logger.debug("execution %s: its ending had been appended after all", words.execution_id)
+        logger.debug("execution %s: its ending had been appended after all", publisher.execution_id)
     except BusError as refusal:
         # A healer tells the viewers when the lease runs out.
-        logger.error("execution %s: its failure could not be appended: %s", words.execution_id, refusal)  # noqa: TRY400 - no trace helps
+        logger.error("execution %s: its failure could not be appended: %s", publisher.execution_id, refusal)  # noqa: TRY400 - no trace helps
     finally:
-        await words.abandon()
+        await publisher.abandon()
 
 
 def failure_of(error: BaseException) -> dict[str, Any]:

@@ -71,7 +71,7 @@ class Ownership:
         )
         self.steering = Steering(
             SignalInbox(terms.execution_id, log.counters),
-            words=lambda: self.new_words(give_up_after_seconds=math.inf),
+            new_publisher=lambda: self.new_side_publisher(give_up_after_seconds=math.inf),
             flush=self._flush,
             cancel=self._cancel,
             clock=self.deadline,
@@ -80,7 +80,7 @@ class Ownership:
         self._log = log
         self._terms = terms
         self._publisher: Publisher | None = None
-        self._words = 0
+        self._side_publishers = 0
         self._reminders = 0
         self._requests = ControlStream(
             commands,
@@ -117,22 +117,22 @@ class Ownership:
     async def append_ending(self, ending: Ending) -> None:
         """Raises as ``tailrace.bus.ownership.ending.append_ending`` does."""
         await self.steering.settle()
-        await append_ending(self.publisher, ending, self.new_words)
+        await append_ending(self.publisher, ending, self.new_side_publisher)
         self.ended = True
 
     async def hand_back(self, reason: str, details: dict[str, Any]) -> None:
         """Raises AppendRefusedError, PublishFailedError."""
         await self.publisher.flush()
-        words = self.new_words()
+        side_publisher = self.new_side_publisher()
         try:
-            await words.append(RETRYING, {"attempt": self.hold.attempt + 1, "reason": reason, **details})
+            await side_publisher.append(RETRYING, {"attempt": self.hold.attempt + 1, "reason": reason, **details})
         except TransitionRefusedError as refusal:
             await self._find_cancellation(refusal)
         else:
             self.handed_back = True
             await self.publisher.abandon()
         finally:
-            await words.abandon()
+            await side_publisher.abandon()
 
     async def leave(self) -> None:
         """Let go of everything."""
@@ -144,10 +144,12 @@ class Ownership:
         else:
             await self.hold.release()
 
-    def new_words(self, give_up_after_seconds: float = ENDING_SECONDS) -> Publisher:
-        """Make a publisher for what is said beside the body."""
-        self._words += 1
-        return self._new_publisher(f"words{self._words}", give_up_after_seconds=give_up_after_seconds, meta=self._meta)
+    def new_side_publisher(self, give_up_after_seconds: float = ENDING_SECONDS) -> Publisher:
+        """Make a publisher that works beside that of the body."""
+        self._side_publishers += 1
+        return self._new_publisher(
+            f"words{self._side_publishers}", give_up_after_seconds=give_up_after_seconds, meta=self._meta
+        )
 
     def _new_publisher(self, part: str, **options: Unpack[PublisherOptions]) -> Publisher:
         # One producer a tenure and part: numbers of a predecessor never meet ours.
@@ -191,12 +193,14 @@ class Ownership:
         self._cancel(LOST_REQUEST)
 
     async def _end_at_once(self) -> NoReturn:
-        words = self.new_words()
+        side_publisher = self.new_side_publisher()
         try:
-            cursor = await append_ending(words, stopped(self.body.stop or LOST_REQUEST), self.new_words)
+            cursor = await append_ending(
+                side_publisher, stopped(self.body.stop or LOST_REQUEST), self.new_side_publisher
+            )
             self.ended = True
         finally:
-            await words.abandon()
+            await side_publisher.abandon()
         raise ExecutionClosedError(self._terms.execution_id, str(cursor))
 
     # What happens to it from outside, between two turns of the loop.

@@ -32,8 +32,9 @@ logger = logging.getLogger(__name__)
 class Steering:
     """Obeys one request after the other.
 
-    ``words`` makes a publisher for the answers: not the body's, because a refusal ends a publisher, and a pause may be
-    refused when a cancellation is on its way. It must not give up: an answer is written when Redis takes writes again.
+    ``new_publisher`` makes one for the answers: not the body's, because a refusal ends a publisher, and a pause may
+    be refused when a cancellation is on its way. It must not give up: an answer is written when Redis takes writes
+    again.
     ``flush`` waits until what the body has said is in the log.
     """
 
@@ -41,7 +42,7 @@ class Steering:
         self,
         inbox: SignalInbox,
         *,
-        words: Callable[[], Publisher],
+        new_publisher: Callable[[], Publisher],
         flush: Callable[[], Awaitable[None]],
         cancel: Callable[[ControlRequest], None],
         clock: ExecutionDeadline,
@@ -50,8 +51,8 @@ class Steering:
         """``cancel`` is called at once; the ``clock`` does not run while the body stands still."""
         self.cancel_request: ControlRequest | None = None
         self._inbox = inbox
-        self._make_words = words
-        self._words: Publisher | None = None
+        self._new_publisher = new_publisher
+        self._publisher: Publisher | None = None
         self._flush = flush
         self._cancel = cancel
         self._clock = clock
@@ -143,8 +144,8 @@ class Steering:
         if self._acting is not None:
             self._acting.cancel()
             await asyncio.wait([self._acting])
-        if self._words is not None:
-            await self._words.abandon()
+        if self._publisher is not None:
+            await self._publisher.abandon()
 
     def _act_soon(self) -> None:
         if self._acting is None and self._to_do():
@@ -210,17 +211,17 @@ class Steering:
 
     async def _answer(self, event_type: str, request: ControlRequest, **more: Any) -> bool:
         """Whether it is so, and stands in the log. Raises as Publisher.append does, but for what the status forbids."""
-        if self._words is None:
-            self._words = self._make_words()
+        if self._publisher is None:
+            self._publisher = self._new_publisher()
         try:
             try:
-                await self._words.append(event_type, answer(request, **more))
+                await self._publisher.append(event_type, answer(request, **more))
             except EventTooLargeError:
                 # Events may be as small as 256 bytes; which request it answers must fit into any.
-                await self._words.append(event_type, {"request": request.id})
+                await self._publisher.append(event_type, {"request": request.id})
         except TransitionRefusedError as error:
             logger.info("%s", error)
-            words, self._words = self._words, None
-            await words.abandon()
+            publisher, self._publisher = self._publisher, None
+            await publisher.abandon()
             return False
         return True

@@ -1,4 +1,4 @@
-"""Waiting for news of a log without polling it: a viewer of the hub that wants no bytes, only to be rung."""
+"""Waiting for news of a log without polling it: a viewer of the hub that wants no bytes, only to be woken."""
 
 from __future__ import annotations
 
@@ -25,36 +25,35 @@ async def await_news(
     """Return as soon as the log has more than what a cursor has seen, or has ended, or the time is over.
 
     It is a live connection meanwhile, and counts as one. False when this gateway drains, or an operator has ended the
-    waiting: whoever asks again should ask another one. Raises UnauthenticatedError when the credential has ended;
-    BusUnavailableError; ProblemError when there are too many connections; ClientDisconnect when nobody waits for the
-    answer any more.
+    waiting: the client should ask another gateway. Raises UnauthenticatedError when the credential has ended;
+    BusUnavailableError; ProblemError when there are too many connections; ClientDisconnect when the client has gone.
     """
     hub, access = gateway.hub, access_of(request.scope)
     access.check_room()
     topic = await hub.open(execution_id, after)
     if topic is None:
         return True
-    bell = NewsSink()
-    registration = access.register("long-poll", topic, bell.end)
-    viewer = Viewer(bell, RINGING, Numbering.after(after))
+    sink = WakeUpSink()
+    registration = access.register("long-poll", topic, sink.end)
+    viewer = Viewer(sink, WAKE_UP, Numbering.after(after))
     gone = asyncio.create_task(_gone(request), name=f"long-poll:{execution_id}")
-    rung = asyncio.create_task(bell.rung.wait())
+    woken = asyncio.create_task(sink.woken.wait())
     try:
         # Nothing was awaited since the topic was opened: it is still the hub's.
         topic.join(viewer)
         if hub.draining:
             hub.send_away(topic, viewer)
-        await asyncio.wait([gone, rung], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([gone, woken], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     finally:
         hub.leave(topic, viewer)
         registration.leave()
         gone.cancel()
-        rung.cancel()
-    if gone.done() and not bell.rung.is_set():
+        woken.cancel()
+    if gone.done() and not sink.woken.is_set():
         raise ClientDisconnect
-    if bell.ending is not None and bell.ending is not DISCONNECTED:
-        raise UnauthenticatedError(bell.ending.code, bell.ending.detail)
-    return not (bell.sent_away or bell.ending)
+    if sink.ending is not None and sink.ending is not DISCONNECTED:
+        raise UnauthenticatedError(sink.ending.code, sink.ending.detail)
+    return not (sink.sent_away or sink.ending)
 
 
 async def follow_by_news(
@@ -76,21 +75,21 @@ async def follow_by_news(
             return
 
 
-class NewsSink:
-    """A viewer's socket that is never full: whatever is written to it is news."""
+class WakeUpSink:
+    """A viewer's socket that is never full: whatever is written to it wakes the waiting request."""
 
     def __init__(self) -> None:
-        self.rung = asyncio.Event()
+        self.woken = asyncio.Event()
         self.sent_away = False
         self.ending: ConnectionEnding | None = None
 
     def end(self, ending: ConnectionEnding) -> None:
         self.ending = ending
-        self.rung.set()
+        self.woken.set()
 
     def write(self, message: Message) -> bool:
         del message
-        self.rung.set()
+        self.woken.set()
         return True
 
     def finish(self, message: Message) -> None:
@@ -102,13 +101,13 @@ class NewsSink:
 
     def cut(self) -> None:
         # The log was deleted, or the gateway ends: what there is now, a look at the log tells.
-        self.rung.set()
+        self.woken.set()
 
 
-class NewsFormat:
-    """Entries and gaps are news; how the stream stands is none."""
+class WakeUpFormat:
+    """Entries and gaps wake the waiting request; the state of the stream does not."""
 
-    name = "ringing"
+    name = "wake-up"
     heartbeat = b""
 
     def entry(self, execution_id: str, entry: Entry) -> bytes:
@@ -121,14 +120,14 @@ class NewsFormat:
 
     def control(self, name: str, payload: dict[str, Any]) -> bytes:
         del payload
-        return b"" if name in _NO_NEWS else b"!"
+        return b"" if name in _NOT_WAKING else b"!"
 
     def message(self, frames: bytes) -> Message:
         return {"frames": frames}
 
 
-_NO_NEWS: Final = frozenset({"stream.open", "stream.caught_up"})
-RINGING: Final = NewsFormat()
+_NOT_WAKING: Final = frozenset({"stream.open", "stream.caught_up"})
+WAKE_UP: Final = WakeUpFormat()
 
 
 async def _gone(request: Request) -> None:
