@@ -171,6 +171,9 @@ class ScriptedLog:
             raise answer
         return answer
 
+    async def state(self, _: str) -> None:
+        """No execution was submitted under this id."""
+
 
 class ScriptedBus:
     def __init__(self, *answers: Appended | Exception) -> None:
