@@ -89,8 +89,8 @@ class Execution:
 
     @property
     def uncertain(self) -> bool:
-        """Whether its body was stopped because its lease could not be renewed."""
-        return self._tenure.doubted
+        """Whether its body was stopped because its lease could not be renewed; not once it is known to be another's."""
+        return self._tenure.doubted and self._tenure.hold.lost is None
 
     @property
     def cancel_request(self) -> ControlRequest | None:
