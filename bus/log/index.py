@@ -75,7 +75,7 @@ class ExecutionIndex:
 
     async def was_due(self, at_ms: int) -> bool:
         """Whether any was to be looked at in the hour before, and has not been."""
-        return bool(await self._commands.command("ZCOUNT", self._keys.due(), at_ms - 3_600_000, at_ms))
+        return bool(await self._commands.command("ZCOUNT", self._keys.due(), max(1, at_ms - 3_600_000), at_ms))
 
     async def newest(
         self, tenant: str | None, before: tuple[int, str] | None = None, count: int = 100

@@ -402,7 +402,7 @@ async def test_whoever_goes_on_with_a_tenants_run_may_name_it_again_or_not(bus: 
 async def test_a_run_that_is_not_the_tenants_is_refused_and_left_as_it_is(bus: Bus, owner: str | None) -> None:
     async with bus.execution("run", tenant=owner):
         before = await state_of(bus, "run")
-        with pytest.raises(TenantMismatchError, match="not tenant acme's; choose another id"):
+        with pytest.raises(TenantMismatchError, match="does not belong to tenant acme; choose another id"):
             async with bus.execution("run", tenant="acme"):
                 raise AssertionError("entered")
         assert await state_of(bus, "run") == before

@@ -238,7 +238,7 @@ def test_a_gateway_without_redis_says_what_to_do_as_other_commands_do() -> None:
     done = call("gateway", "--port", "0", "--redis-url", f"redis://127.0.0.1:{free_port()}")
 
     assert done.returncode == ExitCode.BUS
-    assert "check that Redis runs there, or name another with --redis-url" in done.stderr
+    assert "check that Redis is running there, or name another with --redis-url" in done.stderr
 
 
 @pytest.mark.parametrize("command", ["gateway", "worker"])
