@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, overload
 
 from tailrace.bus.errors import BusClosedError, BusUnavailableError, ExecutionUnknownError, ReplyError
@@ -190,10 +191,15 @@ class Hub:
     async def _find(self, execution_id: str) -> _Found:
         """Who asks while the same is being read shares the answer."""
         finding = self._opening.get(execution_id)
-        if finding is None:
+        # One that is done but not forgotten yet would be awaited without a turn of the loop, over and over.
+        if finding is None or finding.done():
             finding = self._opening[execution_id] = self._loop.create_task(self._read_found(execution_id))
-            finding.add_done_callback(lambda _: self._opening.pop(execution_id, None))
+            finding.add_done_callback(partial(self._found, execution_id))
         return await asyncio.shield(finding)
+
+    def _found(self, execution_id: str, finding: asyncio.Task[_Found]) -> None:
+        if self._opening.get(execution_id) is finding:
+            del self._opening[execution_id]
 
     async def _read_found(self, execution_id: str) -> _Found:
         log = self._log
