@@ -135,7 +135,8 @@ class Heartbeat:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._parts: HeartbeatParts | None = None
         self._news = asyncio.Event()
-        self._troubled = False
+        # Whose last renewal failed: one node of a cluster may be away.
+        self._failing: set[Beat] = set()
         self._closed = False
         self._probes: dict[asyncio.AbstractEventLoop, float] = {}
         self._stalled: set[asyncio.AbstractEventLoop] = set()
@@ -173,6 +174,7 @@ class Heartbeat:
 
     def drop(self, beat: Beat, *, unended: bool = False) -> None:
         with self._lock:
+            self._failing.discard(beat)
             if beat in self._beats:
                 self._beats.discard(beat)
                 self._dropped.append(beat.lease.execution_id)
@@ -208,7 +210,12 @@ class Heartbeat:
             asyncio.run(self._run())
         except Exception:
             self._counters.add("heartbeat_errors")
-            logger.exception("the heartbeat has stopped; the leases of this process will expire")
+            logger.exception("the heartbeat has failed; its owners are told that their leases will expire")
+            with self._lock:
+                # The next execution starts another.
+                self._thread, self._loop, self._parts = None, None, None
+            for beat in self._snapshot():
+                self._call(beat, beat.on_uncertain)
 
     async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -292,7 +299,7 @@ class Heartbeat:
             return list(self._beats)
 
     def _pause_seconds(self) -> float:
-        beats = BEATS_A_LEASE_IN_TROUBLE if self._troubled else BEATS_A_LEASE
+        beats = BEATS_A_LEASE_IN_TROUBLE if self._failing else BEATS_A_LEASE
         return self.lease_seconds / beats * (0.8 + 0.2 * random.random())
 
     def _fences(self) -> list[float]:
@@ -351,13 +358,13 @@ class Heartbeat:
             self._call(beat, partial(beat.on_lost, error))
         except BusUnavailableError as error:
             self._counters.add("lease_renew_retries")
-            if not self._troubled:
+            if not self._failing:
                 logger.warning(
                     "execution %s: the lease could not be renewed: %s; retrying", beat.lease.execution_id, error
                 )
-            self._troubled = True
+            self._failing.add(beat)
         else:
-            self._troubled = False
+            self._failing.discard(beat)
             beat.asked = renewed.asked
             beat.uncertain = False
             self._renewed.append((beat, renewed))
@@ -400,7 +407,6 @@ class Heartbeat:
                 await asyncio.gather(parts.index.look_at_all(at_ms), parts.session.hold(parts.commands, at_ms))
         except BusUnavailableError as error:
             logger.debug("the index is not told of %d renewals: %s", len(renewed), error)
-            self._troubled = True
 
     def _watch_loops(self, now: float) -> None:
         """See whether the loops that run our executions still turn."""

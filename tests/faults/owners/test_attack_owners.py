@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tailrace.bus import Bus, BusSettings, LeaseHeldError, open_bus
+from tailrace.bus import Bus, BusSettings, LeaseHeldError, LeaseLostError, open_bus
 from tests.e2e.waiting import eventually
 from tests.faults.bus.lossy_proxy import LossyProxy
 from tests.faults.healing.owning import Order as Owning
@@ -197,3 +197,39 @@ async def test_attack_11_a_flush_while_it_is_paused_leaves_it_paused_and_control
 async def stands(bus: Bus, runs: list[str], *statuses: str) -> bool:
     states = [await bus.state(each) for each in runs]
     return all(state is not None and (state.status in statuses if statuses else state.ended) for state in states)
+
+
+async def test_attack_05_a_body_that_blocks_its_loop_beyond_the_limit_loses_its_execution(
+    server_url: str, prefix: str, run: str
+) -> None:
+    settings = BusSettings(prefix=prefix, lease_seconds=1.0)
+    async with await open_bus(server_url, settings=settings) as bus:
+        bus.heartbeat.stall_limit_seconds = 2.5
+        told: list[float] = []
+        bus.heartbeat.on_stall_limit = told.append
+        with pytest.raises(LeaseLostError):  # noqa: PT012 - it is raised on leaving
+            async with bus.execution(run):
+                time.sleep(4.0)  # noqa: ASYNC251 - a body that does what it must not
+                await asyncio.sleep(patient(10))
+        assert told
+        assert told[0] >= bus.heartbeat.stall_limit_seconds
+        assert bus.counters["stall_limits"] >= 1
+
+
+async def test_a_heartbeat_that_fails_has_its_owners_stop_and_the_next_execution_starts_another(
+    server_url: str, prefix: str, run: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = BusSettings(prefix=prefix, lease_seconds=5.0)
+    async with await open_bus(server_url, settings=settings) as bus:
+
+        async def fail() -> None:
+            raise RuntimeError("a defect")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(bus.heartbeat, "_open_parts", fail)
+            with pytest.raises(LeaseLostError, match="could not be renewed"):
+                async with bus.execution(run):
+                    await asyncio.sleep(patient(10))
+        assert bus.counters["heartbeat_errors"] == 1
+        async with bus.execution(f"{run}-next") as execution:
+            await eventually(lambda: is_held_by_a_session(bus, execution.id))
