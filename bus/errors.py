@@ -92,7 +92,7 @@ class ExecutionClosedError(AppendRefusedError):
 
 
 class FenceStaleError(AppendRefusedError):
-    """Says neither fence nor secret: whoever is refused may not be the one who lost it."""
+    """Names neither fence nor secret: the caller that was refused may be an impostor."""
 
     def __init__(self, execution_id: str) -> None:
         super().__init__(f"execution {execution_id} has another owner by now: nothing more is taken from this one")

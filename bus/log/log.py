@@ -58,7 +58,7 @@ def append_script() -> Script:
 class Log:
     """Appends to and reads from the logs of all executions."""
 
-    # False where there is no execution behind a log: it has no state, and shows its entries in a way of its own.
+    # False for the activity: it has no state, and its entries are rendered differently.
     of_executions = True
 
     def __init__(

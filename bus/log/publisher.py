@@ -140,7 +140,7 @@ class Publisher:
             self._closes_log = True
         self._idle.clear()
         self._work.set()
-        # Lingering for more events is of no use once there is no room for them.
+        # When the buffer is full, waiting for more events would only delay these.
         if self._outbox.full or (not outbox.only_tokens and not self._linger_seconds):
             self._urgent.set()
         if self._task is None:

@@ -36,7 +36,7 @@ class Fence(int):
 
 
 def token_of(fence: int | None) -> str:
-    """What the scripts are given: ``7:0f1e…``, or nothing for whoever owns nothing."""
+    """What the scripts are given: ``7:0f1e…``, or the empty string for a producer that is not the owner."""
     if fence is None:
         return ""
     return fence.token if isinstance(fence, Fence) else f"{int(fence)}:"

@@ -56,9 +56,9 @@ class Renewed:
 class Orphan:
     """An execution whose owner is gone, in the hands of a healer who holds ``lease`` to tell what becomes of it.
 
-    ``attempt`` of the lease is that of the lost owner. ``max_attempts`` is None where no worker ever said it;
-    ``submitted`` is False for one that a program ran by itself, so that nobody else could run it again. ``forced`` says
-    that the owner lives, but was told to cancel and has not within its grace.
+    ``attempt`` of the lease is that of the lost owner. ``max_attempts`` is None when no worker has stored it.
+    ``submitted`` is False for an execution that a program ran by itself: no worker can run it again. ``forced`` says
+    that the owner is alive but did not cancel within its grace.
     """
 
     lease: Lease
@@ -93,7 +93,7 @@ class Leases:
     ) -> Lease:
         """Raises LeaseHeldError while another holds it, ExecutionClosedError when it has ended.
 
-        ``pipeline`` is noted in a state that names none yet; ``max_attempts`` for whoever heals it.
+        ``pipeline`` is stored if the state names none yet; ``max_attempts`` is stored for the healer.
         """
         secret, asked = secrets.token_hex(8), time.monotonic()
         fence, attempt, status, until, waited = await self._take_over(

@@ -8,7 +8,7 @@
 --       then for each: how many strings follow, and these: field, value, field, value, … with the type first
 -- Reply {ms, n of the last entry written, how many of the batch were written now}
 -- Errors  CLOSED <terminal id> · FENCED · ILLEGAL <status> <type> · EXHAUSTED <last id> · PRODUCERS <limit>
--- The state machine (bus/lifecycle.py): 'status|type' to the next status, '*' behind it when anybody may ask for it. Made
+-- The state machine (bus/model/lifecycle.py): 'status|type' to the next status, '*' behind it when anybody may ask for it. Made
 -- only for events of the life cycle: a table a call would cost every other append more than its own XADD.
 local function transitions()
   return --@transitions
