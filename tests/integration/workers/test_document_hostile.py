@@ -376,6 +376,14 @@ async def test_attack_40_without_a_named_folder_documents_come_by_value_only(bus
     assert "'mill.pdf'" in broken[-1].data["message"]
 
 
+@pytest.mark.parametrize("name", ["文" * 100 + ".txt", "\x01" * 100 + ".txt", "a/../" * 40 + "b.txt"])
+async def test_attack_71_a_document_may_have_any_name(bus: Bus, name: str) -> None:
+    """What the kernel calls a file without a path is shorter than what people call theirs."""
+    async with working(bus, reading()):
+        done = await run(bus, "document", {"content": "Water drives the mill.", "name": name})
+    assert done[-1].type == "execution.completed", done[-1].data
+
+
 def test_attack_40_a_link_that_is_swapped_in_while_the_file_is_opened_is_not_followed(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

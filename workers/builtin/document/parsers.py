@@ -68,7 +68,7 @@ class Parsers:
 
     async def extract(self, source: Source, on_page: OnPage) -> Extracted:
         """Calls `on_page` with (pages done, pages in all) after each page of a PDF. Raises a `DocumentError`."""
-        text = Kept(source.name)
+        text = Kept()
         try:
             descriptors = [source.descriptor, text.descriptor]
             told = await self._task({"task": "extract", "name": source.name}, descriptors, on_page)

@@ -55,7 +55,7 @@ def opened(path: str, roots: Sequence[Path], *, max_bytes: int = MAX_BYTES) -> I
 @contextlib.contextmanager
 def given_by_value(content: bytes, name: str) -> Iterator[Source]:
     """What was submitted itself, as if it were a file."""
-    with Kept(name) as kept:
+    with Kept() as kept:
         write(kept.descriptor, content)
         yield Source(name, kept.descriptor)
 
@@ -63,10 +63,10 @@ def given_by_value(content: bytes, name: str) -> Iterator[Source]:
 class Kept:
     """A file without a path, gone with this object: for what is too large for the worker's own memory."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self) -> None:
         if hasattr(os, "memfd_create"):
             # Needs no disk: a container's may be read-only.
-            self.descriptor = os.memfd_create(f"document {name[:100]!r}")
+            self.descriptor = os.memfd_create("tailrace-document")
         else:
             with tempfile.TemporaryFile() as file:
                 self.descriptor = os.dup(file.fileno())
