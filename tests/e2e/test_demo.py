@@ -182,7 +182,7 @@ def test_the_death_of_the_worker_is_told_with_what_it_said(tmp_path: Path) -> No
 
 def test_it_can_stay_to_be_played_with(tmp_path: Path) -> None:
     with demo(tmp_path, str(TEXT), "--stay") as running:
-        said = running.await_words("Ctrl-C ends all of it.", seconds=90)
+        said = running.await_words("Ctrl-C ends everything.", seconds=90)
         replay = re.search(r"curl -N (http\S+/v1/executions/(\S+)/events)", said)
         redis_url = re.search(r"^redis +(\S+)", said, re.MULTILINE)
         gateways = re.findall(r"^gateway +(\S+)", said, re.MULTILINE)

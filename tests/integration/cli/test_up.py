@@ -12,7 +12,7 @@ import pytest
 from tailrace.cli.processes.standalone import MAX_DEATHS
 from tests.integration.cli.processes import Family, call, family, wait_until
 
-READY = "Ctrl-C ends all of it."
+READY = "Ctrl-C ends everything."
 
 
 @pytest.fixture
@@ -133,5 +133,5 @@ def test_a_second_one_in_the_same_directory_is_refused(up: Family, tmp_path: Pat
     done = call("up", "--port", "0", "--dir", str(tmp_path / "data"))
 
     assert done.returncode == 6
-    assert "another 'tailrace up' runs in" in done.stderr
+    assert "another 'tailrace up' is running in" in done.stderr
     assert up.process.poll() is None
