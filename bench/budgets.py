@@ -95,24 +95,26 @@ BUDGETS: Final = (
         Figure(_CPU, "fanout-500-100", "tailrace-coalesce20", over=("fanout-500-100", "bare"), unit="x"),
         0.5,
     ),
-    Budget("idle viewer", "SSE, all of one run", Figure("kb_per_viewer", "idle-sse-5000-one", unit="KB"), 12),
-    Budget("idle viewer", "SSE, each of its own run", Figure("kb_per_viewer", "idle-sse-5000-own", unit="KB"), 12),
+    Budget("idle viewer", "SSE, all of one execution", Figure("kb_per_viewer", "idle-sse-5000-one", unit="KB"), 12),
+    Budget(
+        "idle viewer", "SSE, each of its own execution", Figure("kb_per_viewer", "idle-sse-5000-own", unit="KB"), 12
+    ),
     Budget(
         "idle viewer",
-        "WebSocket, all of one run",
+        "WebSocket, all of one execution",
         Figure("kb_per_viewer", "idle-ws-2000-one", "tailrace-ws", unit="KB"),
         20,
     ),
     Budget(
         "idle viewer",
-        "WebSocket, each of its own run",
+        "WebSocket, each of its own execution",
         Figure("kb_per_viewer", "idle-ws-2000-own", "tailrace-ws", unit="KB"),
         20,
     ),
     Budget("publish to viewer", "p99 at 1k ev/s", Figure("p99_ms", "latency-1k", unit="ms"), 2),
     Budget(
         "resume storm",
-        "1000 viewers of one run x 1000 missed events, exact",
+        "1000 viewers of one execution x 1000 missed events, exact",
         Figure("events_per_second", "storm-1000x1000-one", unit="/s", digits=0),
         300_000,
         "at least",
@@ -120,13 +122,15 @@ BUDGETS: Final = (
     ),
     Budget(
         "resume storm",
-        "1000 viewers of 1000 runs x 1000 missed events, exact",
+        "1000 viewers of 1000 executions x 1000 missed events, exact",
         Figure("events_per_second", "storm-1000x1000-own", unit="/s", digits=0),
         300_000,
         "at least",
         exact=True,
     ),
-    Budget("emit", "CPU of the producer an event, one run", Figure("us_per_event", "emit-1", unit="µs", digits=1), 15),
+    Budget(
+        "emit", "CPU of the producer an event, one execution", Figure("us_per_event", "emit-1", unit="µs", digits=1), 15
+    ),
     Budget("emit", "CPU of the producer an event, 50 runs", Figure("us_per_event", "emit-50", unit="µs", digits=1), 15),
     Budget("emit", "slowdown of a typical pipeline", Figure("slowdown_percent", "pipeline", unit="%"), 1),
 )

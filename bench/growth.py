@@ -12,8 +12,8 @@ _MILLION: Final = 1_000_000
 _US: Final = "gateway_us_per_delivery"
 
 _GROWTH: Final = (
-    ("one viewer a run", tuple(f"many-{runs}-{rate}k" for runs in (500, 5000) for rate in (5, 20, 50))),
-    ("one run for all", ("fanout-500-100", "fanout-500-250", "fanout-2000-50")),
+    ("one viewer an execution", tuple(f"many-{runs}-{rate}k" for runs in (500, 5000) for rate in (5, 20, 50))),
+    ("one execution for all", ("fanout-500-100", "fanout-500-250", "fanout-2000-50")),
 )
 
 
@@ -47,7 +47,7 @@ def _cores(deliveries_per_second: float) -> Callable[[float], str]:
 
 _NEEDS: Final = (
     _Need(
-        "memory of idle SSE viewers of one run",
+        "memory of idle SSE viewers of one execution",
         "idle-sse-5000-one",
         "tailrace",
         "kb_per_viewer",
@@ -55,7 +55,7 @@ _NEEDS: Final = (
         lambda kb: f"{kb:,.1f} GB",
     ),
     _Need(
-        "memory of idle SSE viewers, each of its own run",
+        "memory of idle SSE viewers, each of its own execution",
         "idle-sse-5000-own",
         "tailrace",
         "kb_per_viewer",
@@ -63,7 +63,7 @@ _NEEDS: Final = (
         lambda kb: f"{kb:,.1f} GB",
     ),
     _Need(
-        "memory of idle WebSocket viewers, each of its own run",
+        "memory of idle WebSocket viewers, each of its own execution",
         "idle-ws-2000-own",
         "tailrace-ws",
         "kb_per_viewer",
@@ -79,7 +79,7 @@ _NEEDS: Final = (
         _cores(_MILLION),
     ),
     _Need(
-        "all watch one run of 1 ev/s: gateways",
+        "all watch one execution of 1 ev/s: gateways",
         "fanout-500-100",
         "tailrace",
         _US,
@@ -87,7 +87,7 @@ _NEEDS: Final = (
         _cores(_MILLION),
     ),
     _Need(
-        "each watches its own run of 0.1 ev/s: gateways",
+        "each watches its own execution of 0.1 ev/s: gateways",
         "many-5000-20k",
         "tailrace",
         _US,

@@ -42,22 +42,24 @@ def _paced(group: str, load: paced.Load, title: str, contenders: tuple[str, ...]
 
 def many(runs: int, rate: int, seconds: float, contenders: tuple[str, ...] = EVERYBODY) -> Scenario:
     load = paced.Load(f"many-{runs}-{rate // 1000}k", runs, runs, rate, seconds)
-    return _paced("many", load, f"{runs} runs, one viewer each, {rate:,} ev/s", contenders, ladder=f"many-{runs}")
+    return _paced("many", load, f"{runs} executions, one viewer each, {rate:,} ev/s", contenders, ladder=f"many-{runs}")
 
 
 def fanout(viewers: int, rate: int, seconds: float, contenders: tuple[str, ...] = _FANOUT) -> Scenario:
     load = paced.Load(f"fanout-{viewers}-{rate}", 1, viewers, rate, seconds)
-    return _paced("fanout", load, f"{viewers} viewers of one run, {rate} ev/s", contenders, ladder=f"fanout-{viewers}")
+    return _paced(
+        "fanout", load, f"{viewers} viewers of one execution, {rate} ev/s", contenders, ladder=f"fanout-{viewers}"
+    )
 
 
 def latency(seconds: float, contenders: tuple[str, ...] = EVERYBODY) -> Scenario:
     load = paced.Load("latency-1k", 100, 100, 1000, seconds)
-    return _paced("latency", load, "publish to viewer, 100 runs, one viewer each, 1,000 ev/s", contenders)
+    return _paced("latency", load, "publish to viewer, 100 executions, one viewer each, 1,000 ev/s", contenders)
 
 
 def pair(rate: int, seconds: float) -> Scenario:
     load = paced.Load(f"pair-500-{rate // 1000}k", 500, 500, rate, seconds)
-    title = f"two gateways against one, 500 runs, one viewer each, {rate:,} ev/s"
+    title = f"two gateways against one, 500 executions, one viewer each, {rate:,} ev/s"
     return _paced("pair", load, title, ("tailrace", "tailrace-pair"))
 
 
@@ -69,7 +71,7 @@ def waiting(
         load.scenario,
         "idle",
         f"{viewers} idle {'SSE' if wire == 'sse' else 'WebSocket'} viewers, "
-        + ("each of its own run" if own_runs else "all of one run"),
+        + ("each of its own execution" if own_runs else "all of one execution"),
         contenders,
         lambda name: idle.measure(ALL[name], load),
         _missing,
@@ -81,7 +83,8 @@ def resuming(viewers: int, missed: int, own_runs: bool, contenders: tuple[str, .
     return Scenario(
         load.scenario,
         "storm",
-        f"{viewers} viewers resume {missed} events back, " + ("each of its own run" if own_runs else "all of one run"),
+        f"{viewers} viewers resume {missed} events back, "
+        + ("each of its own execution" if own_runs else "all of one execution"),
         contenders,
         lambda name: storm.measure(ALL[name], load),
         _missing,
@@ -93,7 +96,7 @@ def emitting(runs: int, events: int) -> Scenario:
     return Scenario(
         name,
         "emit",
-        f"a producer states {events:,} events in " + ("one run" if runs == 1 else f"{runs} runs"),
+        f"a producer states {events:,} events in " + ("one execution" if runs == 1 else f"{runs} executions"),
         emit.CONTENDERS,
         lambda contender: program.measure(name, contender, "emit", runs=runs, events=events),
     )

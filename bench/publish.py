@@ -12,8 +12,8 @@ from bench.results import Results
 from bench.scenario import Scenario
 
 _PLOTS: Final = (
-    ("many-cpu", "many", "gateway_us_per_delivery", "Many runs: gateway CPU a delivery", "µs", 1),
-    ("many-latency", "many", "p99_ms", "Many runs: publish to viewer, 99th percentile", "ms", 1),
+    ("many-cpu", "many", "gateway_us_per_delivery", "Many executions: gateway CPU a delivery", "µs", 1),
+    ("many-latency", "many", "p99_ms", "Many executions: publish to viewer, 99th percentile", "ms", 1),
     ("fanout-cpu", "fanout", "gateway_us_per_delivery", "Fan-out: gateway CPU a delivery", "µs", 1),
     ("idle-memory", "idle", "kb_per_viewer", "Idle viewers: memory of the gateway each", "KB", 1),
     ("storm-rate", "storm", "events_per_second", "Resume storm: events delivered", "/s", 0),

@@ -13,7 +13,7 @@ from bench.process import stage
 
 @dataclass(frozen=True, slots=True)
 class Storm:
-    """``viewers`` each resume ``missed`` events back; the gateway has never read those runs before."""
+    """``viewers`` each resume ``missed`` events back; the gateway has never read those executions before."""
 
     scenario: str
     viewers: int

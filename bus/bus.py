@@ -163,7 +163,7 @@ class Bus:
     ) -> Execution:
         """Run an execution in this program: ``async with bus.execution(id) as execution: …``.
 
-        ``max_attempts`` is noted for whoever decides what becomes of it should this program die. After
+        ``max_attempts`` is noted for the healer, should this program die. After
         ``timeout_seconds`` of running, pauses not counted, it ends in ``execution.timed_out``, and leaving raises
         TimeoutError; every attempt has as long. ``tenant`` is whose it is from its first moment on, as in ``submit``.
         When its lease cannot be renewed, the body is cancelled before another may take over, and leaving raises

@@ -68,7 +68,7 @@ def _with_room(settings: GatewaySettings, files: int) -> GatewaySettings:
     room = room_for_streams(files)
     if settings.max_connections <= room:
         return settings
-    # Nobody asked for the default.
+    # The default was not asked for.
     level = logging.WARNING if "max_connections" in settings.model_fields_set else logging.DEBUG
     logger.log(
         level,
@@ -113,7 +113,7 @@ class GatewayServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._gateway.draining = True
-        # Nobody who is sent away shall come back here: a refused connection is tried again, elsewhere or later, while
+        # Clients must not come back here: a refused connection is tried again, elsewhere or later, while
         # an EventSource gives up for ever on an answer such as 503.
         for server in self.servers:
             server.close()

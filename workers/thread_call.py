@@ -34,10 +34,10 @@ async def in_thread(name: str, call: Callable[[], Any]) -> Any:
         try:
             result = context.run(call)
         except StopIteration as raised:
-            # No future can carry it: whoever waits for the thread would wait for ever.
+            # No future can carry it: those who wait for the thread would wait for ever.
             error = RuntimeError(f"{name} raised StopIteration")
             error.__cause__ = raised
-        except BaseException as raised:  # noqa: BLE001 - whoever waits decides
+        except BaseException as raised:  # noqa: BLE001 - the one who waits decides
             error = raised
         # The loop may be gone when a thread that was left behind returns.
         with suppress(RuntimeError):

@@ -26,7 +26,7 @@ _PRODUCER: Final = "bench"
 
 
 class Appending:
-    """append.lua as a publisher calls it, a producer a run."""
+    """append.lua as a publisher calls it, a producer an execution."""
 
     def __init__(self, link: Connection, runs: int) -> None:
         self._link = link

@@ -1,7 +1,7 @@
 """What a producer pays to state an event: CPU of its process, waiting for Redis left out, Redis apart.
 
-All contenders make the same events in the same loops, one task a run, and end when Redis has the last one. Who awaits
-a reply for each is given a tenth of the events: it has no batches that could change with their number.
+All contenders make the same events in the same loops, one task an execution, and end when Redis has the last one. A
+contender that awaits a reply for each gets a tenth of the events: it has no batches.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ from tailrace.gateway.hub.topic import Topic
 from tailrace.gateway.hub.viewer import Viewer
 from tailrace.gateway.wire.formats import SSE, Message, SseFormat
 
-# The way of most events; then what stands in the place of `lone` where a run has several viewers.
+# The way of most events; then what stands in the place of `lone` where an execution has several viewers.
 DELIVERING: Final = ("parse", "lone", "write", "send", "decode", "topic", "render")
 EMITTING: Final = ("encode", "outbox", "append", "emit")
 _RUN: Final = "bench-0000-00042"
@@ -89,7 +89,7 @@ def _resp(value: Any) -> bytes:
 
 
 def lone(entries: int, size: int) -> Stage:
-    """For a run with one viewer: every field checked, continuity proved, rendered and handed on."""
+    """For an execution with one viewer: every field checked, continuity proved, rendered and handed on."""
     read = batches(raw_entries(entries), size)
     head = Cursor(1, 1)
     watched = Topic(_RUN, head, _Ports(), max_entries=1024, max_bytes=1 << 20)

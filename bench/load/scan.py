@@ -1,6 +1,6 @@
 """Finds the marks in what a viewer received and checks every one of them. Pure.
 
-A chunk is parsed once and may be shown to many viewers: those of one run receive the same bytes.
+A chunk is parsed once and may be shown to many viewers: those of one execution receive the same bytes.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Chunk:
 
 
 class Viewer:
-    """What one viewer of one run has received: exactly, or what was wrong with it."""
+    """What one viewer of one execution has received: exactly, or what was wrong with it."""
 
     __slots__ = ("carry", "duplicates", "foreign", "gaps", "next", "run")
 

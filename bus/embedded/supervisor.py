@@ -4,7 +4,7 @@ It is run by its path in an isolated interpreter (``python -I -S supervisor.py P
 but the standard library and starts in some 30 ms. It inherits the exclusive lock on the server's directory as
 an open file, and so does the server: while either lives, no second server can open the same data.
 
-Users hold a shared lock on one file. Whoever can lock that file exclusively knows that there is no user, and
+Users hold a shared lock on one file. A process that can lock that file exclusively knows that there is no user, and
 that none can come until it lets go: the supervisor stops the server under that lock. Locks vanish with the
 processes that hold them, however they die, so there is no pid to go stale and nothing to clean up by hand.
 """
@@ -236,7 +236,7 @@ def report(outcome: dict[str, object]) -> None:
 
 def main() -> None:
     plan = LaunchPlan.from_json(sys.argv[1])
-    # The starter waits for its child and reaps it at once; we live on as nobody's child and leave no zombie.
+    # The starter waits for its child and reaps it at once; we live on as a child of init and leave no zombie.
     if os.fork():
         os._exit(0)
     os.chdir("/")

@@ -1,4 +1,4 @@
-"""Finds executions that nobody looks after any more, and says in their logs what becomes of them.
+"""Finds executions whose owner is gone, and says in their logs what becomes of them.
 
 Every worker and every gateway has one running, so that the truth is told though all the workers are dead. Whoever gets
 the lease decides; a healer that dies over a decision is replaced like the owner that it stood in for.
@@ -197,7 +197,7 @@ class Healer:
     async def _turn(self) -> bool:
         """Whether there may be more that is due."""
         if not await self._gate.is_open():
-            # What is due is so because nobody could say that it is well: owners come first.
+            # It is due because its owner could not renew: owners come first.
             return False
         if self._sessions is not None:
             for session, execution_ids in (await self._sessions.find_dead()).items():
@@ -284,7 +284,7 @@ class Healer:
             return encode(Event(event.type, short), ts=ts)
 
     async def _hand_on(self, orphan: Orphan, state: State) -> None:
-        # If we die here, it is due again in a moment, and whoever looks finds that it has no job.
+        # If we die here, it is due again in a moment, and the next healer finds that it has no job.
         with suppress(LeaseLostError):
             await self._leases.release(orphan.lease)
         await self._queue_again(state)
@@ -317,7 +317,7 @@ class Healer:
     async def _look_for_job(self, state: State) -> None:
         """A run that waits must have a job, or it waits for ever: it may have been lost between two keys."""
         if state.submitted is None:
-            # Nobody has ever run it, or it runs without a lease: there is nothing that could be lost.
+            # It has never begun, or it runs without a lease: there is nothing that could be lost.
             await self._index.drop(state.execution_id)
         elif self._jobs is None or await self._jobs.has_job(state.execution_id):
             await self._look_later(state)
@@ -326,7 +326,7 @@ class Healer:
             await self._queue_again(state)
 
     async def _close(self, state: State, terminal: Cursor, event: Event | None = None) -> None:
-        """Do what whoever ended it may not have come to; repeating it does no harm."""
+        """Do what the one who ended it may not have come to; repeating it does no harm."""
         if event is None:
             entry = await self._entry_at(state.execution_id, terminal)
             if entry is not None:
@@ -363,5 +363,5 @@ class Healer:
 
 
 def _over_ms(cancellation: Cancellation | None) -> int:
-    # The request itself was lost: nobody can tell how long it was to be waited for.
+    # The request itself was lost, and with it how long it was to be waited for.
     return 0 if cancellation is None else cancellation.over_ms

@@ -97,7 +97,7 @@ class Jobs:
                 raise ExecutionExistsError(submission.execution_id) from None
             raise
         if submission.concurrency_key is not None and (new or await self._status(submission.execution_id) == "unknown"):
-            # Only now: whoever sees it in the slot must see by its state that it is in flight.
+            # Only now: a reader that finds it in the slot must see by its state that it is in flight.
             await self._enter_slot(submission, submission.concurrency_key, ts)
         return await self._queue(submission, ts=ts, now_ms=now_ms)
 
@@ -211,7 +211,7 @@ class Jobs:
         if state is None or state.ended:
             return
         if state.status == "unknown" and state.submitted is not None:
-            # Whoever submits it is half way, or has died there and would block the key: we go the rest of the way.
+            # Its submitter is half way, or died there and would block the key: we go the rest of the way.
             other = await self.submission_of(holder)
             if other is not None:
                 await self._queue(other, ts=ts, now_ms=await server_ms(self._commands))

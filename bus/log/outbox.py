@@ -128,5 +128,5 @@ def _token_text(event: Event) -> str | None:
     text = event.data.get("text")
     if not isinstance(text, str) or len(text) >= MAX_MERGED_CHARS:
         return None
-    # Half a surrogate pair has no UTF-8 form: refused to whoever emits it, not found when the pieces are sealed.
+    # Half a surrogate pair has no UTF-8 form: refused when it is emitted, not found when the pieces are sealed.
     return None if _SURROGATE.search(text) else text

@@ -1,7 +1,7 @@
 """Events to stream fields and back. Pure.
 
 Fields: ``t`` type, ``s`` step, ``ts`` producer time, ``d`` data (JSON bytes), ``m`` meta (JSON bytes),
-``e`` encoding when ``d`` is not JSON. Writing trusts its caller, who has checked; reading trusts nobody:
+``e`` encoding when ``d`` is not JSON. Writing trusts its caller, who has checked; reading trusts no writer:
 any program may have written the entry with a plain XADD.
 """
 

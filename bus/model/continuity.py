@@ -7,7 +7,7 @@ same millisecond as ours, one that our numbering will use again.
 What ids cannot prove stays untold: strangers' entries lost beside a trimmed cursor, or under an n of 1 at the start;
 an entry of ours deleted whose number a stranger had used up within one millisecond; after a gap, one deleted behind
 ours that share a millisecond with the stranger's entry before them; a log that began anew and was trimmed to exactly
-the number its reader waits for. On the other side, a gap is told to whoever resumes at an entry that
+the number its reader waits for. On the other side, a gap is told to a reader that resumes at an entry that
 was deleted, or at a stranger's that was trimmed, though nothing after it may be lost.
 """
 

@@ -14,8 +14,8 @@ class Counters(Counter[str]):
     """Names are Prometheus-like without prefix and suffix: ``tail_reconnects``, ``append_retries``, ``gaps``.
 
     ``append_seconds``: how long appends that succeeded took, a batch each. ``delivery_seconds``: from the moment when
-    Redis took an entry until it was handed to whoever follows its log here; a sample a turn of the tail, by two clocks,
-    Redis' and this host's.
+    Redis took an entry until it was handed to its followers here; a sample a turn of the tail, by two clocks, Redis'
+    and this host's.
     """
 
     def __init__(self) -> None:

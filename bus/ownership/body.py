@@ -10,7 +10,7 @@ from tailrace.bus.ownership.ending import Stop
 
 
 class Body:
-    """Cancels that stretch and nothing beyond it; whoever cancels the task himself is still heard.
+    """Cancels that stretch and nothing beyond it; a cancel from elsewhere is still heard.
 
     ``stop`` says why it is to stop, once it is. ``abandoned`` is set when the execution goes on, or ends, without it.
     """
@@ -44,13 +44,13 @@ class Body:
             self._grace = asyncio.get_running_loop().call_later(grace_seconds, self._abandon_soon)
 
     def lose(self, grace_seconds: float) -> None:
-        """Cancel it because the execution is another's; nobody waits for it after that time."""
+        """Cancel it because the execution is another's; after that time it is not waited for."""
         self.cancel("the lease is lost")
         if self._task is not None and self._grace is None:
             self._grace = asyncio.get_running_loop().call_later(grace_seconds, self.abandoned.set)
 
     def leave(self) -> bool:
-        """It is out, so nobody cancels it any more. Whether somebody else wants the task cancelled, too."""
+        """The body is left, so it is not cancelled any more. Whether the task was cancelled from elsewhere, too."""
         task, self._task = self._task, None
         if self._grace is not None:
             self._grace.cancel()

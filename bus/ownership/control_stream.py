@@ -1,4 +1,4 @@
-"""The control stream of an execution, as whoever runs it reads it: in order, each request once."""
+"""The control stream of an execution, as its owner reads it: in order, each request once."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ class ControlStream:
             except BusClosedError:
                 return
             except BusUnavailableError as error:
-                # Also where somebody put something else in its place: nobody can ask anything until that is mended.
+                # Also where the key is of another type: no request can be made until that is mended.
                 attempt += 1
                 logger.debug("%s cannot be read: %s", self._key, error)
                 await asyncio.sleep(backoff.delay_seconds(attempt, random.random))
@@ -159,7 +159,7 @@ class ControlStream:
         self._take(request)
 
     def _drop(self, raw: RawEntry, error: InvalidEventError) -> None:
-        """A stranger wrote it: whoever is entitled to ask does so through the log."""
+        """A stranger wrote it: those who may ask do so through the log."""
         at = from_id(raw[0])
         if at <= self._dropped:
             return

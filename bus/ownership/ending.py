@@ -52,11 +52,11 @@ class Ending:
 
 def stopped(stop: Stop, *, forced: bool = False) -> Ending:
     if isinstance(stop, ControlRequest):
-        told = cancelled_by(stop, forced=forced)
-        return Ending(CANCELLED, told, {**told, "reason": "cancelled", "by": None})
+        data = cancelled_by(stop, forced=forced)
+        return Ending(CANCELLED, data, {**data, "reason": "cancelled", "by": None})
     sentence = f"It ran longer than {stop.timeout_seconds:g} s."
-    told = {"reason": "timeout", "message": sentence, "timeout_seconds": stop.timeout_seconds}
-    return Ending(TIMED_OUT, {**told, "forced": True} if forced else told)
+    data = {"reason": "timeout", "message": sentence, "timeout_seconds": stop.timeout_seconds}
+    return Ending(TIMED_OUT, {**data, "forced": True} if forced else data)
 
 
 def ending_of(error: BaseException | None, stop: Stop | None, result: Any, *, cancelled: bool) -> Ending:
@@ -93,7 +93,7 @@ async def append_ending(publisher: Publisher, ending: Ending, new_publisher: Cal
         await publisher.append(FAILED, {"reason": "invalid_result", "message": f"the result: {error}"})
         raise
     except (PublishFailedError, TransitionRefusedError) as failure:
-        await _confess(ending, failure, new_publisher())
+        await _append_loss(ending, failure, new_publisher())
         raise
 
 
@@ -107,17 +107,19 @@ async def _append_fitting(publisher: Publisher, ending: Ending) -> Cursor:
         return await publisher.append(ending.type, ending.short or {"reason": "exception", "message": size})
 
 
-async def _confess(ending: Ending, failure: PublishFailedError | TransitionRefusedError, publisher: Publisher) -> None:
+async def _append_loss(
+    ending: Ending, failure: PublishFailedError | TransitionRefusedError, publisher: Publisher
+) -> None:
     """Events were lost: that must stand in the log, even if the execution went well."""
     reason = "publish_failed" if isinstance(failure, PublishFailedError) else "transition_refused"
-    told: dict[str, Any] = {"reason": reason, "message": _text(str(failure))}
+    data: dict[str, Any] = {"reason": reason, "message": _text(str(failure))}
     if isinstance(failure, PublishFailedError):
-        told["lost_events"] = failure.lost_events
+        data["lost_events"] = failure.lost_events
     if ending.type == CANCELLED:
-        told |= ending.data
-    confession = Ending(CANCELLED if ending.type == CANCELLED else FAILED, told)
+        data |= ending.data
+    instead = Ending(CANCELLED if ending.type == CANCELLED else FAILED, data)
     try:
-        await _append_fitting(publisher, confession)
+        await _append_fitting(publisher, instead)
     except ExecutionClosedError:
         logger.debug("execution %s: its ending had been appended after all", publisher.execution_id)
     except BusError as refusal:

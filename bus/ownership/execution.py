@@ -1,4 +1,4 @@
-"""A run, as whoever runs it sees it: lease, fence, steering and ending around any piece of code."""
+"""An execution, as its owner sees it: lease, fence, steering and ending around any piece of code."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Execution:
         self.owner = owner
         self._open_tail = open_tail
         self._claim = claim
-        self._tenure = Ownership(
+        self._ownership = Ownership(
             commands,
             log,
             leases,
@@ -75,32 +75,32 @@ class Execution:
     @property
     def publisher(self) -> Publisher:
         """Raises RuntimeError before it has been entered."""
-        return self._tenure.publisher
+        return self._ownership.publisher
 
     @property
     def attempt(self) -> int:
         """1 for the first who ran it, rising with every take-over."""
-        return self._tenure.hold.attempt
+        return self._ownership.lease.attempt
 
     @property
     def fence(self) -> Fence:
         """Risen with every taking: what we write counts while no other has a higher one."""
-        return self._tenure.hold.fence
+        return self._ownership.lease.fence
 
     @property
     def uncertain(self) -> bool:
         """Whether its body was stopped because its lease could not be renewed; not once it is known to be another's."""
-        return self._tenure.doubted and self._tenure.hold.lost is None
+        return self._ownership.doubted and self._ownership.lease.lost is None
 
     @property
     def cancel_request(self) -> ControlRequest | None:
         """Who asked to cancel it, and why, once somebody has."""
-        return self._tenure.steering.cancel_request
+        return self._ownership.steering.cancel_request
 
     @property
     def abandoned(self) -> asyncio.Event:
-        """Set when it was ended, or is another's, over a body that does not stop: nobody need wait for that body."""
-        return self._tenure.body.abandoned
+        """Set when it was ended, or is another's, over a body that does not stop: that body need not be waited for."""
+        return self._ownership.body.abandoned
 
     async def emit(
         self,
@@ -111,19 +111,19 @@ class Execution:
         meta: dict[str, Any] | None = None,
     ) -> None:
         """Buffer one event, off the critical path, where it is not paused. See Publisher.emit."""
-        if self._tenure.steering.halted and event_type not in TERMINAL_TYPES:
-            await self._tenure.steering.pause_point()
+        if self._ownership.steering.halted and event_type not in TERMINAL_TYPES:
+            await self._ownership.steering.pause_point()
         await self.publisher.emit(event_type, data, step=step, meta=meta)
 
     async def append(self, event_type: str, data: Any = None, *, step: str | None = None) -> Cursor:
         """Emit one event and wait until it is in the log."""
-        if self._tenure.steering.halted and event_type not in TERMINAL_TYPES:
-            await self._tenure.steering.pause_point()
+        if self._ownership.steering.halted and event_type not in TERMINAL_TYPES:
+            await self._ownership.steering.pause_point()
         return await self.publisher.append(event_type, data, step=step)
 
     async def pause_point(self) -> None:
         """Stand still here while it is paused."""
-        await self._tenure.steering.pause_point()
+        await self._ownership.steering.pause_point()
 
     async def signal(self, name: str, timeout_seconds: float | None = None) -> Signal:
         """Wait for the next signal of that name; those that came before the call are given out first, each once.
@@ -131,7 +131,7 @@ class Execution:
         An attempt that takes over is given all signals of the execution again, also those that an earlier one was
         given. Raises TimeoutError; the time during which it is paused does not count.
         """
-        return await self._tenure.steering.signal(name, timeout_seconds)
+        return await self._ownership.steering.signal(name, timeout_seconds)
 
     async def complete(self, result: Any = None) -> Cursor:
         """End it now, well."""
@@ -146,28 +146,28 @@ class Execution:
 
         Nothing can be emitted after that. Who is being cancelled hands nothing back: it ends when the block is left.
         """
-        await self._tenure.hand_back(reason, details)
+        await self._ownership.hand_back(reason, details)
 
     async def __aenter__(self) -> Self:
-        tenure = self._tenure
+        ownership = self._ownership
         tail = await self._open_tail()
         if self._claim is not None:
             await self._claim()
-        await tenure.begin(tail)
-        tenure.body.enter()
-        if not tenure.steering.halted:
-            tenure.deadline.run()
+        await ownership.begin(tail)
+        ownership.body.enter()
+        if not ownership.steering.halted:
+            ownership.deadline.run()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        tenure, was_cancelled = self._tenure, isinstance(error, asyncio.CancelledError)
-        cancelled_by_others = tenure.body.leave()
-        tenure.deadline.stop()
+        ownership, was_cancelled = self._ownership, isinstance(error, asyncio.CancelledError)
+        cancelled_by_others = ownership.body.leave()
+        ownership.deadline.stop()
         try:
-            lost = tenure.hold.lost
-            if lost is None and tenure.doubted and not (tenure.ended or tenure.handed_back):
+            lost = ownership.lease.lost
+            if lost is None and ownership.doubted and not (ownership.ended or ownership.handed_back):
                 lost = LeaseLostError(self.id, uncertain=True)
             if lost is not None:
                 if cancelled_by_others and was_cancelled:
@@ -175,8 +175,8 @@ class Execution:
                 raise lost from error
             await self._owe(asyncio.ensure_future(self._end(error, cancelled=cancelled_by_others)))
         finally:
-            await tenure.leave()
-        stop = tenure.body.stop
+            await ownership.leave()
+        stop = ownership.body.stop
         if isinstance(stop, Overrun) and was_cancelled and not cancelled_by_others:
             raise TimeoutError(f"execution {self.id} ran longer than {stop.timeout_seconds:g} s") from error
         return False
@@ -190,15 +190,15 @@ class Execution:
             raise
 
     async def _end(self, error: BaseException | None, *, cancelled: bool) -> None:
-        tenure = self._tenure
-        await tenure.body.settle()
-        if tenure.ended or tenure.handed_back:
+        ownership = self._ownership
+        await ownership.body.settle()
+        if ownership.ended or ownership.handed_back:
             return
-        stop = tenure.body.stop
+        stop = ownership.body.stop
         hurried = error is not None or stop is not None
         try:
             async with asyncio.timeout(ENDING_SECONDS if hurried else None):
-                await tenure.append_ending(ending_of(error, stop, self.result, cancelled=cancelled))
+                await ownership.append_ending(ending_of(error, stop, self.result, cancelled=cancelled))
         except (BusError, TimeoutError) as refusal:
             if not hurried:
                 if isinstance(refusal, FenceStaleError):

@@ -1,6 +1,6 @@
 """Whether an execution may be taken from an owner whose lease has run out.
 
-While Redis was away, restarted or failed over, or its clock was set forward, nobody could renew: owners then get time
+While Redis was away, restarted or failed over, or its clock was set forward, no owner could renew: owners then get time
 to come back before anything is taken from them. Every way of taking over asks here: healer, claimed job, healing of
 what is watched, ``bus.execution``.
 """
@@ -86,7 +86,7 @@ class TakeOverGate:
         return sum(self._counters[name] for name in _DISCONNECTS) != self._disconnects
 
     async def _begin(self) -> None:
-        """Whoever starts now has not seen Redis away: it says itself how long it has been up."""
+        """A process that starts now has not seen Redis away: Redis itself says how long it has been up."""
         await self._observe()
         try:
             info = (await self._commands.command("INFO", "server")).decode(errors="replace")

@@ -325,7 +325,7 @@ class Heartbeat:
         if not fresh and not gone:
             return
         leases = [beat.lease for beat in fresh]
-        # What nobody had submitted is not listed yet.
+        # What was not submitted is not listed yet.
         new = [lease for lease in leases if not lease.status and lease.attempt == 1]
         lease_ms = int(self.lease_seconds * 1000)
         calls: list[Awaitable[None]] = []
@@ -386,7 +386,7 @@ class Heartbeat:
         try:
             beat.loop.call_soon_threadsafe(told)
         except RuntimeError:
-            # Its loop is closed: nobody runs it any more, and nothing keeps it from others.
+            # Its loop is closed: it does not run any more, and nothing keeps it from others.
             self.drop(beat)
 
     async def _schedule(self, parts: HeartbeatParts) -> None:

@@ -70,7 +70,7 @@ class HeldLease:
             self._beat.stop()
 
     async def release(self) -> None:
-        """Let whoever wants it have it at once."""
+        """Give it up, so that another can take it at once."""
         if self._beat is not None:
             self._beat.stop(unended=True)
         if self._lease is None or self.lost is not None:

@@ -60,7 +60,7 @@ class Ownership:
         self.doubted = False
         self.body = Body(self._end_by_force)
         self.deadline = ExecutionDeadline(terms.timeout_seconds, self._time_out)
-        self.hold = HeldLease(
+        self.lease = HeldLease(
             leases,
             heartbeat,
             counters=log.counters,
@@ -104,7 +104,7 @@ class Ownership:
         Raises LeaseHeldError; ExecutionClosedError when it has ended, or was to be cancelled, which then is its ending.
         """
         terms = self._terms
-        lease = await self.hold.take(terms.execution_id, terms.owner, terms.pipeline, terms.max_attempts)
+        lease = await self.lease.take(terms.execution_id, terms.owner, terms.pipeline, terms.max_attempts)
         self._meta: dict[str, Any] | None = terms.publisher.get("meta")
         self._publisher = self._new_publisher("body", **terms.publisher)
         try:
@@ -125,7 +125,7 @@ class Ownership:
         await self.publisher.flush()
         side_publisher = self.new_side_publisher()
         try:
-            await side_publisher.append(RETRYING, {"attempt": self.hold.attempt + 1, "reason": reason, **details})
+            await side_publisher.append(RETRYING, {"attempt": self.lease.attempt + 1, "reason": reason, **details})
         except TransitionRefusedError as refusal:
             await self._find_cancellation(refusal)
         else:
@@ -140,9 +140,9 @@ class Ownership:
         await self.steering.aclose()
         await self.publisher.abandon()
         if self.ended:
-            self.hold.relax()
+            self.lease.relax()
         else:
-            await self.hold.release()
+            await self.lease.release()
 
     def new_side_publisher(self, give_up_after_seconds: float = ENDING_SECONDS) -> Publisher:
         """Make a publisher that works beside that of the body."""
@@ -152,8 +152,8 @@ class Ownership:
         )
 
     def _new_publisher(self, part: str, **options: Unpack[PublisherOptions]) -> Publisher:
-        # One producer a tenure and part: numbers of a predecessor never meet ours.
-        fence = self.hold.fence
+        # One producer a ownership and part: numbers of a predecessor never meet ours.
+        fence = self.lease.fence
         producer = f"{self._terms.owner}.{fence}.{part}"
         return Publisher(self._log, self._terms.execution_id, producer=producer, fence=fence, **options)
 
@@ -169,7 +169,7 @@ class Ownership:
             await self._requests.read()
             await self._end_at_once()
         if lease.status in {"running", "paused"} and not lease.waited:
-            # Whoever ran it is gone: its attempt ends here, ours begins.
+            # Its owner is gone: that attempt ends here, ours begins.
             await self.publisher.emit(RETRYING, {"attempt": lease.attempt, "reason": "worker_lost"})
         pipeline = {} if self._terms.pipeline is None else {"pipeline": self._terms.pipeline}
         await self.publisher.emit(STARTED, {"attempt": lease.attempt, "owner": self._terms.owner, **pipeline})
@@ -182,7 +182,7 @@ class Ownership:
             await self._end_at_once()
         # Not the attempt: one that was handed back without spending it has answered requests, too.
         answered = await self._requests.answered(steering.asked) if lease.fence > 1 else ()
-        self.hold.note_status(lease.status if lease.status == "paused" else "running")
+        self.lease.note_status(lease.status if lease.status == "paused" else "running")
         steering.begin(answered)
 
     async def _find_cancellation(self, refusal: TransitionRefusedError) -> None:
@@ -206,10 +206,10 @@ class Ownership:
     # What happens to it from outside, between two turns of the loop.
 
     def _note_status(self, status: str) -> None:
-        self.hold.note_status(status)
+        self.lease.note_status(status)
 
     def _cancel(self, request: ControlRequest) -> None:
-        self.hold.note_status("cancelling")
+        self.lease.note_status("cancelling")
         self._stop_for(request, request.grace_seconds)
 
     def _time_out(self) -> None:
@@ -217,7 +217,7 @@ class Ownership:
             self._stop_for(Overrun(self._terms.timeout_seconds), GRACE_SECONDS)
 
     def _stop_for(self, stop: Stop, grace_seconds: float) -> None:
-        if self.hold.lost is None:
+        if self.lease.lost is None:
             self.steering.release()
             self.body.stop_for(stop, grace_seconds)
 
@@ -234,7 +234,7 @@ class Ownership:
         logger.error(
             "execution %s has been ended, but its code does not stop and is still running", self._terms.execution_id
         )
-        self.hold.relax()
+        self.lease.relax()
         return True
 
     def _remind(self) -> None:

@@ -1,4 +1,4 @@
-"""What is done about requests, on the side of whoever runs the execution.
+"""What is done about requests, on the owner's side.
 
 A cancellation stops the body at its next await. A pause holds it where it next says something or asks whether to pause,
 and is answered when it stands still. Signals are answered when they have arrived, and wait until the body asks.
@@ -101,7 +101,7 @@ class Steering:
         self._act_soon()
 
     def release(self) -> None:
-        """Nobody stands still any more: it is to end, and that is the answer to whoever wants it to pause or go on."""
+        """It is to end: that ends each pause, and answers each request to pause or resume."""
         self._ending = True
         self._pauses.clear()
         for request in [each for each in self._asked if each.type != SIGNAL_REQUESTED]:

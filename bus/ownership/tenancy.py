@@ -12,7 +12,7 @@ _CLAIM: Final = Script.load("claim")
 
 
 async def claim(commands: Commands, keys: Keys, execution_id: str, tenant: str, live_seconds: int) -> str | None:
-    """Make an execution that nobody has the tenant's; whose it is, None for one that is there and no tenant's.
+    """Give an execution without a tenant to the tenant; whose it is, None for one that is there and no tenant's.
 
     What is claimed and never written expires after ``live_seconds``. Raises BusUnavailableError.
     """

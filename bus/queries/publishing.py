@@ -37,7 +37,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class LineOutcome:
-    """``error`` says why a line was refused, or why nobody knows whether it was written."""
+    """``error`` says why a line was refused, or why it is unknown whether it was written."""
 
     line: int
     status: LineStatus

@@ -1,4 +1,4 @@
--- Take changes that no consumer of the group had yet, and tell from where on the group reads: whoever sees both at one
+-- Take changes that no consumer of the group had yet, and tell from where on the group reads: a reader that sees both at one
 -- time can prove that nothing was trimmed before the group came to it.
 --
 -- KEYS  1 the activity stream

@@ -1,7 +1,7 @@
 -- Append a batch of one producer's events to an execution's log: number, deduplicate, fence, trim, close and
 -- refresh the time to live in one step, so that no crash leaves a key without a TTL or a closed log open.
 --
--- KEYS  1 log  2 meta  3 control: a copy of every request, for whoever runs it  4 checkpoints (shares the TTL)
+-- KEYS  1 log  2 meta  3 control: a copy of every request, for the owner  4 checkpoints (shares the TTL)
 -- ARGV  1 producer ('' for none)   2 sequence number of the first event   3 fence and secret, as '7:0f1e…' ('' for none)
 --       4 most entries  5 most bytes  6 TTL while live, seconds  7 TTL of the log once ended  8 TTL of the state once ended
 --       9 how many events   10 '1' when there are events of the life cycle among them

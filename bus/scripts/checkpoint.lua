@@ -1,4 +1,4 @@
--- Store what a step gave, in one step with its time to live, and only for whoever runs the execution now.
+-- Store what a step gave, in one step with its time to live, and only for the owner of the execution.
 --
 -- KEYS  1 meta  2 checkpoints
 -- ARGV  1 fence and secret, as '7:0f1e…'   2 live TTL, seconds   3 field   4 its msgpack   5 most bytes of all fields   6 field to forget ('' for none)

@@ -1,4 +1,4 @@
--- Give an execution that nobody has to a tenant.
+-- Give an execution without a tenant to a tenant.
 --
 -- KEYS  1 log  2 meta
 -- ARGV  1 tenant   2 TTL, seconds

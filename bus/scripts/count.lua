@@ -1,4 +1,4 @@
--- Count something about an attempt, for whoever still runs it.
+-- Count something about an attempt, while its owner still has the lease.
 --
 -- KEYS  1 meta
 -- ARGV  1 fence and secret, as '7:0f1e…'   2 field   3 by how much

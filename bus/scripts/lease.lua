@@ -1,5 +1,5 @@
 -- Take, renew, heal or release the lease of an execution. The fence orders owners and the secret identifies them:
--- each taking raises the fence and stores a new secret, and append.lua refuses whoever does not show both.
+-- each taking raises the fence and stores a new secret, and append.lua refuses writers that do not show both.
 --
 -- KEYS  1 log  2 meta  3 control  4 checkpoints
 -- ARGV  1 'take' | 'renew' | 'heal' | 'release'   2 owner   3 lease, milliseconds

@@ -1,8 +1,8 @@
 """CLIENT TRACKING as epoll for streams.
 
-Reading a stream with tracking on asks Redis for one invalidation message when its key next changes, whoever changes
-it. The key is then ready; the next turn reads all ready keys with one XREAD, which arms them again. Messages coalesce
-while we are busy, so batches grow with load by themselves.
+Reading a stream with tracking on asks Redis for one invalidation message when its key next changes.
+The key is then ready; the next turn reads all ready keys with one XREAD, which arms them again. Messages coalesce while
+we are busy, so batches grow with load by themselves.
 
 Rule: https://redis.io/docs/latest/develop/reference/client-side-caching/ (default mode, RESP3 push).
 """
@@ -127,7 +127,7 @@ class TrackingTail:
     def forget(self, watch: TrackingWatch) -> None:
         self._ready.pop(watch, None)
         siblings = [each for each in self._of_key(watch.key) if each is not watch]
-        # Redis may still send one invalidation for it; where nobody is left then, it is not read again.
+        # Redis may still send one invalidation for it; without a watcher then, it is not read again.
         self._watches.pop(watch.key, None)
         for each in siblings:
             each.sibling = self._watches.get(each.key)

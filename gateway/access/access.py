@@ -46,7 +46,7 @@ class Access:
 
     @property
     def tenant(self) -> str | None:
-        """Whose the executions are that it makes; None for nobody's."""
+        """The tenant of the executions that it makes; None for no tenant."""
         return None if self.principal.tenant == ANY_TENANT else self.principal.tenant
 
     def check(self, scope: Scope) -> None:
@@ -66,7 +66,7 @@ class Access:
     async def run(self, execution_id: str) -> None:
         """Make sure that it covers an execution, if there is one.
 
-        Raises ExecutionUnknownError for another's, whether that exists or not; where nobody has it at all, the caller
+        Raises ExecutionUnknownError for another's, whether that exists or not; where no tenant has it, the caller
         finds that out as ever. Raises InvalidExecutionIdError, BusUnavailableError.
         """
         check_execution_id(execution_id)
@@ -86,7 +86,7 @@ class Access:
         return lambda state: principal.covers(execution_id, _tenant_of(execution_id, state))
 
     async def run_or_new(self, execution_id: str) -> None:
-        """Like ``run``, and where nobody has the execution, it becomes its own: for who publishes to it.
+        """Like ``run``, and an execution without a tenant becomes its own: for publishers.
 
         Raises ExecutionUnknownError where it may not choose that id, as if it were another's.
         """
@@ -188,7 +188,7 @@ class Requires:
     """What a route asks for: all of these scopes, and the execution that its path names."""
 
     def __init__(self, *scopes: Scope, new: bool = False, opens: bool = False) -> None:
-        """``new`` lets in who may make that execution, where nobody has it.
+        """``new`` lets in a principal that may make that execution, where no tenant has it.
 
         ``opens`` is for a route that asks about the execution by itself, with ``Access.allows``, as it opens it.
         """

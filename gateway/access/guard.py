@@ -20,7 +20,7 @@ _GUARDED: Final = frozenset({"http", "websocket"})
 
 
 class CrashGuard:
-    """Turn an exception that nobody foresaw into a 500 with an id, under which the log has the traceback, once."""
+    """Turn an unexpected exception into a 500 with an id, under which the log has the traceback, once."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,7 +1,7 @@
 """Requests whose head has not arrived yet: few bytes, and not for ever.
 
-Whoever opens a connection and says nothing, or a byte now and then, costs a file descriptor and nothing more, until its
-time is over. uvicorn has a limit for neither.
+A client that opens a connection and sends nothing, or a byte now and then, costs a file descriptor and nothing more,
+until its time is over. uvicorn has a limit for neither.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from typing import Any
 
 
 class SlimEvent:
-    """What uvicorn uses of ``asyncio.Event``: whoever waits when it is set goes on, though it be cleared at once."""
+    """What uvicorn uses of ``asyncio.Event``: those who wait when it is set go on, though it be cleared at once."""
 
     __slots__ = ("_set", "_waiting")
 

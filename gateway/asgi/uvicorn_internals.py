@@ -145,12 +145,12 @@ class HeadBoundProtocol(HttpToolsProtocol):
         self.arrivals.arrived(self)
         before = self.cycle
         super().on_headers_complete()
-        # There is none for a request that is going to be a WebSocket. Nobody has looked at a new one's event yet.
+        # There is none for a request that is going to be a WebSocket. A new one's event has not been looked at yet.
         if self.cycle is not before:
             self.cycle.message_event = SlimEvent()  # type: ignore[assignment]
 
     def refuse(self, answer: bytes) -> None:
-        """Close, with an answer where nobody else is being answered."""
+        """Close, with an answer where no request is being answered."""
         # Before the first request there is none, whatever uvicorn's annotation says.
         cycle: RequestResponseCycle | None = self.cycle
         if answer and (cycle is None or cycle.response_complete):

@@ -1,6 +1,6 @@
 """API keys: long random secrets, of which only a digest is kept. Pure, but for making one.
 
-A key is ``trk_ID_SECRET``. Its secret has 256 random bits, so nobody can find it by trying, and a plain SHA-256 keeps
+A key is ``trk_ID_SECRET``. Its secret has 256 random bits, so it cannot be found by trying, and a plain SHA-256 keeps
 it as well as a slow password hash would.
 """
 

@@ -57,7 +57,7 @@ class Authenticator:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Raises BusUnavailableError: without the list of what was revoked nobody is let in."""
+        """Raises BusUnavailableError: without the list of what was revoked no credential is accepted."""
         if not self.required:
             return
         self._reread_api_keys()

@@ -15,7 +15,7 @@ from tailrace.gateway.auth.watched_file import WatchedFile
 logger = logging.getLogger(__name__)
 
 REFRESH_SECONDS: Final = 300.0
-# A token with a key id that nobody knows makes us ask; however many such tokens come, no more often than this.
+# A token with an unknown key id makes us ask; however many such tokens come, no more often than this.
 REFETCH_SECONDS: Final = 10.0
 FETCH_SECONDS: Final = 5.0
 _MAX_DOCUMENT_BYTES: Final = 256 * 1024

@@ -1,6 +1,6 @@
 """Tenants, and which execution ids may be chosen in their name. Pure.
 
-Execution ids are unique over all tenants, so whoever could choose any id would learn from a refusal that another
+Execution ids are unique over all tenants, so a client that could choose any id would learn from a refusal that another
 tenant has an execution of that name. An id that is chosen in a tenant's name therefore begins with it:
 ``acme__nightly-7``. Ids that are made here are random and need no such lead.
 """

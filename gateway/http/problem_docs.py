@@ -25,7 +25,7 @@ _MEANINGS: Final = {
 }
 
 
-# Of every route: who is not let in, asks for too much, or comes while nobody can be asked.
+# Of every route: without a good credential, over a limit, or while Redis is away.
 _REFUSALS: Final = (401, 403, 429, 503)
 
 
@@ -42,7 +42,7 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def with_problem_schema(document: dict[str, Any]) -> dict[str, Any]:
-    """Add what ``problems`` refers to, and take out FastAPI's own 422, which nobody gets here."""
+    """Add what ``problems`` refers to, and take out FastAPI's own 422, which is never answered here."""
     schema = ProblemDetails.model_json_schema(ref_template=_REF)
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     schemas.update(schema.pop("$defs", {}))

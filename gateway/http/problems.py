@@ -62,7 +62,7 @@ class ProblemError(GatewayError):
 
 
 def problem_of(error: Exception) -> Problem:
-    """What to tell a client about an error. Raises the error itself when nobody foresaw it."""
+    """What to tell a client about an error. Raises the error itself when it is not one of ours."""
     match error:
         case ProblemError():
             return error.problem

@@ -69,7 +69,7 @@ class PublishedLine(BaseModel):
 
 
 class Published(BaseModel):
-    """``written`` and ``duplicates`` are in the log; ``failed`` are not, or nobody knows."""
+    """``written`` and ``duplicates`` are in the log; ``failed`` are not, or it is unknown."""
 
     execution_id: str = Field(examples=["build-7"])
     written: int = Field(examples=[1])

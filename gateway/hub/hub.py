@@ -251,7 +251,7 @@ class Hub:
         return watched
 
     def _forget(self, watched: _Watched) -> None:
-        """Its log was deleted, or can be read again: whoever still reads what there was comes back to what there is."""
+        """Its log was deleted, or can be read again: viewers of the old log come back to what there is."""
         for viewer in list(watched.topic.viewers):
             watched.topic.leave(viewer)
             viewer.sink.cut()

@@ -424,7 +424,7 @@ class Topic:
     def _gap(self, gap: Gap, following: Cursor | None) -> None:
         """Tell live viewers, and let the others find out from their own cursors.
 
-        Who was told stands just before what follows. Nobody else has that cursor, so nobody joins behind the gap
+        Who was told stands just before what follows. No other viewer has that cursor, so none joins behind the gap
         without having been told.
         """
         head = resume_point(gap) if following is None else just_before(following)

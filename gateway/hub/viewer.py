@@ -1,4 +1,4 @@
-"""Whoever reads live. A viewer owns a cursor and a socket, not a queue."""
+"""One who reads live. A viewer owns a cursor and a socket, not a queue."""
 
 from __future__ import annotations
 

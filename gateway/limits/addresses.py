@@ -11,7 +11,7 @@ from tailrace.gateway.limits.settings import Network
 def client_address(peer: str | None, forwarded: Sequence[str], trusted: Sequence[Network]) -> str:
     """The last address that a trusted proxy saw.
 
-    ``forwarded`` are the values of X-Forwarded-For. What stands further left, whoever asks may have made up. IPv6
+    ``forwarded`` are the values of X-Forwarded-For. What stands further left, the client may have made up. IPv6
     clients count by their /64, which is what one of them is given.
     """
     address = peer or ""

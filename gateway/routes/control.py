@@ -1,4 +1,4 @@
-"""POST /v1/executions/{id}/cancel, pause, resume and signals: asking whoever runs it, wherever that is."""
+"""POST /v1/executions/{id}/cancel, pause, resume and signals: asking the owner, on any host."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class ControlRoute:
     async def _await(self, asked: Outcome) -> Outcome:
         """The outcome, or what was asked when there is none in time, or when this gateway drains.
 
-        Raises BusUnavailableError; ClientDisconnect when nobody waits for it any more.
+        Raises BusUnavailableError; ClientDisconnect when the client has gone.
         """
         items = follow_by_news(self._request, self._gateway, asked.execution_id, parse(asked.request))
         try:

@@ -59,7 +59,7 @@ async def await_news(
 async def follow_by_news(
     request: Request, gateway: GatewayContext, execution_id: str, after: Cursor
 ) -> AsyncGenerator[Entry | Gap, None]:
-    """Give the log after a cursor until it ends, or until whoever asks should ask another gateway.
+    """Give the log after a cursor until it ends, or until the client should ask another gateway.
 
     It is a live connection while there is nothing new. Raises what ``await_news`` does.
     """

@@ -120,7 +120,7 @@ class SharedConnection(ABC, Generic[R]):
         self._outbox.forget(sink)
 
     def _released(self) -> None:
-        # The socket goes on, so nobody on it is stuck, however long the queue before him.
+        # The socket goes on, so none of its viewers is stuck, however long the queue before it.
         now = self._hub.now()
         for sink in self.subscriptions.values():
             sink.viewer.stuck_since = now

@@ -69,11 +69,11 @@ class SocketOutbox:
                 writer.drained()
             else:
                 self.held = True
-                # At the end of the queue: nobody keeps the connection to itself.
+                # At the end of the queue: none keeps the connection to itself.
                 self._waiting[writer] = None
 
     def abandon(self) -> None:
-        """The connection is gone: let nobody wait for it."""
+        """The connection is gone: wake all who wait for it."""
         self.abandoned = True
         waiting, self._waiting = self._waiting, {}
         for writer in waiting:

@@ -142,7 +142,7 @@ def _packed_entry(members: dict[str, Any], entry: Entry) -> bytes:
         if entry.raw_data.count(b"[") + entry.raw_data.count(b"{") > _SURELY_READABLE_DEPTH:
             msgpack.unpackb(b"\x91" + packed)
     except (ValueError, OverflowError, RecursionError):
-        # JSON may nest deeper than msgpack packs, or reads. Whoever wrote it, it must not stop the others' events.
+        # JSON may nest deeper than msgpack packs, or reads. It must not stop the other events, no matter who wrote it.
         return _pack({**members, "data": entry.raw_data.decode(), "encoding": "json"})
     return packed
 

@@ -89,7 +89,7 @@ def _fill_closed_streams() -> None:
 
 
 def _give_up_output() -> None:
-    """Nobody can be told any more; the interpreter must not stumble over it again while it ends."""
+    """The output is gone; the interpreter must not stumble over it again while it ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -57,7 +57,7 @@ async def run_program(ctx: Context) -> dict[str, Any]:
     return await _run(ctx)
 
 
-# Once only: nobody knows what a program had done when its worker was lost.
+# Once only: it is unknown what a program had done when its worker was lost.
 COMMAND: Final = Pipeline("command", (Step(STEP, run_program),), CommandInput, max_attempts=1)
 
 

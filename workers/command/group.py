@@ -12,7 +12,7 @@ class ProcessGroup:
     """The processes that a program started, as far as they did not leave for a session of their own.
 
     The group's number is that of the program that leads it. It cannot go to strangers while the leader is not reaped,
-    nor while anybody is in the group; when nobody is, that is noticed here and the number is never used again.
+    nor while anybody is in the group; when it is empty, that is noticed here and the number is never used again.
     """
 
     def __init__(self, number: int) -> None:
@@ -35,7 +35,7 @@ class ProcessGroup:
     def is_alive(self) -> bool:
         """Whether anybody in it runs. The leader must have been reaped.
 
-        Zombies do not run, but they take signals: where nobody reaps orphans (a container without an init), they
+        Zombies do not run, but they take signals: where orphans are not reaped (a container without an init), they
         would be waited for in vain. Only the process table tells them apart.
         """
         return self.signal(0) and (not _PROC.is_dir() or any(map(self._runs_here, _PROC.glob("[0-9]*/stat"))))

@@ -52,7 +52,7 @@ class Output:
     def finish(self) -> None:
         """Take what is in the pipes now, however much waits already (a pipe holds 64 KiB), and end.
 
-        No more than that: whoever else holds a pipe may write for ever.
+        No more than that: another process that holds a pipe may write for ever.
         """
         for pipe in list(self._open):
             waiting = _readable_bytes(pipe)

@@ -42,7 +42,7 @@ _KILL_SECONDS = 5.0
 class Exit:
     """How a program ended: by itself with a `code`, or by a `signal`. One of the two is None.
 
-    Both are None if the system kept the answer to itself (SIGCHLD ignored by whoever started the worker).
+    Both are None if the system kept the answer to itself (SIGCHLD was ignored by the process that started the worker).
     """
 
     code: int | None
@@ -65,7 +65,7 @@ async def start(
 
     `env` is its whole environment; None gives it the worker's own. PYTHONUNBUFFERED=1 is added unless it is set:
     Python buffers what goes into a pipe, and its lines would come late. `max_line_bytes` is the longest `Line`
-    as JSON, `max_buffered_bytes` about what is held of lines that nobody has taken yet, `grace_seconds` what leaving
+    as JSON, `max_buffered_bytes` about what is held of lines that were not taken yet, `grace_seconds` what leaving
     the `async with` block leaves the group to end by itself, `pass_fds` what it inherits beside its output.
 
     `screen` is shown all output before its lines are given out. Where it is a terminal the program has one, too; where
@@ -138,7 +138,7 @@ class Process:
         self._is_released = False
         if screen is not None:
             screen.on_resize(self._resize)
-        # A daemon: a program that nobody ended must not keep the worker from exiting.
+        # A daemon: a program that was not ended must not keep the worker from exiting.
         threading.Thread(target=self._watch, name=f"command-{popen.pid}", daemon=True).start()
 
     @property
@@ -162,7 +162,7 @@ class Process:
     async def lines(self) -> AsyncIterator[OutputLine]:
         """The lines of both streams as they come; a stream's own lines are in order. For one consumer.
 
-        Whoever does not take them halts the program when its pipes are full. Ends when both streams have ended, or
+        While they are not taken, the program halts when its pipes are full. Ends when both streams have ended, or
         `DRAIN_SECONDS` after the program's exit: what it wrote is all given out, what others that hold its streams
         (programs it left in the background) write later is not.
         """
@@ -227,7 +227,7 @@ class Process:
         end = Exit(code, number, time.monotonic() - self._started_at)
         try:
             self._loop.call_soon_threadsafe(self._on_end, end)
-        except RuntimeError:  # the loop has been closed: nobody else is left to do it
+        except RuntimeError:  # the loop has been closed: it must be done here
             self._popen.wait()
 
     def _on_end(self, end: Exit) -> None:

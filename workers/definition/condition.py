@@ -58,14 +58,14 @@ class Condition(BaseModel):
             raise ValueError(f"is nested {self.depth} deep: {MAX_DEPTH} is the most")
         return self
 
-    def __call__(self, given: Any, outputs: Outputs) -> bool:
+    def __call__(self, input_value: Any, outputs: Outputs) -> bool:
         if self.all_of is not None:
-            return all(each(given, outputs) for each in self.all_of)
+            return all(each(input_value, outputs) for each in self.all_of)
         if self.any_of is not None:
-            return any(each(given, outputs) for each in self.any_of)
+            return any(each(input_value, outputs) for each in self.any_of)
         if self.negated is not None:
-            return not self.negated(given, outputs)
-        found = _found(given if self.step is None else outputs.get(self.step), self.path)
+            return not self.negated(input_value, outputs)
+        found = _found(input_value if self.step is None else outputs.get(self.step), self.path)
         return self._holds(found)
 
     @property
@@ -87,13 +87,13 @@ class Condition(BaseModel):
 
     @property
     def _asked(self) -> list[str]:
-        given = self.model_fields_set
+        fields_set = self.model_fields_set
         fields = [*_COMPARISONS, "all_of", "any_of", "negated"]
         return [
             name
             for field, name in zip(fields, (*_COMPARISONS, *_GROUPS), strict=True)
             # null is something to compare with, but no list, number or condition.
-            if field in given and (field in {"equals", "not_equals"} or getattr(self, field) is not None)
+            if field in fields_set and (field in {"equals", "not_equals"} or getattr(self, field) is not None)
         ]
 
     def _holds(self, found: Any) -> bool:

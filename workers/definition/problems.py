@@ -16,7 +16,7 @@ def problems_of(error: ValidationError, root: str = "", *, tags: Collection[str]
     ``tags`` are names by which pydantic tells the kinds of a list's items apart, which are no fields.
     """
     problems = error.errors(include_url=False, include_input=False, include_context=False)
-    # A list whose items are wrong counts as too short as well, which nobody can do anything about.
+    # A list whose items are wrong counts as too short as well, which is no news.
     places = [problem["loc"] for problem in problems]
     problems = [
         problem

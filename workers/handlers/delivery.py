@@ -15,7 +15,7 @@ GAP: Final = "stream.gap"
 class Delivery:
     """One event of one execution.
 
-    ``repeated`` says that a handler before us may have had it: whoever read this execution last was lost without
+    ``repeated`` says that a handler before us may have had it: the last reader of this execution was lost without
     saying how far it had come. A gap in the log is a delivery too, of type ``stream.gap``; its ``id`` is the cursor
     that was asked for.
     """

@@ -41,7 +41,7 @@ class Handlers:
 
     Events of one execution are handled one after the other, in the order of its log; the handlers of one event run
     beside each other, plain functions in threads. What one raises is logged and counted (``failures``, by handler)
-    and concerns nobody else.
+    and concerns no other handler.
     """
 
     def __init__(self) -> None:

@@ -250,7 +250,7 @@ class GroupReader:
         """Let what is being handled end, and leave all the rest to others."""
         if readings:
             await asyncio.wait([reading.task for reading in readings], timeout=STOPPING_SECONDS)
-        # A handler that does not end keeps its bookmark open: whoever takes over is told that it may have had this.
+        # A handler that does not end keeps its bookmark open: the next reader is told that it may have had this.
         deaf = [reading for reading in readings if not reading.task.done()]
         try:
             await self._save(renew=False)

@@ -71,7 +71,7 @@ class LiveStep:
             kept = self._notes.answers.get(ask)
             if kept is None:
                 return None
-            # Whoever kept it may have died before telling.
+            # The attempt that kept it may have died before telling.
             await self._state(ask, kept["number"], "review.resolved", _told(ask, kept["answer"], kept["by"]))
             return Answer(kept["answer"], kept["by"])
 

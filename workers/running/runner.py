@@ -20,17 +20,17 @@ from tailrace.workers.running.step_run import StepRun
 from tailrace.workers.running.walk import Walk
 
 
-def checked_input(model: type[BaseModel] | None, given: dict[str, Any]) -> Any:
+def checked_input(model: type[BaseModel] | None, input_value: dict[str, Any]) -> Any:
     """Raises InputInvalidError that names the fields."""
     if model is None:
-        return given
+        return input_value
     try:
-        return model.model_validate(given)
+        return model.model_validate(input_value)
     except ValidationError as error:
         raise InputInvalidError(sentence_of(error, "input")) from None
 
 
-async def run_pipeline(bus: Bus, execution: Execution, pipeline: Pipeline, given: Any) -> Any:
+async def run_pipeline(bus: Bus, execution: Execution, pipeline: Pipeline, input_value: Any) -> Any:
     """Run a pipeline inside an execution that was entered, with input that was checked; return the result.
 
     Goes on from the checkpoints of the attempts before. When it is not done within its time, the execution has ended
@@ -38,24 +38,24 @@ async def run_pipeline(bus: Bus, execution: Execution, pipeline: Pipeline, given
     pipeline that cannot be run, and BusError when events could not be appended.
     """
     while pipeline.unfold is not None:
-        pipeline, given = pipeline.unfold(given)
+        pipeline, input_value = pipeline.unfold(input_value)
     execution.publisher.tune(**pipeline.streaming.pace)
     try:
-        return await run_steps(pipeline, BusPipelineExecution(bus, execution, pipeline.streaming), given)
+        return await run_steps(pipeline, BusPipelineExecution(bus, execution, pipeline.streaming), input_value)
     except PipelineTimeoutError as error:
         data = {"reason": error.code, "message": str(error), "timeout_seconds": error.timeout_seconds}
         await execution.append(TIMED_OUT, data)
         raise
 
 
-async def run_steps(pipeline: Pipeline, run: PipelineExecution, given: Any) -> Any:
+async def run_steps(pipeline: Pipeline, run: PipelineExecution, input_value: Any) -> Any:
     """Run all steps and return the result: the last output, or where it is kept if it is too large to be shown.
 
     What a step raises is stated in ``step.failed`` and raised. Raises PipelineTimeoutError.
     """
     restored = await run.restore()
     deadline = StepDeadline(pipeline.timeout_seconds)
-    steps = StepRun(run, given, deadline, restored.outputs, Notes(restored.states, restored.answers))
+    steps = StepRun(run, input_value, deadline, restored.outputs, Notes(restored.states, restored.answers))
     try:
         async with deadline:
             last = await Walk(steps).one_by_one(pipeline.steps, {}, None)

@@ -36,7 +36,7 @@ from tailrace.workers.running.process_step import called_in_process
 from tailrace.workers.running.run import PipelineExecution
 from tailrace.workers.running.step_output import StepOutput, shown
 
-# Nobody is left to hear of a failed step, or the step is not to blame.
+# A failed step could not be told any more, or the step is not to blame.
 _NOT_THE_STEP: Final = (AppendRefusedError, BusClosedError, BusUnavailableError, LeaseLostError, PublishFailedError)
 # Trying again could only end the same way.
 _FOR_GOOD: Final = (StepInputInvalidError, OutputInvalidError)
@@ -47,7 +47,7 @@ class StepRun:
     """What all steps of an attempt have in common. ``deadline`` is the pipeline's, ``restored`` the outputs kept."""
 
     run: PipelineExecution
-    given: Any
+    input_value: Any
     deadline: StepDeadline
     restored: dict[str, Any]
     notes: Notes
@@ -62,7 +62,7 @@ class StepRun:
                 kept = StepOutput.of(step.name, self.restored[step.name])
                 await self.skipped(step, {"reason": "checkpoint"})
                 return _done(step, kept)
-            if step.when is not None and not step.when(self.given, outputs):
+            if step.when is not None and not step.when(self.input_value, outputs):
                 await self.skipped(step, {"reason": "condition"})
                 return Done(step.name, {step.name: None}, skipped=True)
             await self.run.emit("step.started", step=step.name)
@@ -107,7 +107,7 @@ class StepRun:
         live = LiveStep(self.run, step.name, (self.deadline, deadline), self.notes)
         context = Context(
             self.run.id,
-            self.given,
+            self.input_value,
             self.run.attempt,
             live,
             step.name,
@@ -129,7 +129,7 @@ class StepRun:
         return StepOutput.of(step.name, output)
 
     async def _output(self, step: Step, context: Context, outputs: Outputs, deadline: StepDeadline) -> Any:
-        call = _given(step, context, outputs)
+        call = _call_input(step, context, outputs)
         deadlines = [each for each in (self.deadline, deadline) if each.seconds is not None]
         # A task more, where somebody has to wait for it no longer than so long.
         return await (in_time(step.name, call, deadlines) if deadlines else call)
@@ -146,7 +146,7 @@ def _done(step: Step, kept: StepOutput) -> Done:
     return Done(step.name, {step.name: kept.output}, kept.output, shown(step.name, kept.output, size), size)
 
 
-async def _given(step: Step, context: Context, outputs: Outputs) -> Any:
+async def _call_input(step: Step, context: Context, outputs: Outputs) -> Any:
     if step.process:
         return await called_in_process(step, context, outputs)
     call = prepared(step.run, step.parameters, context, step.options, outputs)

@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 ENDING_SECONDS: Final = 10.0
 # How long a stop lets an execution be begun, only to hand it back: interrupted, it would look like a worker's death.
 BEGINNING_SECONDS: Final = 5.0
-# The pipeline is not to blame, and nobody is left who could append that it is tried again.
+# The pipeline is not to blame, and we cannot append any more that it is tried again.
 _NOT_THE_PIPELINE: Final = (
     AppendRefusedError,
     BusClosedError,
@@ -124,15 +124,15 @@ class Attempt:
             else:
                 await self._bus.jobs.queues.acknowledge(self.job)
         except BusError as error:
-            # It comes again to whoever claims, who finds the execution as it is.
+            # It is claimed again, and the execution is found as it is.
             logger.debug("execution %s: job not acknowledged: %s", self.job.execution_id, error)
 
     async def _tried(self, execution_id: str) -> bool:
-        """Attempt it; False when nobody can ever do anything with this job. Raises BusUnavailableError."""
+        """Attempt it; False when no worker can ever do anything with this job. Raises BusUnavailableError."""
         try:
             await self._attempt(execution_id)
         except asyncio.CancelledError:
-            # An execution that was asked to cancel raises this too, and then nobody cancels us.
+            # An execution that was asked to cancel raises this too, and then we are not cancelled.
             if not self._stopped and (task := asyncio.current_task()) is not None and task.cancelling():
                 raise
         except ExecutionUnknownError as error:
@@ -141,7 +141,7 @@ class Attempt:
             await self._bus.dead_letters.add_unknown(self.job.queue, execution_id)
             return False
         except (LeaseHeldError, LeaseLostError, FenceStaleError) as error:
-            # Not ours; it stays in the queue until its execution has ended, should whoever runs it be lost as well.
+            # Not ours; it stays in the queue until its execution has ended, should its owner be lost as well.
             self._bus.counters.add("jobs_held")
             logger.info("%s", error)
         except ExecutionClosedError as error:
@@ -181,7 +181,7 @@ class Attempt:
                 await self._leave_unbegun(execution)
                 return
             try:
-                execution.result = await run_pipeline(self._bus, execution, plan.pipeline, plan.given)
+                execution.result = await run_pipeline(self._bus, execution, plan.pipeline, plan.input_value)
             except asyncio.CancelledError:
                 if execution.uncertain:
                     await self._leave_uncertain(execution)

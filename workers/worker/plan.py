@@ -36,7 +36,7 @@ class AttemptPlan:
     """``pipeline`` is the one that its input decided on; ``failures`` the attempts that were repeated for failing."""
 
     pipeline: Pipeline
-    given: Any
+    input_value: Any
     failures: int
     asked_attempts: int | None
 
@@ -72,7 +72,7 @@ class AttemptPlan:
 def plan_of(registry: Registry, submission: Submission, *, failures: int) -> AttemptPlan:
     """Raises WorkerError for what cannot be run."""
     pipeline = registry.get(submission.pipeline)
-    given = checked_input(pipeline.input_model, submission.input)
+    input_value = checked_input(pipeline.input_model, submission.input)
     while pipeline.unfold is not None:
-        pipeline, given = pipeline.unfold(given)
-    return AttemptPlan(pipeline, given, failures, submission.max_attempts)
+        pipeline, input_value = pipeline.unfold(input_value)
+    return AttemptPlan(pipeline, input_value, failures, submission.max_attempts)

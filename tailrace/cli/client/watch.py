@@ -159,7 +159,7 @@ class GatewayWatch:
                         return
 
     def _has_ended(self) -> bool:
-        # The terminal event is the last of its log: who has it needs nobody to say that it was.
+        # The terminal event is the last of its log: with it in hand, nothing else need say that it was.
         return self._over or self.ending is not None
 
     def _take(self, frame: ServerSentEvent) -> Item | None:
@@ -233,7 +233,7 @@ def client_for(gateways: Sequence[str]) -> httpx.AsyncClient:
 
 
 class _Credentials(httpx.Auth):
-    """To each gateway the user and password that were given in its URL, and to nobody else."""
+    """To each gateway the user and password that were given in its URL, and to no other."""
 
     def __init__(self, gateways: Sequence[str]) -> None:
         self._known = {
@@ -255,7 +255,7 @@ def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
 
 
 def exit_code_of(ending: str | None) -> ExitCode:
-    """An ending that nobody saw is no success."""
+    """An ending that was not seen is no success."""
     return ExitCode.OK if ending == "completed" else ExitCode.RUN_FAILED
 
 

@@ -37,7 +37,7 @@ def start_worker(children: Children, name: str, redis_url: str, *options: str) -
 
 
 def announced_url(said: str) -> str | None:
-    """Where a gateway says that it listens: with port 0 only it knows, and nobody can take the port meanwhile."""
+    """Where a gateway says that it listens: with port 0 only it knows the number, and the port is taken."""
     found = _ANNOUNCEMENT.search(said)
     return found[1] if found else None
 

@@ -76,7 +76,7 @@ async def test_a_body_that_had_completed_before_it_noticed_stays_completed(
 
     async def finishing(execution: Execution) -> str:
         # No request reaches it: it is on its way out.
-        monkeypatch.setattr(execution._tenure._requests, "deliver", lambda _: asked.set())
+        monkeypatch.setattr(execution._ownership._requests, "deliver", lambda _: asked.set())
         asking = asyncio.create_task(bus.control.cancel("run", wait_seconds=WAIT))
         await asked.wait()
         outcomes.append(asking)

@@ -79,7 +79,7 @@ async def test_a_resume_that_comes_before_it_stands_still_answers_both(bus: Bus)
         resume = await bus.control.resume("run", wait_seconds=WAIT)
         assert resume.event is not None
         assert (await bus.control.wait(pause, WAIT)).event is not None
-        assert not running.execution._tenure.steering.halted
+        assert not running.execution._ownership.steering.halted
         await bus.control.cancel("run", wait_seconds=WAIT)
     entries = await story(bus)
     assert types(entries) == [

@@ -93,4 +93,4 @@ def test_a_pipeline_that_its_input_decides_is_planned_by_what_it_decides() -> No
     inner = Pipeline("inner", (Step("s", step),), max_attempts=7, retries=2)
     outer = Pipeline("outer", unfold=lambda given: (inner, given["inner"]))
     made = plan_of(Registry([outer]), Submission("e", "outer", {"inner": {"a": 1}}, max_attempts=5), failures=1)
-    assert (made.pipeline, made.given, made.max_attempts) == (inner, {"a": 1}, 5)
+    assert (made.pipeline, made.input_value, made.max_attempts) == (inner, {"a": 1}, 5)

@@ -13,7 +13,7 @@
     * `PdfBrokenError`: not to be read as PDF
     * `PdfEncryptedError`: needs a password
 
-Each message is one sentence that names the file and the cure; it is shown to whoever submitted the file.
+Each message is one sentence that names the file and the cure; it is shown to those who submitted the file.
 `code` is stable, for programs.
 """
 
