@@ -148,7 +148,9 @@ for index = 1, count do
       reply = redis.pcall('XADD', log, id, unpack(ARGV, at + 1, at + width))
     end
     if type(reply) == 'table' and reply.err then
-      local taken = string.find(reply.err, 'equal or smaller', 1, true) or string.find(reply.err, 'last possible ID', 1, true)
+      -- A string on every server; fakeredis gives an object.
+      local said = tostring(reply.err)
+      local taken = string.find(said, 'equal or smaller', 1, true) or string.find(said, 'last possible ID', 1, true)
       if index > skip + 1 or not taken then
         return reply
       end
