@@ -18,6 +18,8 @@ from tailrace.bus.model.reading import RawEntry
 
 PINGS: Final = 20
 NOTICE_SECONDS: Final = 5.0
+# A person waits for the answer: a refusal that lasts is told after so long.
+GIVE_UP_SECONDS: Final = 3.0
 
 
 async def examine(bus: Bus) -> AsyncIterator[Finding]:
@@ -73,7 +75,7 @@ async def _append(bus: Bus) -> Sequence[Finding]:
     execution_id = f"doctor-{uuid.uuid4().hex[:12]}"
     begun = time.perf_counter()
     try:
-        async with bus.execution(execution_id) as execution:
+        async with bus.execution(execution_id, give_up_after_seconds=GIVE_UP_SECONDS) as execution:
             await execution.append("custom.doctor", {"checked": True})
         state = await bus.state(execution_id)
         took_ms = (time.perf_counter() - begun) * 1000
@@ -91,10 +93,11 @@ async def _tail(bus: Bus) -> Sequence[Finding]:
     watch = tail.watch(bus.keys.log(execution_id), START, noticed)
     try:
         # Only what is written after the watch has been armed proves that changes are noticed: the first finds it armed.
-        await bus.publisher(execution_id).append("custom.doctor", {"number": 1})
+        publisher = bus.publisher(execution_id, give_up_after_seconds=GIVE_UP_SECONDS)
+        await publisher.append("custom.doctor", {"number": 1})
         await noticed.wait()
         begun = time.perf_counter()
-        await bus.publisher(execution_id).append("custom.doctor", {"number": 2})
+        await publisher.append("custom.doctor", {"number": 2})
         await noticed.wait()
         took_ms: float | None = (time.perf_counter() - begun) * 1000
     except TimeoutError:
