@@ -171,6 +171,24 @@ def test_attack_77_no_command_line_is_our_defect(
     assert "Traceback" not in capsys.readouterr().err
 
 
+SERVING_WORDS = [
+    *("--host", "--port", "--tail", "--pipelines", "--concurrency", "--metrics-port", "--document-root"),
+    *("--allow-command", "--quiet", "0", "-1", "65536", "os:path", "nowhere:x", ":", "::1", "--", "", "x"),
+]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(command=st.sampled_from(["gateway", "worker", "run"]), words=st.lists(st.sampled_from(SERVING_WORDS), max_size=4))
+def test_attack_77_no_command_line_of_what_serves_is_our_defect(
+    command: str, words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a Redis, so that a good one ends as well."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TAILRACE_REDIS_URL", "redis://127.0.0.1:1")
+        assert run([command, *words]) in OURS
+    assert "Traceback" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("redirected", "code", "complaint"),
     [
