@@ -85,7 +85,8 @@ class Follower:
                 await asyncio.sleep(self.pause_seconds)
             data = await stream.read()
             if not data:
-                sent_away = bool(self.controls) and self.controls[-1].name == "stream.reconnect"
+                # Where Redis is away, too: a stream that only says so, and when to come again.
+                sent_away = bool(self.controls) and "retry_ms" in self.controls[-1].payload
                 assert self.ended is not None or sent_away, f"closed without a word after {self.last_id}"
                 return
             if budget is not None and len(data) >= budget:

@@ -32,6 +32,8 @@ class SseStream:
         self.headers: dict[str, str] = {}
         self.complete = False
         self._chunk_left = 0
+        # Of a body that is sent whole, as what an EventSource gets while Redis is away; None where it comes in chunks.
+        self._length_left: int | None = None
         self.frames_reader = FrameReader()
         self._frames: deque[Frame] = deque()
 
@@ -43,13 +45,13 @@ class SseStream:
         status, *lines = head[:-4].decode("ascii").split("\r\n")
         self.status = int(status.split()[1])
         self.headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+        if (length := self.headers.get("content-length")) is not None:
+            self._length_left = int(length)
 
     async def body(self) -> bytes:
         """All of a body that is no stream."""
         if self.status == 204:
             return b""
-        if "content-length" in self.headers:
-            return await self._reader.readexactly(int(self.headers["content-length"]))
         pieces = []
         while data := await self.read():
             pieces.append(data)
@@ -58,6 +60,8 @@ class SseStream:
     async def read(self, most_bytes: int = 65536) -> bytes:
         """The next bytes of the body, nothing at its end. Raises ConnectionBrokenError when it was cut."""
         try:
+            if self._length_left is not None:
+                return await self._read_whole(most_bytes)
             if self._chunk_left == 0:
                 self._chunk_left = int((await self._reader.readuntil(b"\r\n"))[:-2], 16)
                 if self._chunk_left == 0:
@@ -72,6 +76,15 @@ class SseStream:
                 await self._reader.readexactly(2)
         except (asyncio.IncompleteReadError, OSError) as error:
             raise ConnectionBrokenError(repr(error)) from None
+        return data
+
+    async def _read_whole(self, most_bytes: int) -> bytes:
+        left = self._length_left or 0
+        data = await self._reader.read(min(most_bytes, left))
+        if left and not data:
+            raise ConnectionBrokenError("ended in the middle of a body")
+        self._length_left = left - len(data)
+        self.complete = self._length_left == 0
         return data
 
     async def next(self) -> Frame | None:

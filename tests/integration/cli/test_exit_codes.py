@@ -178,7 +178,9 @@ SERVING_WORDS = [
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(command=st.sampled_from(["gateway", "worker", "run"]), words=st.lists(st.sampled_from(SERVING_WORDS), max_size=4))
+@given(
+    command=st.sampled_from(["gateway", "worker", "run"]), words=st.lists(st.sampled_from(SERVING_WORDS), max_size=4)
+)
 def test_attack_77_no_command_line_of_what_serves_is_our_defect(
     command: str, words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
