@@ -11,6 +11,7 @@ import inspect
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -150,6 +151,7 @@ def _names_plain_context(annotation: Any) -> bool:
     return name.rpartition(".")[2] == "PlainContext"
 
 
+@lru_cache(maxsize=4096)
 def spelled_as_parameter(step: str) -> str:
     """A step's name as a parameter can spell it."""
     return _NO_NAME.sub("_", step)

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from jsonschema import SchemaError
-from jsonschema.validators import Draft202012Validator, validator_for
 from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
-from referencing import Registry
-from referencing.exceptions import Unresolvable
 
+from tailrace.workers.definition.answer_check import ANSWER_CHECKS
 from tailrace.workers.definition.backing import Backing
-from tailrace.workers.definition.problems import MAX_PROBLEMS, problems_of
+from tailrace.workers.definition.problems import problems_of
 from tailrace.workers.errors import AnswerInvalidError
 
 Schema = dict[str, Any] | type[Any]
 """A JSON Schema, or a type that pydantic can check, such as a model."""
 
-Check = Callable[[Any], Any]
+Check = Callable[[Any], Awaitable[Any]]
 
-MAX_PROBLEM_CHARS: Final = 300
 _PLAIN_STEP: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 # Without dots, so that no two steps' questions meet; and no number, which is what those without a key have.
 _KEY: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}", re.ASCII)
@@ -31,14 +27,15 @@ _KEY: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}", re.ASCII)
 
 async def ask(backing: Backing, name: str, question: Any, schema: Schema | None) -> Any:
     """Raises ValueError for a schema that cannot be used."""
-    shown, check = _checked_by(schema)
+    shown, check = await _checked_by(schema)
     kept = await backing.open_question(name, question, shown)
     if kept is not None:
-        return check(kept.data)
+        # It was checked when it was accepted; a type still has to be made of it.
+        return kept.data if isinstance(schema, dict) else await check(kept.data)
     while True:
         answer = await backing.next_answer(name)
         try:
-            value = check(answer.data)
+            value = await check(answer.data)
         except AnswerInvalidError as error:
             await backing.reject(name, answer, error.problems)
             continue
@@ -55,10 +52,11 @@ def name_of(step: str, key: str | int) -> str:
     return f"{step}.{key}"
 
 
-def _checked_by(schema: Schema | None) -> tuple[dict[str, Any] | None, Check]:
+async def _checked_by(schema: Schema | None) -> tuple[dict[str, Any] | None, Check]:
     if schema is None:
-        return None, lambda data: data
+        return None, _unchecked
     if isinstance(schema, dict):
+        await ANSWER_CHECKS.check_schema(schema)
         return schema, _by_json_schema(schema)
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(schema)
@@ -67,26 +65,13 @@ def _checked_by(schema: Schema | None) -> tuple[dict[str, Any] | None, Check]:
         raise ValueError(f"schema: {error.message}") from None
 
 
-def _by_json_schema(schema: dict[str, Any]) -> Check:
-    kind = validator_for(schema, default=Draft202012Validator)
-    try:
-        kind.check_schema(schema)
-    except SchemaError as error:
-        raise ValueError(f"schema: {error.json_path}: {error.message[:MAX_PROBLEM_CHARS]}") from None
-    # An empty registry: what a schema refers to is never fetched from anywhere.
-    validator = kind(schema, registry=Registry(), format_checker=kind.FORMAT_CHECKER)
+async def _unchecked(data: Any) -> Any:
+    return data
 
-    def check(data: Any) -> Any:
-        try:
-            problems = [
-                f"{error.json_path.replace('$', 'answer', 1)}: {error.message[:MAX_PROBLEM_CHARS]}"
-                for error, _ in zip(validator.iter_errors(data), range(MAX_PROBLEMS), strict=False)
-            ]
-        except Unresolvable as error:
-            raise ValueError(f"schema: refers to what is not in it: {error}") from None
-        except RecursionError:
-            problems = ["answer: is nested too deeply"]
-        if problems:
+
+def _by_json_schema(schema: dict[str, Any]) -> Check:
+    async def check(data: Any) -> Any:
+        if problems := await ANSWER_CHECKS.problems(schema, data):
             raise AnswerInvalidError(problems)
         return data
 
@@ -94,7 +79,7 @@ def _by_json_schema(schema: dict[str, Any]) -> Check:
 
 
 def _by_type(adapter: TypeAdapter[Any]) -> Check:
-    def check(data: Any) -> Any:
+    async def check(data: Any) -> Any:
         try:
             return adapter.validate_python(data)
         except ValidationError as error:

@@ -15,6 +15,7 @@ from tailrace.bus.bus import Bus
 from tailrace.bus.errors import InvalidInputError
 from tailrace.bus.ops.metrics import BusMetrics
 from tailrace.workers.builtin.document.parsers import SERVER
+from tailrace.workers.definition.answer_check import ANSWER_CHECKS
 from tailrace.workers.worker.worker import Worker
 
 ALWAYS: Final = (
@@ -46,6 +47,9 @@ class _OfWorker(Collector):
         yield GaugeMetricFamily("tailrace_worker_concurrency", "Executions at a time, at most", concurrency)
         yield CounterMetricFamily(
             "tailrace_documents_given_up", "Documents that met a limit, or crashed their parser", SERVER.given_up
+        )
+        yield CounterMetricFamily(
+            "tailrace_answer_checks_given_up", "Answers whose check met a limit", ANSWER_CHECKS.given_up
         )
 
 

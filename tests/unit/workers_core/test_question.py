@@ -7,6 +7,7 @@ import pytest
 from pydantic import BaseModel, Field, field_validator
 
 from tailrace.workers import Context, Parallel, Pipeline, PlainContext, Step
+from tailrace.workers.definition.answer_check import ANSWER_CHECKS
 from tailrace.workers.definition.pipeline import StepFunction
 from tailrace.workers.definition.question import Schema
 from tailrace.workers.running.runner import run_steps
@@ -246,6 +247,49 @@ async def test_an_answer_nested_beyond_what_a_schema_can_follow_is_rejected() ->
     endless = {"$defs": {"list": {"type": "array", "items": {"$ref": "#/$defs/list"}}}, "$ref": "#/$defs/list"}
     assert await run(Step("review", asking(endless)), on=on) == []
     assert on.data_of("review.rejected")["errors"] == ["answer: is nested too deeply"]
+
+
+async def test_attack_41_an_answer_whose_check_would_take_minutes_is_rejected_and_holds_nobody_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The check of 8,000 items against a choice of 20,000, and a pattern that backtracks for ever."""
+    monkeypatch.setattr(ANSWER_CHECKS, "processor_seconds", 1)
+    choice: dict[str, Any] = {"type": "array", "items": {"enum": [f"choice-{n}" for n in range(20_000)]}}
+    pattern = {"items": {"pattern": "^(a+)+$"}}
+    longest_stall = 0.0
+
+    async def watch_loop() -> None:
+        nonlocal longest_stall
+        loop = asyncio.get_running_loop()
+        while True:
+            before = loop.time()
+            await asyncio.sleep(0.01)
+            longest_stall = max(longest_stall, loop.time() - before - 0.01)
+
+    on = RecordedRun()
+    for ask, hostile in (("choice.1", ["choice-19999"] * 8_000), ("pattern.1", ["a" * 200 + "!"])):
+        on.give(ask, hostile)
+        on.give(ask, [])
+    watching = asyncio.create_task(watch_loop())
+    steps = Parallel(Step("choice", asking(choice)), Step("pattern", asking(pattern)))
+    async with asyncio.timeout(patient(30)):
+        assert await run_steps(Pipeline("p", (steps,)), on, {}) == {"choice": [], "pattern": []}
+    watching.cancel()
+    too_long = ["answer: takes more than 1 s to compare with the schema; make it smaller"]
+    assert [data["errors"] for each, data in reviews(on) if each == "review.rejected"] == [too_long] * 2
+    assert longest_stall < patient(0.5)
+
+
+async def test_a_schema_of_many_nodes_is_read_elsewhere_and_still_checked() -> None:
+    wide = {"properties": {f"member{n}": {"type": "string"} for n in range(500)}}
+    on = RecordedRun()
+    on.give("review.1", {"member7": 7})
+    on.give("review.1", {"member7": "seven"})
+    assert await run(Step("review", asking(wide)), on=on) == {"member7": "seven"}
+    assert on.data_of("review.rejected")["errors"] == ["answer.member7: 7 is not of type 'string'"]
+    broken = {"properties": {**wide["properties"], "member7": {"type": "objekt"}}}
+    with pytest.raises(ValueError, match=r"schema: \$\.properties\.member7\.type: 'objekt' is not valid"):
+        await run(Step("review", asking(broken)), on=RecordedRun())
 
 
 async def test_a_plain_function_asks_from_its_thread() -> None:
