@@ -22,6 +22,11 @@ log_context: ContextVar[Mapping[str, str]] = ContextVar("log_context", default={
 _TEXT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 # How sentences about an execution begin, everywhere.
 _EXECUTION: Final = re.compile(r"execution ([A-Za-z0-9][A-Za-z0-9_-]{0,127})\b", re.ASCII)
+# C0, DEL, C1, and what some readers take for the end of a line.
+_CONTROLS: Final = (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)
+_ESCAPED: Final = {code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" for code in _CONTROLS}  # noqa: PLR2004
+_ESCAPED_BUT_LINES: Final = {code: text for code, text in _ESCAPED.items() if chr(code) not in "\t\n"}
+_ESCAPED_IN_JSON: Final = {code: f"\\u{code:04x}" for code in _CONTROLS if code >= 0x7F}  # noqa: PLR2004 - DEL
 # Header values and query parameters that open doors; they are removed from every record.
 _SECRET: Final = re.compile(r"(?i)(bearer\s+|ticket=|token=|authorization['\"]?[:=]\s*['\"]?)[A-Za-z0-9._~+/=-]{8,}")
 
@@ -34,8 +39,16 @@ def set_up(log_format: LogFormat = "text", *, level: int = logging.INFO) -> None
 
 
 class TextLines(logging.Formatter):
+    """One line a record, and a traceback behind it where there is one.
+
+    Control characters are escaped: what a client sends must not end a line, nor command a terminal.
+    """
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        return super().formatMessage(record).translate(_ESCAPED)
+
     def format(self, record: logging.LogRecord) -> str:
-        return without_secrets(super().format(record))
+        return without_secrets(super().format(record).translate(_ESCAPED_BUT_LINES))
 
 
 class JsonLines(logging.Formatter):
@@ -54,7 +67,8 @@ class JsonLines(logging.Formatter):
             line["execution_id"] = found[1]
         if record.exc_info:
             line["traceback"] = without_secrets(_encodable("".join(traceback.format_exception(*record.exc_info))))
-        return orjson.dumps(line, default=str).decode()
+        # JSON itself escapes the controls of ASCII only.
+        return orjson.dumps(line, default=str).decode().translate(_ESCAPED_IN_JSON)
 
 
 def _encodable(text: str) -> str:

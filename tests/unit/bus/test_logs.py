@@ -63,3 +63,16 @@ def test_attack_79_a_message_with_half_a_surrogate_pair_is_logged_and_shows_it()
     parsed = json.loads(JsonLines().format(record("cannot read %s", broken, error=OSError(broken))))
     assert parsed["message"] == r"cannot read caf\udce9.txt"
     assert r"caf\udce9.txt" in parsed["traceback"]
+
+
+def test_attack_48_control_characters_are_escaped_and_end_no_line() -> None:
+    """As a path with ``%0a`` and ``%1b`` puts them into the access log; C1 controls and U+2028 are some, too."""
+    hostile = "GET /x\nERROR forged: \x1b[2J\x9b31m\x7f\u2028\r"
+    text = TextLines("%(levelname)s %(message)s").format(record("%s", hostile))
+    assert text == r"WARNING GET /x\x0aERROR forged: \x1b[2J\x9b31m\x7f\u2028\x0d"
+    line = JsonLines().format(record("%s", hostile))
+    assert line.isprintable()
+    assert json.loads(line)["message"] == hostile
+
+    text = TextLines("%(message)s").format(record("broke", error=ValueError("\x1b[2J")))
+    assert text == "broke\nValueError: \\x1b[2J"
