@@ -15,11 +15,12 @@ from typing import Final
 import uvicorn
 import uvloop
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from tailrace.bus import Bus, BusSettings, open_bus
 from tailrace.bus.ops.stop_signals import obeying
 from tailrace.gateway.app import GatewayApp, create_app
-from tailrace.gateway.asgi.arrivals import Arrivals
+from tailrace.gateway.asgi.arrivals import MAX_HEAD_BYTES, Arrivals, Refusals
 from tailrace.gateway.asgi.listener import (
     BACKLOG,
     ListenError,
@@ -30,8 +31,10 @@ from tailrace.gateway.asgi.listener import (
     url_of,
 )
 from tailrace.gateway.asgi.server_writes import why_stepped
-from tailrace.gateway.asgi.uvicorn_internals import bound_to
+from tailrace.gateway.asgi.uvicorn_internals import bound_to, budgeted
 from tailrace.gateway.context import GatewayContext
+from tailrace.gateway.http.problems import Problem
+from tailrace.gateway.limits.addresses import waiting_address
 from tailrace.gateway.limits.sockets import MAX_FRAME_BYTES, PING_SECONDS, PONG_SECONDS
 from tailrace.gateway.settings import GatewaySettings
 
@@ -41,6 +44,10 @@ EXIT_NO_PORT: Final = 3
 
 # Beyond the drain: requests that are no streams may finish, then they are cancelled.
 GRACE_SECONDS: Final = 3
+
+# Of the room for live connections, what one address may have of connections without a request.
+WAITING_PART: Final = 8
+MIN_WAITING: Final = 32
 
 
 def serve(settings: GatewaySettings, bus_settings: BusSettings) -> int:
@@ -104,8 +111,9 @@ class GatewayServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         if await why_stepped(wanted=self._gateway.settings.direct_writes) is not None:
-            # Its bounds for heads are of the same kind: they lean on what uvicorn keeps to itself.
+            # Its bounds for heads and frames are of the same kind: they lean on what uvicorn keeps to itself.
             self.config.http_protocol_class = HttpToolsProtocol
+            self.config.ws_protocol_class = WebSocketsSansIOProtocol
         await super().startup(sockets)
         if self.started:
             tune_collector()
@@ -152,8 +160,8 @@ def uvicorn_config(app: GatewayApp) -> uvicorn.Config:
     gateway: GatewayContext = app.state.gateway
     return uvicorn.Config(
         app,
-        http=bound_to(Arrivals(head_seconds=gateway.settings.head_seconds, count=gateway.bus.counters.add)),
-        ws="websockets-sansio",
+        http=bound_to(_arrivals(gateway)),
+        ws=budgeted(gateway.bus.counters.add),
         ws_max_size=MAX_FRAME_BYTES,
         ws_ping_interval=PING_SECONDS,
         ws_ping_timeout=PONG_SECONDS,
@@ -169,6 +177,25 @@ def uvicorn_config(app: GatewayApp) -> uvicorn.Config:
         backlog=BACKLOG,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+
+
+def _arrivals(gateway: GatewayContext) -> Arrivals:
+    settings, trusted = gateway.settings, gateway.settings.trusted_proxies
+    # As for live connections: where no credential is asked for, all come from this machine.
+    per_address = settings.max_connections_per_ip if settings.auth_required else 0
+    return Arrivals(
+        Refusals(
+            Problem(408, "head_timeout", f"the head did not arrive within {settings.head_seconds:g} s").closing(),
+            Problem(431, "head_too_large", f"the head has more than {MAX_HEAD_BYTES} bytes").closing(),
+            Problem(400, "invalid_http", "the request is not valid HTTP/1.1").closing(),
+            Problem(429, "too_many_connections", "too many connections of this address without a request").closing(),
+        ),
+        head_seconds=settings.head_seconds,
+        count=gateway.bus.counters.add,
+        address_of=(lambda peer: waiting_address(peer, trusted)) if per_address else (lambda _peer: None),
+        # One address cannot take all the room there is, even where few files may be open.
+        per_address=min(per_address, max(MIN_WAITING, settings.max_connections // WAITING_PART)),
     )
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from asyncio import BaseTransport
+from collections.abc import Callable
 from typing import Any, Final, cast
 
 from uvicorn.config import Config
@@ -16,12 +18,16 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
+from websockets.frames import CloseCode
 
-from tailrace.gateway.asgi.arrivals import Arrivals
+from tailrace.gateway.asgi.arrivals import MAX_PIPELINED, Arrivals, PipelineTooLongError
+from tailrace.gateway.asgi.frame_budget import FloodError, FrameBudget, ReadingTurns, check_fragments
 from tailrace.gateway.asgi.slim import SlimEvent, SlimQueue
 from tailrace.gateway.asgi.stepping import Send, SteppedSend
 from tailrace.gateway.asgi.websockets_internals import frame_of, is_open, is_plain
 from tailrace.gateway.wire.formats import Message
+
+logger = logging.getLogger(__name__)
 
 # Where a message keeps its frame once it has been built; servers pass over keys that they do not know.
 _FRAME: Final = "tailrace.frame"
@@ -114,22 +120,29 @@ class SlimFlow(FlowControl):
 class HeadBoundProtocol(HttpToolsProtocol):
     """uvicorn's protocol, with bounds for what comes before it asks the application, and slimmer. See ``bound_to``.
 
-    It has no attributes of its own: one more than uvicorn's would cost each connection more than a kilobyte.
+    What it has beside uvicorn's is a slot: an attribute more would cost each connection more than a kilobyte.
     """
+
+    # Under which address it is counted, while it has no request in the application.
+    __slots__ = ("_waits_as",)
 
     arrivals: Arrivals
 
     def __init__(self, *given: Any, **options: Any) -> None:
         super().__init__(*given, **options)
         self.pipeline = SlimQueue()  # type: ignore[assignment]
+        self._waits_as: str | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.flow = SlimFlow(transport)
         self.arrivals.expect(self)
+        self._wait(self.arrivals.refusals.too_many)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.arrivals.arrived(self)
+        self._stop_waiting()
+        super()._unset_keepalive_if_required()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -137,31 +150,159 @@ class HeadBoundProtocol(HttpToolsProtocol):
         # By now the parser has told us of a head that is complete.
         self.arrivals.received(self, len(data))
 
+    def _unset_keepalive_if_required(self) -> None:
+        """Not at any byte, as uvicorn has it: a byte now and then would prolong the idle time. A request ends it."""
+
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        super()._unset_keepalive_if_required()
         self.arrivals.expect(self)
 
     def on_headers_complete(self) -> None:
+        if len(self.pipeline) >= MAX_PIPELINED:
+            self.arrivals.count("pipelines_too_long")
+            raise PipelineTooLongError(f"more than {MAX_PIPELINED} requests before the first was answered")
+        super()._unset_keepalive_if_required()
         self.arrivals.arrived(self)
+        self._stop_waiting()
         before = self.cycle
         super().on_headers_complete()
         # There is none for a request that is going to be a WebSocket. A new one's event has not been looked at yet.
         if self.cycle is not before:
             self.cycle.message_event = SlimEvent()  # type: ignore[assignment]
 
-    def refuse(self, answer: bytes) -> None:
-        """Close, with an answer where no request is being answered."""
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self.arrivals.arrived(self)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if not (self._is_answering or self.transport.is_closing()):
+            if self.cycle.more_body:
+                self.arrivals.expect(self, is_body=True)
+            self._wait()
+
+    def send_400_response(self, msg: str) -> None:
+        del msg
+        self.refuse(self.arrivals.refusals.malformed)
+
+    @property
+    def _is_answering(self) -> bool:
         # Before the first request there is none, whatever uvicorn's annotation says.
         cycle: RequestResponseCycle | None = self.cycle
-        if answer and (cycle is None or cycle.response_complete):
+        return cycle is not None and not cycle.response_complete
+
+    def refuse(self, answer: bytes) -> None:
+        """Close, with an answer where no request is being answered."""
+        if answer and not self._is_answering:
             self.transport.write(answer)
         self.transport.close()
+
+    def _wait(self, refusal: bytes = b"") -> None:
+        address = self.arrivals.address_of(self.client[0] if self.client else None)
+        if self._waits_as is not None or address is None:
+            return
+        if self.arrivals.enter(address):
+            self._waits_as = address
+        else:
+            self.refuse(refusal)
+
+    def _stop_waiting(self) -> None:
+        if self._waits_as is not None:
+            self.arrivals.leave(self._waits_as)
+            self._waits_as = None
 
 
 def bound_to(arrivals: Arrivals) -> type[HeadBoundProtocol]:
     """The protocol for ``uvicorn.Config``, which makes it by itself and gives it nothing of ours."""
-    members: dict[str, Any] = {"arrivals": arrivals}
+    members: dict[str, Any] = {"arrivals": arrivals, "__slots__": ()}
     return type("HeadBoundProtocol", (HeadBoundProtocol,), members)
+
+
+class BudgetedSocketProtocol(WebSocketsSansIOProtocol):
+    """uvicorn's protocol, with bounds for what a client sends. See ``budgeted``.
+
+    What it has beside uvicorn's is a slot: an attribute more would cost each connection more than a kilobyte.
+    """
+
+    __slots__ = ("_budget",)
+
+    turns: ReadingTurns
+    count: Callable[[str], None]
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        super().connection_made(transport)
+        self._budget = FrameBudget(self.loop.time())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._budget.unread = b""
+        self.turns.forget(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if not self.handshake_initiated:
+            super().data_received(data)
+            return
+        is_waiting = bool(self._budget.unread)
+        self._budget.unread += data
+        if is_waiting:
+            self._read_on_later()
+        else:
+            self.read_turn()
+
+    def read_turn(self) -> None:
+        try:
+            frames = self._budget.next_turn(self.loop.time())
+            super().data_received(frames)
+            check_fragments(len(self.frames))
+        except FloodError as error:
+            self._refuse(error)
+        else:
+            self._read_on_later()
+
+    async def receive(self) -> Any:
+        message = await super().receive()
+        self._read_on_later()
+        return message
+
+    def handle_ping(self) -> None:
+        if self.writable.is_set():
+            super().handle_ping()
+        else:
+            # Pongs to a client that does not read would fill memory; the last ping is answered when it does.
+            self._budget.pongs = self.conn.data_to_send()[-1:]
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        pongs, self._budget.pongs = self._budget.pongs, []
+        if pongs and not self.transport.is_closing():
+            self.transport.write(b"".join(pongs))
+
+    def _read_on_later(self) -> None:
+        """Go on when the application has taken what was read."""
+        if self.read_paused or self.transport.is_closing():
+            return
+        if self._budget.unread:
+            self.transport.pause_reading()
+            self.turns.wait(self)
+        else:
+            self.transport.resume_reading()
+
+    def _refuse(self, error: FloodError) -> None:
+        self._budget.unread = b""
+        self.count("ws_floods")
+        logger.warning("closing a WebSocket that floods: %s", error)
+        self.conn.fail(CloseCode.POLICY_VIOLATION, str(error))
+        if self.conn.close_sent is None or not self.writable.is_set():
+            self.transport.abort()
+        else:
+            self.handle_parser_exception()
+
+
+def budgeted(count: Callable[[str], None]) -> type[BudgetedSocketProtocol]:
+    """The protocol for ``uvicorn.Config``, as ``bound_to``."""
+    members: dict[str, Any] = {"turns": ReadingTurns(), "count": staticmethod(count), "__slots__": ()}
+    return type("BudgetedSocketProtocol", (BudgetedSocketProtocol,), members)
 
 
 def forget_handshake(send: Send) -> None:

@@ -52,6 +52,14 @@ class Problem:
         headers = {"Cache-Control": "no-store", **self.headers}
         return Response(orjson.dumps(self.members()), self.status, headers=headers, media_type=MEDIA_TYPE)
 
+    def closing(self) -> bytes:
+        """A complete HTTP/1.1 response that closes its connection, for what no application gets to see."""
+        response = self.response()
+        response.headers["Connection"] = "close"
+        head = b"".join(b"%b: %b\r\n" % header for header in response.raw_headers)
+        status = HTTPStatus(self.status)
+        return b"HTTP/1.1 %d %b\r\n%b\r\n%b" % (status, status.phrase.encode(), head, bytes(response.body))
+
 
 class ProblemError(GatewayError):
     """Raised by routes for what is wrong with a request and no business of the bus."""

@@ -21,6 +21,11 @@ def client_address(peer: str | None, forwarded: Sequence[str], trusted: Sequence
     return _counted(address)
 
 
+def waiting_address(peer: str | None, trusted: Sequence[Network]) -> str | None:
+    """Under which address a connection counts that has shown no credential yet; None for a trusted proxy's."""
+    return None if _is_trusted(peer or "", trusted) else _counted(peer or "")
+
+
 def _is_trusted(address: str, trusted: Sequence[Network]) -> bool:
     try:
         parsed = ip_address(address)

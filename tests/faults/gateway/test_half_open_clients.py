@@ -13,7 +13,8 @@ import httpx
 import pytest
 
 from tailrace.bus import Bus, BusSettings, open_bus
-from tests.integration.gateway.live import GatewayProcess
+from tailrace.gateway.settings import read_settings
+from tests.integration.gateway.live import GatewayProcess, live_gateway
 from tests.patience import patient, stretched
 
 pytestmark = pytest.mark.anyio
@@ -109,3 +110,82 @@ async def test_a_head_without_end_is_refused(server_url: str, prefix: str) -> No
             with contextlib.suppress(ConnectionError):
                 assert (await answer).startswith(b"HTTP/1.1 431")
         writer.transport.abort()
+
+
+@pytest.mark.parametrize("drip", [b"x", b"\r\n"])
+async def test_attack_44_what_was_answered_without_its_body_is_closed_though_bytes_drip(bus: Bus, drip: bytes) -> None:
+    """The answer stands; the body that it did not wait for has no longer than a head has."""
+    settings = read_settings(drain_seconds=0, head_seconds=0.5, jwt_hs256_keys="k" * 32)
+    async with live_gateway(bus, settings) as url:
+        reader, writer = await asyncio.open_connection(urlsplit(url).hostname, urlsplit(url).port)
+        writer.write(b"POST /v1/executions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100000\r\n\r\n")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 401")
+        end = asyncio.create_task(reader.read())
+        async with asyncio.timeout(patient(10)):
+            while not end.done():
+                writer.write(drip)
+                await asyncio.wait([end], timeout=0.1)
+        assert (await end).endswith(b"}")
+        writer.close()
+
+
+async def test_attack_44_one_address_has_few_connections_without_a_request(server_url: str, prefix: str) -> None:
+    """Its others are told so, and other addresses are served."""
+    options = {"max_connections_per_ip": "40", "jwt_hs256_keys": "k" * 32}
+    with GatewayProcess(redis_url=server_url, prefix=prefix, **options) as gateway:
+        host, port = urlsplit(gateway.url()).hostname, urlsplit(gateway.url()).port
+        async with contextlib.AsyncExitStack() as opened:
+
+            async def ended(writer: asyncio.StreamWriter) -> None:
+                writer.transport.abort()
+                with contextlib.suppress(ConnectionError):
+                    await writer.wait_closed()
+
+            async def connect(local: str = "127.0.0.1") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+                connection = await asyncio.open_connection(host, port, local_addr=(local, 0))
+                opened.push_async_callback(ended, connection[1])
+                return connection
+
+            async def status(connection: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> bytes:
+                async with asyncio.timeout(patient(10)):
+                    return (await connection[0].readuntil(b"\r\n"))[9:12]
+
+            asked = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+            waiting = [await connect() for _ in range(39)]
+            answered = await connect()
+            answered[1].write(asked)
+            assert await status(answered) == b"200"
+            assert await status(await connect()) == b"429"
+            other = await connect("127.0.0.2")
+            other[1].write(asked)
+            assert await status(other) == b"200"
+            waiting[0][1].close()
+            async with asyncio.timeout(patient(10)):
+                while True:
+                    again = await connect()
+                    again[1].write(asked)
+                    if await status(again) == b"200":
+                        break
+
+
+async def test_attack_44_thousands_of_pipelined_requests_delay_nobody(bus: Bus) -> None:
+    longest = 0.0
+    loop = asyncio.get_running_loop()
+
+    async def watch_loop() -> None:
+        nonlocal longest
+        while True:
+            before = loop.time()
+            await asyncio.sleep(0.005)
+            longest = max(longest, loop.time() - before - 0.005)
+
+    async with live_gateway(bus) as url:
+        reader, writer = await asyncio.open_connection(urlsplit(url).hostname, urlsplit(url).port)
+        watching = asyncio.create_task(watch_loop())
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * 9000)
+        with contextlib.suppress(ConnectionError):
+            async with asyncio.timeout(patient(10)):
+                assert (await reader.read()).count(b"HTTP/1.1 200") < 100
+        watching.cancel()
+        writer.close()
+    assert longest < stretched(0.1), f"the loop stood still for {longest:.3f} s"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+
 import hypothesis.strategies as st
 import msgpack
 import orjson
@@ -14,6 +17,7 @@ from tailrace.gateway.limits.sockets import MAX_FRAME_BYTES, MAX_MALFORMED
 from tailrace.gateway.streams.socket_schema import SERVER_FRAME
 from tests.integration.ws.client import publish
 from tests.integration.ws.raw import raw
+from tests.patience import stretched
 
 pytestmark = pytest.mark.anyio
 
@@ -147,3 +151,46 @@ async def test_whatever_is_sent_every_frame_is_answered_and_the_socket_lives(
         SERVER_FRAME.validate_python(client.said)
         answers = [said for said in client.said if said["op"] in {"subscribed", "unsubscribed", "error", "pong"}]
         assert len(answers) == len(frames) + 1
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [
+        masked(0xA, b"") * 170_000,  # pongs
+        masked(0x9, b"") * 170_000,  # pings whose pongs are not read
+        bytes([0x00, *masked(0x0, b"")[1:]]) * 170_000,  # continuations, after a message has begun
+        masked(TEXT, orjson.dumps(PING)) * 24_000,
+    ],
+    ids=["pongs", "pings", "continuations", "ops"],
+)
+async def test_attack_43_a_flood_of_frames_is_closed_and_delays_nobody(gateway_url: str, flood: bytes) -> None:
+    longest = 0.0
+    loop = asyncio.get_running_loop()
+
+    async def watch_loop() -> None:
+        nonlocal longest
+        while True:
+            before = loop.time()
+            await asyncio.sleep(0.005)
+            longest = max(longest, loop.time() - before - 0.005)
+
+    async with raw(gateway_url) as client:
+        begun = masked(TEXT, b"[")
+        await client.write(bytes([begun[0] & 0x7F]) + begun[1:] if flood[0] == 0 else b"")
+        watching = asyncio.create_task(watch_loop())
+        client.writer.write(flood)
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            assert await client.close_code() == 1008
+        watching.cancel()
+    assert longest < stretched(0.1), f"the loop stood still for {longest:.3f} s"
+
+
+async def test_a_client_that_sends_much_but_not_too_much_is_answered(gateway_url: str) -> None:
+    """More than one read of the socket, and frames that arrive in pieces."""
+    async with raw(gateway_url) as client:
+        sent = b"".join(masked(TEXT, orjson.dumps({**PING, "id": number})) for number in range(1500))
+        for start in range(0, len(sent), 10_007):
+            await client.write(sent[start : start + 10_007])
+        while (await client.until("pong"))["id"] != 1499:
+            pass
+        assert [said["id"] for said in client.said] == list(range(1500))
