@@ -143,4 +143,4 @@ def of_overdue(seconds: float | None) -> Finding:
 
 def _number(info: Info, name: str) -> float:
     given = info.get(name, "0")
-    return float(given) if given.replace(".", "", 1).isdigit() else 0.0
+    return float(given) if given.isascii() and given.replace(".", "", 1).isdigit() else 0.0

@@ -12,6 +12,6 @@ def text(raw: bytes | None) -> str | None:
     return None if raw is None else raw.decode(errors="replace")
 
 
-def number(raw: bytes | None, *, max_digits: int = _MAX_DIGITS) -> int | None:
-    """None also for what is not a number."""
-    return int(raw) if raw is not None and raw.isdigit() and len(raw) <= max_digits else None
+def number(raw: bytes | str | None, *, max_digits: int = _MAX_DIGITS) -> int | None:
+    """None also for what is not a number. A text of other digits than 0 to 9, such as "²", is none."""
+    return int(raw) if raw is not None and raw.isascii() and raw.isdigit() and len(raw) <= max_digits else None

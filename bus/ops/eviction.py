@@ -16,7 +16,7 @@ def eviction_risk(memory_info: str) -> str | None:
     pairs = (line.partition(":") for line in memory_info.splitlines())
     info = {name: value.strip() for name, _, value in pairs}
     policy, most = info.get("maxmemory_policy", HARMLESS_POLICY), info.get("maxmemory", "0")
-    if policy == HARMLESS_POLICY or not most.isdigit() or int(most) == 0:
+    if policy == HARMLESS_POLICY or not (most.isascii() and most.isdigit()) or int(most) == 0:
         return None
     return (
         f"Redis may evict executions that are under way: maxmemory is {most} bytes and maxmemory-policy {policy}; "

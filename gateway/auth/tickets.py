@@ -20,7 +20,7 @@ from tailrace.gateway.auth.claims import scopes_of, subject_of, tenant_of
 from tailrace.gateway.auth.principal import Principal
 from tailrace.gateway.auth.refusals import UnauthenticatedError
 from tailrace.gateway.auth.scopes import Scope
-from tailrace.gateway.auth.tokens import LEEWAY_SECONDS, MAX_TOKEN_CHARS, TICKET_TYPE
+from tailrace.gateway.auth.tokens import LEEWAY_SECONDS, MAX_TOKEN_CHARS, TICKET_TYPE, UNREADABLE
 
 _ALGORITHM: Final = "HS256"
 _AUDIENCE: Final = "tailrace:ticket"
@@ -67,6 +67,7 @@ class TicketOffice:
             "of": {
                 "jti": principal.token_id,
                 "key": principal.api_key,
+                "mark": principal.key_mark,
                 "iat": principal.issued_at,
                 "exp": principal.expires_at,
             },
@@ -86,6 +87,8 @@ class TicketOffice:
             credential="ticket",
             token_id=of["jti"],
             api_key=of["key"],
+            # Gateways of an older version made tickets without it.
+            key_mark=of.get("mark"),
             issued_at=of["iat"],
             expires_at=of["exp"],
         )
@@ -98,7 +101,7 @@ class TicketOffice:
         try:
             if len(text) > MAX_TOKEN_CHARS or jwt.get_unverified_header(text).get("typ") != TICKET_TYPE:
                 raise invalid
-        except jwt.PyJWTError:
+        except UNREADABLE:
             raise invalid from None
         for secret in secrets:
             try:
@@ -109,7 +112,7 @@ class TicketOffice:
                 raise UnauthenticatedError("ticket_expired", "the ticket has expired; get a new one") from None
             except jwt.InvalidSignatureError:
                 continue
-            except jwt.PyJWTError:
+            except UNREADABLE:
                 break
             else:
                 return claims

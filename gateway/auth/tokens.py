@@ -19,6 +19,10 @@ MAX_TOKEN_CHARS: Final = 8192
 LEEWAY_SECONDS: Final = 5.0
 TICKET_TYPE: Final = "ticket+jwt"
 
+# What PyJWT raises for text that no issuer made: beside its own errors those of Python for nested lists, for numbers as
+# large as infinity, and for members of other types than it takes for granted.
+UNREADABLE: Final = (jwt.PyJWTError, ValueError, TypeError, AttributeError, OverflowError, RecursionError)
+
 
 @dataclass(frozen=True, slots=True)
 class TokenRules:
@@ -70,7 +74,7 @@ class Tokens:
                 raise invalid_token("the token is of another issuer") from None
             except jwt.ImmatureSignatureError:
                 raise invalid_token("the token is not good yet; compare the clocks") from None
-            except jwt.PyJWTError:
+            except UNREADABLE:
                 break
         raise invalid_token("the token is not one that this gateway can verify")
 
@@ -97,9 +101,9 @@ def _header_of(token: str) -> tuple[str, str | None]:
         raise invalid_token(f"a token has at most {MAX_TOKEN_CHARS} characters")
     try:
         header = jwt.get_unverified_header(token)
-    except jwt.PyJWTError:
+    except UNREADABLE:
         raise invalid_token("the token is no JSON Web Token, nor an API key") from None
     algorithm, key_id = header.get("alg"), header.get("kid")
-    if algorithm not in KEY_TYPES or header.get("typ") == TICKET_TYPE:
+    if not isinstance(algorithm, str) or algorithm not in KEY_TYPES or header.get("typ") == TICKET_TYPE:
         raise invalid_token(f"a token must be signed with one of {', '.join(KEY_TYPES)}; a ticket is not accepted here")
     return algorithm, key_id if isinstance(key_id, str) else None

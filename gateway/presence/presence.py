@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tailrace.bus import Bus, BusError, BusUnavailableError
+from tailrace.bus.model import fields
 from tailrace.bus.model.cursor import START
 from tailrace.bus.model.reading import RawEntry
 from tailrace.bus.redis.commands import server_ms
@@ -32,8 +33,6 @@ BELIEVED_SECONDS: Final = 12.0
 KEPT_SECONDS: Final = 60
 MAX_FIELDS: Final = 500
 MAX_ORDERS: Final = 1000
-# A number of more digits is none of ours.
-MAX_DIGITS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +90,8 @@ class Presence:
             *(self._command("HGET", self._bus.keys.gateway_viewers(name), execution_id) for name in others)
         )
         for name, count in zip(others, counts, strict=True):
-            if count is not None and count.isdigit() and int(count):
-                by_gateway[name] = int(count)
+            if viewers := fields.number(count):
+                by_gateway[name] = viewers
         return Subscribers(sum(by_gateway.values()), by_gateway)
 
     async def clients(self, wanted: Callable[[Record], bool]) -> list[PresentClient]:
@@ -103,10 +102,10 @@ class Presence:
             *(self._command("HGETALL", self._bus.keys.gateway_clients(name)) for name in others)
         )
         for name, reply in zip(others, replies, strict=True):
-            tables[name] = {number.decode(): raw for number, raw in reply.items()}
+            tables[name] = {number.decode(errors="replace"): raw for number, raw in reply.items()}
         found: list[PresentClient] = []
         for name in sorted(tables):
-            numbers = sorted((number for number in tables[name] if number.isdigit()), key=int)
+            numbers = sorted((number for number in tables[name] if fields.number(number) is not None), key=int)
             for number in numbers:
                 record = parse_record(tables[name][number])
                 if record is not None and wanted(record):
@@ -115,14 +114,15 @@ class Presence:
 
     async def find(self, client_id: str) -> PresentClient | None:
         """Raises BusUnavailableError."""
-        name, _, number = client_id.rpartition(":")
-        if not number.isdigit() or name not in {self.gateway, *await self._alive()}:
+        name, _, text = client_id.rpartition(":")
+        number = fields.number(text)
+        if number is None or name not in {self.gateway, *await self._alive()}:
             return None
         if name == self.gateway:
-            here = self.connections.find(int(number)) if len(number) < MAX_DIGITS else None
+            here = self.connections.find(number)
             raw = None if here is None else record_of(here)
         else:
-            raw = await self._command("HGET", self._bus.keys.gateway_clients(name), number)
+            raw = await self._command("HGET", self._bus.keys.gateway_clients(name), text)
         record = None if raw is None else parse_record(raw)
         return None if record is None else PresentClient(client_id, name, record)
 
@@ -237,10 +237,10 @@ class _Orders:
         self.watch: Watch | None = None
 
     def deliver(self, entries: Sequence[RawEntry]) -> None:
-        for _, fields in entries:
-            given = dict(zip((fields or ())[::2], (fields or ())[1::2], strict=False)).get(b"disconnect", b"")
-            if given.isdigit() and len(given) < MAX_DIGITS:
-                self._presence.connections.disconnect(int(given))
+        for _, raw in entries:
+            given = fields.number(dict(zip((raw or ())[::2], (raw or ())[1::2], strict=False)).get(b"disconnect"))
+            if given is not None:
+                self._presence.connections.disconnect(given)
 
     def disturbed(self, reason: str) -> None:
         if self.watch is not None and reason != "closed":

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, Field
 
 from tailrace.bus import InvalidInputError
+from tailrace.bus.model import fields
 from tailrace.gateway.access.access import Access, AdminAccess, ReadAccess
 from tailrace.gateway.auth.tenant import ANY_TENANT
 from tailrace.gateway.context import CurrentGateway
@@ -123,8 +124,9 @@ def _item(client: PresentClient) -> ClientItem:
 
 def _behind(found: list[PresentClient], after: str) -> int:
     """Where the page begins, also when the one it follows has gone. Raises InvalidInputError."""
-    name, _, number = after.rpartition(":")
-    if not name or not number.isdigit() or len(number) > 19:  # noqa: PLR2004 - 64 bits
+    name, _, text = after.rpartition(":")
+    number = fields.number(text)
+    if not name or number is None:
         raise InvalidInputError("after", f"{after[:64]!r} is not the `next` of a page; leave it out for the first")
-    place = (name, int(number))
+    place = (name, number)
     return sum(1 for each in found if (each.gateway, int(each.id.rpartition(":")[2])) <= place)

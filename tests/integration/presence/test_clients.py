@@ -58,6 +58,20 @@ async def test_viewers_of_one_gateway_are_known_at_once(bus: Bus, client: httpx.
     await eventually(gone)
 
 
+@pytest.mark.parametrize("number", ["²", "٣", "9" * 30])
+async def test_attack_60_digits_of_other_scripts_are_no_number_of_a_connection(
+    bus: Bus, client: httpx.AsyncClient, gateway_url: str, number: str
+) -> None:
+    await begun(bus)
+    async with open_stream(gateway_url, "run") as stream:
+        await stream.until("stream.caught_up")
+        (item,) = await listed(client)
+        page = await client.get("/v1/clients", params={"after": f"{item['gateway']}:{number}"})
+        assert (page.status_code, page.json()["code"]) == (400, "invalid_input")
+        gone = await client.delete(f"/v1/clients/{item['gateway']}:{number}")
+        assert (gone.status_code, gone.json()["code"]) == (404, "client_unknown")
+
+
 async def test_a_socket_counts_for_each_execution_that_it_watches(
     bus: Bus, client: httpx.AsyncClient, gateway_url: str
 ) -> None:

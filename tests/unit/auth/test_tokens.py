@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import json
 import time
 from typing import Any
 
+import hypothesis.strategies as st
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from hypothesis import example, given
 
-from tailrace.gateway.auth.jwks import parse_jwks
+from tailrace.bus.model.keys import Keys
+from tailrace.gateway.auth.jwks import UnusableKeysError, parse_jwks
 from tailrace.gateway.auth.keyring import Keyring
 from tailrace.gateway.auth.refusals import UnauthenticatedError
-from tailrace.gateway.auth.tokens import TokenRules, Tokens
+from tailrace.gateway.auth.tickets import TicketOffice
+from tailrace.gateway.auth.tokens import TICKET_TYPE, TokenRules, Tokens
 from tailrace.gateway.http.problems import ProblemError
 from tests.unit.auth.keys import OTHER_SECRET, SECRET, claims, ec_jwk, ec_key, jwks, rsa_jwk, rsa_key, token
+from tests.unit.workers_core.fakes import RecordedCommands
 
 pytestmark = pytest.mark.anyio
 
@@ -159,3 +165,60 @@ def test_keys_that_are_weak_or_for_something_else_are_passed_over() -> None:
         secrets=False,
     )
     assert [key.key_id for key in usable] == ["good"]
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
+    max_leaves=4,
+)
+HEADERS = st.fixed_dictionaries(
+    {},
+    optional={
+        name: st.sampled_from(["HS256", "none", "JWT", TICKET_TYPE]) | ANYTHING
+        for name in ("alg", "typ", "kid", "crit", "b64", "x")
+    },
+)
+CLAIMS = st.fixed_dictionaries(
+    {},
+    optional={
+        name: st.sampled_from([2e9, 0, "ann", "*", ["read"], "tailrace:ticket", {"jti": None}]) | ANYTHING
+        for name in ("sub", "exp", "iat", "nbf", "aud", "iss", "scope", "runs", "run", "tenant", "jti", "once", "of")
+    },
+)
+NESTED = base64.urlsafe_b64encode(b'{"alg":"HS256","x":' + b"[" * 5000 + b"]" * 5000 + b"}").decode().rstrip("=")
+
+
+async def judged(text: str) -> None:
+    """Raises whatever a client would see as a 500."""
+    for verify in (tokens(SECRET).verify, TicketOffice(RecordedCommands([None] * 9), Keys("tr"), [SECRET]).take):
+        with contextlib.suppress(ProblemError):
+            await verify(text)
+
+
+@given(header=HEADERS, said=CLAIMS, signature=st.binary(max_size=40) | st.none())
+@example(header={"alg": {}}, said={}, signature=b"")
+@example(header={"alg": "HS256", "typ": TICKET_TYPE}, said={"exp": float("inf")}, signature=None)
+async def test_attack_45_no_header_and_no_claim_is_more_than_refused(
+    header: dict[str, Any], said: dict[str, Any], signature: bytes | None
+) -> None:
+    """``None`` signs well, since an issuer may be wrong, too."""
+    parts = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=") for part in (header, said)]
+    signed = hmac.digest(SECRET, b".".join(parts), hashlib.sha256) if signature is None else signature
+    await judged(b".".join([*parts, base64.urlsafe_b64encode(signed).rstrip(b"=")]).decode())
+
+
+@given(text=st.text(max_size=60) | st.lists(st.text(max_size=20), min_size=3, max_size=3).map(".".join))
+@example(text=f"{NESTED}.e30.")
+@example(text=f"e30.{NESTED}.")
+async def test_attack_45_no_text_is_more_than_refused(text: str) -> None:
+    await judged(text)
+
+
+@given(key=st.dictionaries(st.sampled_from(["kty", "alg", "use", "kid", "n", "e", "k", "crv", "x", "y"]), ANYTHING))
+@example(key={"kty": "RSA", "n": 5, "e": "AQAB"})
+@example(key={"kty": "EC", "crv": {}, "x": "AA", "y": "AA"})
+@example(key={"kty": "RSA", "n": "AA", "e": "AA"})
+async def test_attack_45_no_key_of_a_key_set_is_more_than_passed_over(key: dict[str, Any]) -> None:
+    with contextlib.suppress(UnusableKeysError):
+        assert isinstance(parse_jwks(json.dumps({"keys": [key]}).encode(), secrets=True), tuple)
