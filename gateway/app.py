@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from tailrace.bus import Bus, BusError
-from tailrace.gateway.access.guard import CrashGuard, HostGuard
+from tailrace.gateway.access.guard import CrashGuard, HostGuard, PeerGuard
 from tailrace.gateway.asgi.server_writes import PlainConnection, why_stepped
 from tailrace.gateway.auth.openapi import with_security
 from tailrace.gateway.context import GatewayContext
@@ -134,10 +134,13 @@ def create_app(bus: Bus, settings: GatewaySettings) -> GatewayApp:
     for kind in (BusError, ProblemError, RequestValidationError, ValidationError, HTTPException):
         app.add_exception_handler(kind, _answer)
     # The last one added stands outermost.
-    app.add_middleware(CORSMiddleware, **cors_options(settings.allowed_origins, auth_required=settings.auth_required))
     # A page that came by another name has no credential of ours: where one is asked for, names need not be known.
     anybody = settings.auth_required and not settings.allowed_hosts
     app.add_middleware(HostGuard, allowed=("*",) if anybody else settings.allowed_hosts)
+    if not settings.auth_required:
+        app.add_middleware(PeerGuard)
+    # Around the guards, so that a page can read their refusals.
+    app.add_middleware(CORSMiddleware, **cors_options(settings.allowed_origins, auth_required=settings.auth_required))
     app.add_middleware(CrashGuard)
     app.add_middleware(RequestIds, access_log=settings.access_log)
     return app

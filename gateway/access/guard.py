@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Sequence
-from typing import Final
+from ipaddress import ip_address
+from typing import Any, Final
 
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
@@ -50,6 +51,35 @@ class CrashGuard:
                 await problem.response()(scope, receive, send)
 
 
+class PeerGuard:
+    """Refuse whoever connects from another machine: for a gateway that asks for no credentials.
+
+    It is judged by the connection. A Host header says what a client likes, and a socket of the application that this
+    one is mounted in may listen anywhere.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] in _GUARDED and _is_remote(scope.get("client")):
+            detail = (
+                "this gateway asks for no credentials, so it serves its own machine only; give it keys to serve others"
+            )
+            await Problem(403, "local_clients_only", detail).response()(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
+def _is_remote(client: Sequence[Any] | None) -> bool:
+    """Not where there is no address: a UNIX socket is of this machine, and so is a test's client."""
+    try:
+        address = ip_address(client[0] if client else "")
+    except ValueError:
+        return False
+    return not is_loopback(str(address))
+
+
 class HostGuard:
     """Refuse requests that were meant for another host.
 
@@ -63,7 +93,12 @@ class HostGuard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in _GUARDED:
-            host = Headers(scope=scope).get("host")
+            hosts = Headers(scope=scope).getlist("host")
+            if len(hosts) != 1 and scope.get("http_version") == "1.1":
+                detail = f"an HTTP/1.1 request has one Host header (RFC 9112, section 3.2); this one has {len(hosts)}"
+                await Problem(400, "invalid_host", detail, "Host").response()(scope, receive, send)
+                return
+            host = hosts[0] if hosts else None
             if host is not None and not self._is_ours(host_name(host)):
                 detail = (
                     f"this gateway does not serve the host {host[:80]!r}; add it to TAILRACE_ALLOWED_HOSTS if it should"

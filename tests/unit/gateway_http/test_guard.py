@@ -1,18 +1,19 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import orjson
 import pytest
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tailrace.gateway.access.guard import CrashGuard, HostGuard, host_name
+from tailrace.gateway.access.guard import CrashGuard, HostGuard, PeerGuard, host_name
 
 pytestmark = pytest.mark.anyio
 
 
-async def call(app: ASGIApp, *, host: str | None = "127.0.0.1:8080", kind: str = "http") -> list[Message]:
+async def call(app: ASGIApp, *, host: str | None = "127.0.0.1:8080", kind: str = "http", **more: Any) -> list[Message]:
     sent: list[Message] = []
 
     async def receive() -> Message:
@@ -22,7 +23,7 @@ async def call(app: ASGIApp, *, host: str | None = "127.0.0.1:8080", kind: str =
         sent.append(message)
 
     headers = [] if host is None else [(b"host", host.encode())]
-    await app({"type": kind, "method": "GET", "path": "/x", "headers": headers}, receive, send)
+    await app({"type": kind, "method": "GET", "path": "/x", "headers": headers, **more}, receive, send)
     return sent
 
 
@@ -47,6 +48,30 @@ async def test_a_rebound_name_is_turned_away(host: str) -> None:
 async def test_a_star_lets_every_host_in() -> None:
     sent = await call(HostGuard(fine, allowed=["*"]), host="any.example")
     assert sent[0]["status"] == 204
+
+
+@pytest.mark.parametrize("hosts", [[], ["localhost", "evil.example"], ["localhost", "localhost"]])
+async def test_attack_51_an_http_1_1_request_has_one_host(hosts: list[str]) -> None:
+    headers = [(b"host", host.encode()) for host in hosts]
+    sent = await call(HostGuard(fine, allowed=["*"]), headers=headers, http_version="1.1")
+    assert sent[0]["status"] == 400
+    assert orjson.loads(sent[1]["body"])["code"] == "invalid_host"
+
+
+@pytest.mark.parametrize("client", ["192.0.2.7", "10.0.0.1", "2001:db8::1", "::ffff:192.0.2.7"])
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+async def test_attack_49_without_keys_a_client_of_another_machine_is_refused_whatever_host_it_names(
+    client: str, kind: str
+) -> None:
+    extensions: dict[str, Any] = {"websocket.http.response": {}}
+    sent = await call(PeerGuard(fine), host="localhost", kind=kind, client=(client, 1), extensions=extensions)
+    assert sent[0]["status"] == 403
+    assert orjson.loads(sent[1]["body"])["code"] == "local_clients_only"
+
+
+@pytest.mark.parametrize("client", [("127.0.0.1", 1), ("::1", 1), ("::ffff:127.0.0.1", 1), ("testclient", 1), None])
+async def test_clients_of_this_machine_are_served_also_over_a_unix_socket(client: tuple[str, int] | None) -> None:
+    assert (await call(PeerGuard(fine), client=client))[0]["status"] == 204
 
 
 @pytest.mark.parametrize(
