@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from tailrace.gateway.errors import GatewayError
 
 LEAD: Final = "trk_"
 _SECRET_BYTES: Final = 32
+_MARK_CHARS: Final = 16
 
 T = TypeVar("T")
 KeyId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
@@ -61,9 +63,30 @@ class ApiKey(BaseModel):
             self.runs,
             credential="api_key",
             api_key=self.id,
+            key_mark=self.sha256[:_MARK_CHARS],
             issued_at=self.created,
             expires_at=self.expires,
         )
+
+    def still_covers(self, principal: Principal) -> bool:
+        """Whether what this key, or a ticket of it, was given once is covered by it as it stands now."""
+        now = self.principal
+        is_the_same = (now.key_mark, now.subject, now.tenant, now.issued_at) == (
+            principal.key_mark,
+            principal.subject,
+            principal.tenant,
+            principal.issued_at,
+        )
+        lasts = now.expires_at is None or (principal.expires_at or math.inf) <= now.expires_at
+        return is_the_same and lasts and principal.scopes <= now.scopes and _covers_runs(now, principal.runs)
+
+
+def _covers_runs(principal: Principal, patterns: tuple[str, ...] | None) -> bool:
+    if principal.runs is None:
+        return True
+    return patterns is not None and all(
+        pattern in principal.runs or ("*" not in pattern and principal.names(pattern)) for pattern in patterns
+    )
 
 
 _KEYS: Final[TypeAdapter[tuple[ApiKey, ...]]] = TypeAdapter(tuple[ApiKey, ...])

@@ -120,8 +120,8 @@ class Authenticator:
     def is_revoked(self, principal: Principal) -> bool:
         if principal.api_key is not None:
             key = self._api_keys.by_id.get(principal.api_key)
-            # A ticket outlives no key, and no key that was made anew under the same id.
-            if key is None or (key.created, key.tenant) != (principal.issued_at, principal.tenant):
+            # A ticket outlives no key, none that was made anew under the same id, and none that covers less now.
+            if key is None or not key.still_covers(principal):
                 return True
         return self._revocations.revoked.has(principal)
 

@@ -23,7 +23,8 @@ class Principal:
 
     ``runs`` are patterns of execution ids, in which ``*`` stands for any characters; None covers every execution of
     the tenant. ``token_id`` is the ``jti`` of a token, ``api_key`` the id of a key: of the credential itself, or, for
-    a ticket, of the one that it was made with. ``issued_at`` is 0 where the credential does not say.
+    a ticket, of the one that it was made with. ``key_mark`` tells a key from one that was made anew under its id.
+    ``issued_at`` is 0 where the credential does not say.
     """
 
     subject: str
@@ -33,6 +34,7 @@ class Principal:
     credential: Credential = "token"
     token_id: str | None = None
     api_key: str | None = None
+    key_mark: str | None = None
     issued_at: float = 0.0
     expires_at: float | None = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Final, Literal, cast
 
@@ -38,28 +39,51 @@ class Revoked:
     """Looked at with every request: a lookup, however many there are."""
 
     def __init__(self) -> None:
-        # When it was revoked, in Unix milliseconds.
-        self._at_ms: dict[Revocation, int] = {}
+        # The entries of the list that say so, whose ids begin with when that was, in Unix milliseconds.
+        self._entries: dict[Revocation, str] = {}
+        self._by_tenant: Counter[str | None] = Counter()
 
     def __len__(self) -> int:
-        return len(self._at_ms)
+        return len(self._entries)
 
-    def add(self, revocation: Revocation, at_ms: int) -> None:
-        self._at_ms[revocation] = max(at_ms, self._at_ms.get(revocation, 0))
+    def of_tenant(self, tenant: str | None) -> int:
+        return self._by_tenant[tenant]
 
-    def forget_before(self, unix_ms: int) -> None:
-        for revocation in [each for each, at_ms in self._at_ms.items() if at_ms < unix_ms]:
-            del self._at_ms[revocation]
+    def entry_of(self, revocation: Revocation) -> str | None:
+        return self._entries.get(revocation)
+
+    def add(self, revocation: Revocation, entry_id: str) -> None:
+        before = self._entries.get(revocation)
+        if before is None:
+            self._by_tenant[revocation.tenant] += 1
+        if before is None or _ms_of(before) <= _ms_of(entry_id):
+            self._entries[revocation] = entry_id
+
+    def forget_before(self, unix_ms: int) -> list[str]:
+        """Forget tokens that have expired by then; gives their entries. API keys need not expire: all else stays."""
+        lapsed = [
+            (each, entry_id)
+            for each, entry_id in self._entries.items()
+            if each.kind == "token" and _ms_of(entry_id) < unix_ms
+        ]
+        for revocation, _ in lapsed:
+            del self._entries[revocation]
+            self._by_tenant[revocation.tenant] -= 1
+        return [entry_id for _, entry_id in lapsed]
 
     def has(self, principal: Principal) -> bool:
-        return bool(self._at_ms) and any(self._has(principal, tenant) for tenant in {principal.tenant, ANY_TENANT})
+        return bool(self._entries) and any(self._has(principal, tenant) for tenant in {principal.tenant, ANY_TENANT})
 
     def _has(self, principal: Principal, tenant: str | None) -> bool:
-        known = self._at_ms
+        known = self._entries
         if Revocation("token", tenant, principal.token_id or "") in known:
             return True
         if Revocation("api_key", tenant, principal.api_key or "") in known:
             return True
-        at_ms = known.get(Revocation("subject", tenant, principal.subject))
+        entry_id = known.get(Revocation("subject", tenant, principal.subject))
         # A time of issue has whole seconds: what was issued later in the second of the revocation goes too.
-        return at_ms is not None and principal.issued_at * 1000 <= at_ms
+        return entry_id is not None and principal.issued_at * 1000 <= _ms_of(entry_id)
+
+
+def _ms_of(entry_id: str) -> int:
+    return int(entry_id.partition("-")[0])

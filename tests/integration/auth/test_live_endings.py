@@ -154,6 +154,21 @@ async def test_a_key_that_is_taken_out_of_the_file_ends_its_streams(bus: Bus, tm
         assert refused.status_code == 401
 
 
+async def test_attack_51_a_key_whose_scope_is_taken_away_ends_its_streams(bus: Bus, tmp_path: Path) -> None:
+    key, digest = new_api_key("narrowed")
+    entry = {"id": "narrowed", "sha256": digest, "subject": "narrowed", "tenant": "acme", "scopes": ["read"]}
+    path = tmp_path / "keys.json"
+    path.write_text(json.dumps([entry]))
+    async with (
+        live_gateway(bus, read_settings(drain_seconds=0, api_keys_file=path)) as url,
+        caught_up(url, {"Authorization": f"Bearer {key}"}) as ended,
+    ):
+        replacement = tmp_path / "new.json"
+        replacement.write_text(json.dumps([{**entry, "scopes": ["submit"]}]))
+        replacement.replace(path)
+        assert (await told_ending(ended))[0] == "token_revoked"
+
+
 async def test_a_stream_of_several_executions_ends_with_its_token_too(
     client: httpx.AsyncClient, issuer: Issuer
 ) -> None:

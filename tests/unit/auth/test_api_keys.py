@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -51,6 +52,34 @@ def test_a_key_expires() -> None:
     with pytest.raises(UnauthenticatedError) as refused:
         keys(said).verify(key, now=100.0)
     assert refused.value.problem.code == "token_expired"
+
+
+@pytest.mark.parametrize(
+    ("changed", "covered"),
+    [
+        ({}, True),
+        ({"scopes": ["read", "publish", "control"]}, True),
+        ({"runs": None}, True),
+        ({"expires": None}, True),
+        ({"scopes": ["publish"]}, False),
+        ({"runs": ["acme__a*"]}, False),
+        ({"runs": []}, False),
+        ({"sha256": "0" * 64}, False),
+        ({"expires": 99}, False),
+        ({"subject": "others"}, False),
+        ({"tenant": None}, False),
+    ],
+    ids=str,
+)
+def test_attack_51_a_key_that_covers_less_no_longer_covers_what_it_opened(
+    changed: dict[str, Any], covered: bool
+) -> None:
+    key, said = entry(scopes=["read", "publish"], runs=["acme__a*", "acme__b"], expires=100)
+    principal = keys(said).verify(key, now=0.0)
+    changed_key = keys({**said, **changed}).by_id["ci"]
+    assert changed_key.still_covers(principal) is covered
+    ticket = dataclasses.replace(principal, credential="ticket", scopes=frozenset({"read"}), runs=("acme__b",))
+    assert changed_key.still_covers(ticket) is covered
 
 
 @pytest.mark.parametrize(
