@@ -49,6 +49,8 @@ class GatewayContext:
             {
                 "requests": Rate(settings.requests_per_second, settings.requests_burst),
                 "events": Rate(settings.events_per_second, settings.events_burst),
+                "executions": Rate.an_hour(settings.tenant_executions_per_hour),
+                "bytes": Rate.an_hour(settings.tenant_bytes_per_hour),
             },
         )
         self.connections = Connections(

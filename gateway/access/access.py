@@ -32,6 +32,8 @@ from tailrace.gateway.limits.connections import Client
 from tailrace.gateway.presence.live_connections import ConnectionEnding, Kind, LiveConnection, Watching
 
 _NO_CLIENT: Final = Client()
+# What reads without lasting does not use up a ticket that is for one use.
+_READING: Final = frozenset({"GET", "HEAD"})
 
 
 class Access:
@@ -63,6 +65,11 @@ class Access:
         if not self.principal.covers_all:
             raise ForbiddenError("insufficient_scope", "this shows all tenants; it needs a token whose tenant is '*'")
 
+    def check_unlimited(self) -> None:
+        """For what is not of one execution. Raises ForbiddenError for who is limited to some, as by a ticket."""
+        if self.principal.runs is not None:
+            raise ForbiddenError("insufficient_scope", "this needs a credential that is not limited to some executions")
+
     async def run(self, execution_id: str) -> None:
         """Make sure that it covers an execution, if there is one.
 
@@ -86,20 +93,30 @@ class Access:
         return lambda state: principal.covers(execution_id, _tenant_of(execution_id, state))
 
     async def run_or_new(self, execution_id: str) -> None:
-        """Like ``run``, and an execution without a tenant becomes its own: for publishers.
+        """Like ``run``, but an execution that it may begin need not be there: for publishers.
 
         Raises ExecutionUnknownError where it may not choose that id, as if it were another's.
         """
         check_execution_id(execution_id)
-        principal, bus = self.principal, self._gateway.bus
-        if principal.covers_all:
-            return
-        if self.tenant is not None and principal.names(execution_id) and tenant_in(execution_id) == self.tenant:
+        if not self._may_begin(execution_id):
+            await self.run(execution_id)
+
+    async def claim(self, execution_id: str) -> None:
+        """Make an execution that nobody has its own, now that there is something to be published.
+
+        Raises ExecutionUnknownError where it is another's.
+        """
+        bus = self._gateway.bus
+        if self.tenant is not None and self._may_begin(execution_id):
             live_seconds = bus.settings.retention.live_seconds
-            if await claim(bus.commands, bus.keys, execution_id, self.tenant, live_seconds) == self.tenant:
-                return
-            raise ExecutionUnknownError(execution_id)
-        await self.run(execution_id)
+            if await claim(bus.commands, bus.keys, execution_id, self.tenant, live_seconds) != self.tenant:
+                raise ExecutionUnknownError(execution_id)
+
+    def _may_begin(self, execution_id: str) -> bool:
+        principal = self.principal
+        return principal.covers_all or (
+            self.tenant is not None and principal.names(execution_id) and tenant_in(execution_id) == self.tenant
+        )
 
     def check_new(self, execution_id: str, *, chosen: bool) -> None:
         """Make sure that an execution which it submits is its own, and that no refusal tells of another's.
@@ -123,6 +140,19 @@ class Access:
         if self._client.account is not None:
             await self._gateway.rates.spend("events", self._client.account, events)
 
+    @property
+    def has_quotas(self) -> bool:
+        return self._client.account is not None
+
+    async def spend_quota(self, size_bytes: int, *, executions: int = 0) -> None:
+        """Count what it puts into Redis in its tenant's name. Raises ProblemError (429)."""
+        if self._client.account is not None:
+            rates, tenant = self._gateway.rates, self.tenant or ""
+            if executions:
+                await rates.spend("executions", tenant, executions)
+            if size_bytes:
+                await rates.spend("bytes", tenant, size_bytes)
+
     async def spend_request(self) -> None:
         """Raises ProblemError (429)."""
         if self._client.account is not None:
@@ -139,9 +169,13 @@ class Access:
             raise InvalidInputError("by", "is taken from the credential; leave it out")
         return "".join(filter(str.isprintable, self.principal.subject))[:MAX_NAME_CHARS] or None
 
-    def check_room(self) -> None:
-        """Raises GatewayFullError (503), ProblemError (429)."""
+    async def enter(self) -> None:
+        """Be let in for a stream or a socket that begins now: a ticket for one use is used up by it.
+
+        Raises GatewayFullError (503), ProblemError (429), UnauthenticatedError (``ticket_used``).
+        """
         self._gateway.connections.check(self._client)
+        await self._gateway.auth.tickets.use_up(self.principal)
 
     def register(self, kind: Kind, watching: Watching, end: Callable[[ConnectionEnding], None]) -> Registration:
         """Be a live connection from now on. ``end`` closes it when the credential ends, or an operator says so."""
@@ -188,7 +222,7 @@ class Requires:
     """What a route asks for: all of these scopes, and the execution that its path names."""
 
     def __init__(self, *scopes: Scope, new: bool = False, opens: bool = False) -> None:
-        """``new`` lets in a principal that may make that execution, where no tenant has it.
+        """``new`` lets in a principal that may begin that execution; the route then calls ``Access.claim``.
 
         ``opens`` is for a route that asks about the execution by itself, with ``Access.allows``, as it opens it.
         """
@@ -212,6 +246,8 @@ class Requires:
         for scope in self.scopes:
             access.check(scope)
         await access.spend_request()
+        if connection.scope.get("method", "GET") not in _READING:
+            await auth.tickets.use_up(principal)
         # Responses that last find it there.
         connection.scope.setdefault("state", {})["access"] = access
         return access

@@ -24,7 +24,8 @@ class Principal:
     ``runs`` are patterns of execution ids, in which ``*`` stands for any characters; None covers every execution of
     the tenant. ``token_id`` is the ``jti`` of a token, ``api_key`` the id of a key: of the credential itself, or, for
     a ticket, of the one that it was made with. ``key_mark`` tells a key from one that was made anew under its id.
-    ``issued_at`` is 0 where the credential does not say.
+    ``issued_at`` is 0 where the credential does not say. ``once`` is the id of a ticket that is for one use, and when
+    that ticket expires.
     """
 
     subject: str
@@ -37,6 +38,7 @@ class Principal:
     key_mark: str | None = None
     issued_at: float = 0.0
     expires_at: float | None = None
+    once: tuple[str, float] | None = None
 
     @property
     def covers_all(self) -> bool:

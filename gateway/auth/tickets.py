@@ -78,8 +78,18 @@ class TicketOffice:
     async def take(self, text: str) -> Principal:
         """Raises UnauthenticatedError with codes of its own (``ticket_used``, …), BusUnavailableError."""
         claims = self._claims_of(text, await self._signing_secrets())
-        of = claims["of"]
-        principal = Principal(
+        try:
+            principal = self._principal_of(claims, claims["of"])
+        except (KeyError, TypeError, AttributeError):
+            raise _invalid() from None
+        if principal.once is not None and await self._commands.command(
+            "EXISTS", self._keys.used_ticket(principal.once[0])
+        ):
+            raise _used()
+        return principal
+
+    def _principal_of(self, claims: dict[str, Any], of: dict[str, Any]) -> Principal:
+        return Principal(
             subject_of(claims["sub"]),
             tenant_of(claims.get("tenant")),
             scopes_of(claims["scope"]),
@@ -91,39 +101,48 @@ class TicketOffice:
             key_mark=of.get("mark"),
             issued_at=of["iat"],
             expires_at=of["exp"],
+            once=(claims["jti"], claims["exp"]) if claims["once"] else None,
         )
-        if claims["once"]:
-            await self._use_up(claims["jti"], claims["exp"] - self._now())
-        return principal
+
+    async def use_up(self, principal: Principal) -> None:
+        """Let a ticket that is for one use have had it. Raises UnauthenticatedError (``ticket_used``)."""
+        if principal.once is None:
+            return
+        ticket_id, expires_at = principal.once
+        left_ms = int((expires_at - self._now() + LEEWAY_SECONDS) * 1000)
+        key = self._keys.used_ticket(ticket_id)
+        if left_ms <= 0 or await self._commands.command("SET", key, "1", "NX", "PX", left_ms) is None:
+            raise _used()
 
     def _claims_of(self, text: str, secrets: Sequence[bytes]) -> dict[str, Any]:
-        invalid = UnauthenticatedError("invalid_ticket", "the ticket is none of ours; POST /v1/tickets gives them")
         try:
             if len(text) > MAX_TOKEN_CHARS or jwt.get_unverified_header(text).get("typ") != TICKET_TYPE:
-                raise invalid
+                raise _invalid()
         except UNREADABLE:
-            raise invalid from None
+            raise _invalid() from None
         for secret in secrets:
             try:
                 claims: dict[str, Any] = jwt.decode(
-                    text, secret, [_ALGORITHM], audience=_AUDIENCE, options={"require": _REQUIRED}
+                    text,
+                    secret,
+                    [_ALGORITHM],
+                    audience=_AUDIENCE,
+                    # Another gateway made it, whose clock may be ahead.
+                    leeway=LEEWAY_SECONDS,
+                    options={"require": _REQUIRED},
                 )
             except jwt.ExpiredSignatureError:
-                raise UnauthenticatedError("ticket_expired", "the ticket has expired; get a new one") from None
+                raise _expired() from None
             except jwt.InvalidSignatureError:
                 continue
             except UNREADABLE:
                 break
             else:
+                if claims["exp"] <= self._now():
+                    # The leeway is for clocks that are behind; nothing is good for longer than it says.
+                    raise _expired()
                 return claims
-        raise invalid
-
-    async def _use_up(self, ticket_id: str, left_seconds: float) -> None:
-        first = await self._commands.command(
-            "SET", self._keys.used_ticket(ticket_id), "1", "NX", "PX", int((left_seconds + LEEWAY_SECONDS) * 1000)
-        )
-        if first is None:
-            raise UnauthenticatedError("ticket_used", "the ticket has already been used; get a new one")
+        raise _invalid()
 
     async def _signing_secrets(self) -> tuple[bytes, ...]:
         if not self._secrets:
@@ -132,3 +151,15 @@ class TicketOffice:
             # Not kept here: after a flush, all gateways must find the same new one.
             return (await self._commands.command("GET", key),)
         return self._secrets
+
+
+def _invalid() -> UnauthenticatedError:
+    return UnauthenticatedError("invalid_ticket", "the ticket is none of ours; POST /v1/tickets gives them")
+
+
+def _expired() -> UnauthenticatedError:
+    return UnauthenticatedError("ticket_expired", "the ticket has expired; get a new one")
+
+
+def _used() -> UnauthenticatedError:
+    return UnauthenticatedError("ticket_used", "the ticket has already been used; get a new one")

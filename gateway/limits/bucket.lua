@@ -9,8 +9,12 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local bucket = redis.call('HMGET', KEYS[1], 'left', 'ms')
 local left, before = tonumber(bucket[1]), tonumber(bucket[2])
 if left and before then
-  -- A failover may set the clock back.
-  left = math.min(burst, left + math.max(0, now - before) * rate / 1000)
+  if now < before then
+    -- A failover may set the clock back: from here on it fills by the new one.
+    redis.call('HSET', KEYS[1], 'ms', now)
+    before = now
+  end
+  left = math.min(burst, left + (now - before) * rate / 1000)
 else
   left = burst
 end

@@ -1,4 +1,4 @@
-"""Rates of requests and of events, one bucket a subject in Redis: the same limit, however many gateways there are."""
+"""Rates, one bucket a subject or tenant in Redis: the same limit, however many gateways there are."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 import math
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Literal
+from typing import Final, Literal
 
 from tailrace.bus import ReplyError
 from tailrace.bus.model.counters import Counters
@@ -18,7 +18,10 @@ from tailrace.gateway.http.problems import Problem, ProblemError
 
 logger = logging.getLogger(__name__)
 
-Kind = Literal["requests", "events"]
+# The first two are a subject's, the others a tenant's.
+Kind = Literal["requests", "events", "executions", "bytes"]
+
+_HOUR_SECONDS: Final = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,11 @@ class Rate:
 
     per_second: float
     burst: int
+
+    @classmethod
+    def an_hour(cls, amount: int) -> Rate:
+        """All of it may be taken at once."""
+        return cls(amount / _HOUR_SECONDS, amount)
 
 
 class Rates:
@@ -41,8 +49,8 @@ class Rates:
     async def spend(self, kind: Kind, account: str, amount: int = 1) -> None:
         """More than the burst counts as the burst, or it could never be had.
 
-        Raises ProblemError (429, ``too_many_requests`` or ``event_rate_exceeded``) that says when to come again; and
-        BusUnavailableError: what a request is for cannot be had then either.
+        Raises ProblemError (429, ``too_many_requests``, ``event_rate_exceeded`` or ``quota_exceeded``) that says when
+        to come again; and BusUnavailableError: what a request is for cannot be had then either.
         """
         rate = self._rates[kind]
         if not rate.per_second:
@@ -67,4 +75,7 @@ def _too_fast(kind: Kind, rate: Rate, seconds: int) -> Problem:
     retry = {"Retry-After": str(seconds)}
     if kind == "requests":
         return Problem(429, "too_many_requests", detail, headers=retry)
-    return Problem(429, "event_rate_exceeded", detail, headers=retry)
+    if kind == "events":
+        return Problem(429, "event_rate_exceeded", detail, headers=retry)
+    detail = f"the tenant's quota is {rate.burst:,} {kind} an hour; retry in {seconds} s"
+    return Problem(429, "quota_exceeded", detail, more={"limit": rate.burst}, headers=retry)

@@ -24,9 +24,21 @@ class LimitSettings(BaseSettings):
     requests_burst: int = Field(500, ge=1, description="of them at once")
     events_per_second: float = Field(5000.0, ge=0, description="published by one subject, over all gateways")
     events_burst: int = Field(20_000, ge=1, description="of them at once")
+    tenant_executions_per_hour: int = Field(100_000, ge=0, description="submitted or begun over HTTP by one tenant")
+    tenant_bytes_per_hour: int = Field(
+        4 * 1024**3, ge=0, description="of inputs and published events, over HTTP, of one tenant"
+    )
+    submit_queues: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="queues, by commas, that may be submitted to over HTTP; unset allows any"
+    )
     trusted_proxies: Annotated[tuple[Network, ...], NoDecode] = Field(
         (), description="networks, by commas, whose X-Forwarded-For tells the address of a client"
     )
+
+    @field_validator("submit_queues", mode="before")
+    @classmethod
+    def _split_queues(cls, given: object) -> object:
+        return tuple(name.strip() for name in given.split(",") if name.strip()) if isinstance(given, str) else given
 
     @field_validator("trusted_proxies", mode="before")
     @classmethod

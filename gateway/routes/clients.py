@@ -115,7 +115,12 @@ async def read_subscribers(
 
 def _covers(access: Access, record: Record) -> bool:
     principal = access.principal
-    return principal.tenant in {ANY_TENANT, record.tenant} and all(map(principal.names, record.executions))
+    if principal.tenant not in {ANY_TENANT, record.tenant}:
+        return False
+    # A record shows its first executions. Who is limited to some sees a connection only when it is of these alone.
+    return principal.runs is None or (
+        0 < record.watching == len(record.executions) and all(map(principal.names, record.executions))
+    )
 
 
 def _item(client: PresentClient) -> ClientItem:

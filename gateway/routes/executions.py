@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import orjson
 from fastapi import APIRouter, Request, Response
 
 from tailrace.bus import ConcurrencyConflictError, EventTooLargeError, InvalidInputError
@@ -68,6 +69,11 @@ async def take_submission(request: Request, gateway: GatewayContext, access: Acc
     given = await json_body(request, Submit, max_bytes=settings.max_body_bytes, within_seconds=settings.body_seconds)
     execution_id = _id_of(request, gateway, access, given.execution_id)
     access.check_new(execution_id, chosen=given.execution_id is not None)
+    if settings.submit_queues and given.queue not in settings.submit_queues:
+        detail = f"this gateway submits to the queues {', '.join(settings.submit_queues)} only"
+        raise ProblemError(Problem(403, "queue_not_allowed", detail, "queue"))
+    if access.has_quotas:
+        await access.spend_quota(len(orjson.dumps(given.input)), executions=1)
     try:
         return await gateway.bus.submit(
             given.pipeline,

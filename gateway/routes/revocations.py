@@ -40,6 +40,7 @@ class RevocationRequest(BaseModel):
     },
 )
 async def revoke(access: AdminAccess, request: Request, gateway: CurrentGateway) -> Response:
+    access.check_unlimited()
     settings = gateway.settings
     given = await json_body(
         request, RevocationRequest, max_bytes=settings.max_body_bytes, within_seconds=settings.body_seconds

@@ -42,17 +42,18 @@ class SocketEndpoint:
         if problem is not None:
             await problem.response()(scope, receive, send)
             return
+        only = scope["path_params"].get("execution_id")
+        wanted = None if only is None else _wanted(request, only)
         try:
             access = await self.requirement.identify(request, gateway)
-            access.check_room()
+            if not isinstance(wanted, InvalidInputError):
+                await access.enter()
         except (ProblemError, BusError) as error:
             await problem_of(error).response()(scope, receive, send)
             return
         await receive()
         await send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": []})
         rendering = WS_JSON if subprotocol is None else SUBPROTOCOLS[subprotocol]
-        only = scope["path_params"].get("execution_id")
-        wanted = None if only is None else _wanted(request, only)
         state = scope["state"]
         server_send = state.get("server_send", send)
         serving = partial(

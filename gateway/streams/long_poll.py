@@ -29,7 +29,7 @@ async def await_news(
     BusUnavailableError; ProblemError when there are too many connections; ClientDisconnect when the client has gone.
     """
     hub, access = gateway.hub, access_of(request.scope)
-    access.check_room()
+    await access.enter()
     topic = await hub.open(execution_id, after)
     if topic is None:
         return True

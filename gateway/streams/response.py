@@ -39,7 +39,7 @@ class LastingResponse(EventSourceResponse):
             await super().__call__(scope, receive, send)
             return
         access = access_of(scope)
-        access.check_room()
+        await access.enter()
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         state = scope.get("state", {})
         watching = self.begin(state.get("server_send", send), access)

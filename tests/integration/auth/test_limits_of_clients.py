@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -79,6 +80,61 @@ async def test_events_are_counted_and_not_requests_with_them(bus: Bus, issuer: I
         assert (await bus.log.extent(RUN)).length == 1 + 6
         single = await client.post(f"{PATH}/events", headers=issuer.headers(), json={"type": "log", "data": 1})
         assert single.status_code == 200
+
+
+async def test_attack_46_a_tenant_has_a_quota_of_executions_over_all_gateways(bus: Bus, issuer: Issuer) -> None:
+    few = {"tenant_executions_per_hour": 5}
+    async with limited(bus, **few) as (_, one), limited(bus, **few) as (_, two):
+        for number in range(4):
+            headers = issuer.headers(subject=f"subject{number}")
+            answer = await (one, two)[number % 2].post("/v1/executions", headers=headers, json={"pipeline": "document"})
+            assert answer.status_code == 202
+        begun = await two.post("/v1/executions/acme__own/events", headers=issuer.headers(), json={"type": "log"})
+        assert begun.status_code == 200
+        again = await two.post("/v1/executions/acme__own/events", headers=issuer.headers(), json={"type": "log"})
+        assert again.status_code == 200
+        for client, path, body in (
+            (one, "/v1/executions", {"pipeline": "document"}),
+            (two, "/v1/executions/acme__other/events", {"type": "log"}),
+        ):
+            refused = await client.post(path, headers=issuer.headers(), json=body)
+            assert (refused.status_code, refused.json()["code"]) == (429, "quota_exceeded")
+            assert refused.json()["limit"] == 5
+        other = issuer.headers(tenant="globex")
+        assert (await one.post("/v1/executions", headers=other, json={"pipeline": "document"})).status_code == 202
+        assert bus.counters["refused_executions"] == 2
+
+
+async def test_attack_46_a_tenant_has_a_quota_of_bytes(bus: Bus, issuer: Issuer) -> None:
+    async with limited(bus, tenant_bytes_per_hour=100_000) as (_, client):
+        large = {"pipeline": "document", "input": {"x": "x" * 40_000}}
+        for expected in (202, 202, 429):
+            assert (await client.post("/v1/executions", headers=issuer.headers(), json=large)).status_code == expected
+        event = {"type": "log", "data": "x" * 40_000}
+        refused = await client.post(f"{PATH}/events", headers=issuer.headers(), json=event)
+        assert (refused.status_code, refused.json()["code"]) == (429, "quota_exceeded")
+
+
+async def test_attack_46_only_queues_of_the_list_are_submitted_to(bus: Bus, issuer: Issuer) -> None:
+    async with limited(bus, submit_queues="default, urgent") as (_, client):
+        for queue, expected in (("default", 202), ("urgent", 202), ("invented", 403)):
+            body = {"pipeline": "document", "queue": queue}
+            answer = await client.post("/v1/executions", headers=issuer.headers(), json=body)
+            assert answer.status_code == expected
+        assert answer.json()["code"] == "queue_not_allowed"
+    assert await bus.jobs.queues.length("invented") == 0
+
+
+async def test_attack_67_a_bucket_fills_again_though_the_clock_was_set_back(bus: Bus, issuer: Issuer) -> None:
+    async with limited(bus, requests_per_second=2, requests_burst=1) as (_, client):
+        headers = issuer.headers()
+        assert (await client.get(PATH, headers=headers)).status_code == 200
+        ahead_ms = (time.time_ns() // 1_000_000) + 3_600_000
+        await bus.commands.command("HSET", bus.keys.bucket("requests", "acme/ann"), "ms", ahead_ms)
+        refused = await client.get(PATH, headers=headers)
+        check_refusal(refused, "too_many_requests")
+        await asyncio.sleep(int(refused.headers["retry-after"]))  # what a client does
+        assert (await client.get(PATH, headers=headers)).status_code == 200
 
 
 async def test_a_batch_larger_than_the_burst_can_be_published_with_a_full_bucket(bus: Bus, issuer: Issuer) -> None:

@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from tailrace.bus import Bus
+from tailrace.bus.ownership.tenancy import claim
 from tests.integration.auth.issuer import Issuer
 
 pytestmark = pytest.mark.anyio
@@ -27,6 +28,23 @@ async def test_a_submitted_run_is_the_tenants_of_who_submitted_it(
     answer = await client.post("/v1/executions", headers=issuer.headers(tenant=tenant), json=JOB)
     assert answer.status_code == 202
     assert await tenant_of(bus, answer.json()["execution_id"]) == owner
+
+
+@pytest.mark.parametrize(
+    ("media_type", "body"),
+    [("text/plain", b"x"), ("application/json", b"{"), ("application/json", b'{"type":"NO"}')],
+)
+async def test_attack_64_a_publish_that_is_refused_takes_no_id(
+    bus: Bus, client: httpx.AsyncClient, issuer: Issuer, media_type: str, body: bytes
+) -> None:
+    headers = {**issuer.headers(), "Content-Type": media_type}
+    refused = await client.post("/v1/executions/acme__free/events", headers=headers, content=body)
+    assert refused.status_code in {400, 415}
+    assert await bus.state("acme__free") is None
+    submitted = await client.post(
+        "/v1/executions", headers=issuer.headers(), json={**JOB, "execution_id": "acme__free"}
+    )
+    assert submitted.status_code == 202
 
 
 async def test_nobody_submits_for_another_tenant(client: httpx.AsyncClient, issuer: Issuer) -> None:
@@ -129,11 +147,8 @@ async def test_a_log_whose_state_was_lost_is_still_the_tenants_in_whose_name_it_
         assert (await client.get(events, headers=issuer.headers(tenant=tenant))).status_code == status
 
 
-async def test_what_is_claimed_and_never_written_expires(bus: Bus, client: httpx.AsyncClient, issuer: Issuer) -> None:
-    refused = await client.post(
-        "/v1/executions/acme__new/events", headers=issuer.headers(), json={"type": "Not A Type"}
-    )
-    assert refused.status_code in {400, 422}
+async def test_what_is_claimed_and_never_written_expires(bus: Bus) -> None:
+    assert await claim(bus.commands, bus.keys, "acme__new", "acme", bus.settings.live_seconds) == "acme"
     assert 0 < await bus.commands.command("TTL", bus.keys.meta("acme__new")) <= bus.settings.live_seconds
 
 

@@ -9,6 +9,8 @@ import jwt
 import pytest
 
 from tailrace.bus import Bus
+from tailrace.gateway.auth.principal import Principal
+from tailrace.gateway.auth.tickets import TicketOffice
 from tailrace.gateway.settings import read_settings
 from tests.e2e.sse_client import open_stream
 from tests.integration.auth.issuer import SECRET, Issuer
@@ -88,10 +90,63 @@ async def test_nobody_can_make_a_ticket_with_a_key_that_signs_tokens(client: htt
     assert await code_of(client, f"/v1/executions/{OTHER}", ticket=forged) == (401, "invalid_ticket")
 
 
-async def test_a_ticket_for_one_use_opens_once(client: httpx.AsyncClient, issuer: Issuer) -> None:
+async def test_a_ticket_for_one_use_opens_once(client: httpx.AsyncClient, gateway_url: str, issuer: Issuer) -> None:
     ticket = await ticket_for(client, issuer.headers(), once=True)
+    async with open_stream(gateway_url, RUN, query={"ticket": ticket}) as stream:
+        await stream.until("stream.caught_up")
+    for path in (f"/v1/executions/{RUN}/events", f"/v1/executions/{RUN}"):
+        assert await code_of(client, path, ticket=ticket) == (401, "ticket_used")
+
+
+async def test_attack_61_a_ticket_for_one_use_is_used_up_neither_by_a_refusal_nor_by_a_read_of_the_state(
+    client: httpx.AsyncClient, gateway_url: str, issuer: Issuer
+) -> None:
+    ticket = await ticket_for(client, issuer.headers(), once=True)
+    events = f"/v1/executions/{RUN}/events"
     assert await code_of(client, f"/v1/executions/{RUN}", ticket=ticket) == (200, "")
-    assert await code_of(client, f"/v1/executions/{RUN}", ticket=ticket) == (401, "ticket_used")
+    refused = await client.get(
+        events, params={"ticket": ticket, "from": "nonsense"}, headers={"Accept": "text/event-stream"}
+    )
+    assert (refused.status_code, refused.json()["code"]) == (400, "invalid_cursor")
+    async with open_stream(gateway_url, RUN, query={"ticket": ticket}) as stream:
+        assert stream.status == 200
+
+
+async def test_a_request_that_changes_something_uses_up_a_ticket_for_one_use(
+    client: httpx.AsyncClient, issuer: Issuer
+) -> None:
+    ticket = await ticket_for(client, issuer.headers(), once=True, scopes=["publish"])
+    answers = [
+        await client.post(f"/v1/executions/{RUN}/events", params={"ticket": ticket}, json={"type": "log"})
+        for _ in range(2)
+    ]
+    assert [answer.status_code for answer in answers] == [200, 401]
+
+
+async def test_attack_63_who_is_limited_to_one_execution_changes_nothing_of_others(
+    client: httpx.AsyncClient, gateway_url: str, issuer: Issuer
+) -> None:
+    """Not by a ticket, and not by a token with ``runs``, though the scope is admin."""
+    ticket = await ticket_for(client, issuer.headers(), scopes=["admin"])
+    limited = issuer.headers(runs=[RUN], subject="limited")
+    said = {"kind": "subject", "value": "ann"}
+    async with connected(f"{gateway_url}/v1/ws".replace("http", "ws"), additional_headers=issuer.headers()):
+        # A socket that watches nothing is of no execution.
+        for credential in ({"params": {"ticket": ticket}}, {"headers": limited}):
+            refused = await client.post("/v1/revocations", json=said, **credential)  # type: ignore[arg-type]
+            assert (refused.status_code, refused.json()["code"]) == (403, "insufficient_scope")
+            listed = await client.get("/v1/clients", **credential)  # type: ignore[arg-type]
+            assert listed.json()["items"] == []
+            assert (await client.get("/metrics", **credential)).status_code == 403  # type: ignore[arg-type]
+
+
+async def test_attack_67_a_ticket_of_a_gateway_whose_clock_is_ahead_is_taken(bus: Bus, issuer: Issuer) -> None:
+    secret = [b"k" * 32]
+    ahead = TicketOffice(bus.commands, bus.keys, secret, now=lambda: time.time() + 2)
+    ours = TicketOffice(bus.commands, bus.keys, secret)
+    principal = Principal("ann", "acme", frozenset({"read"}))
+    ticket = await ahead.issue(principal, RUN, frozenset({"read"}), seconds=60, once=False)
+    assert (await ours.take(ticket.text)).runs == (RUN,)
 
 
 async def test_a_ticket_expires(bus: Bus, issuer: Issuer) -> None:
