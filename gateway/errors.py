@@ -6,6 +6,8 @@ GatewayError
 │   ├── ForbiddenError          403: a valid credential that does not cover this
 │   └── GatewayFullError        503: too many live connections here
 ├── OpError                 a WebSocket message is not a valid op; carries the answer (streams/socket_ops.py)
+├── FloodError              a client sends more WebSocket frames than it may (asgi/frame_budget.py)
+├── PipelineTooLongError    a client sends more requests than it waits for answers (asgi/arrivals.py)
 ├── ListenError             the address cannot be listened on (asgi/listener.py)
 ├── UnusableKeysError       a document is not a valid key set (auth/jwks.py)
 └── UnusableApiKeysError    a document is not a valid list of API keys (auth/api_keys.py)
