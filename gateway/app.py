@@ -22,6 +22,7 @@ from tailrace.gateway.asgi.server_writes import PlainConnection, why_stepped
 from tailrace.gateway.auth.openapi import with_security
 from tailrace.gateway.context import GatewayContext
 from tailrace.gateway.http.cors import cors_options
+from tailrace.gateway.http.head import HeadAsGet
 from tailrace.gateway.http.problem_docs import with_problem_schema
 from tailrace.gateway.http.problems import ProblemError, problem_of
 from tailrace.gateway.http.request_id import RequestIds
@@ -133,6 +134,7 @@ def create_app(bus: Bus, settings: GatewaySettings) -> GatewayApp:
     app.include_router(revocations.router, prefix="/v1")
     for kind in (BusError, ProblemError, RequestValidationError, ValidationError, HTTPException):
         app.add_exception_handler(kind, _answer)
+    app.add_middleware(HeadAsGet)
     # The last one added stands outermost.
     # A page that came by another name has no credential of ours: where one is asked for, names need not be known.
     anybody = settings.auth_required and not settings.allowed_hosts

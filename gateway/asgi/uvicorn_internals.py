@@ -13,6 +13,7 @@ from asyncio import BaseTransport
 from collections.abc import Callable
 from typing import Any, Final, cast
 
+import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -63,11 +64,12 @@ class AsgiSink(SteppedSend):
         cycle.transport.write(chunk)
         return True
 
-    def finish(self, message: Message) -> None:
+    def finish(self, message: Message) -> bool:
         if self.write(message):
             self._close()
-        else:
-            self.on_drained = self._close
+            return True
+        self.on_drained = self._close
+        return False
 
     def send_away(self, message: Message) -> None:
         self.finish(message)
@@ -105,6 +107,21 @@ class FramedSend(SteppedSend):
             frame = message[_FRAME] = frame_of(message)
         protocol.transport.write(frame)
         return True
+
+
+class UnchunkedCycle(RequestResponseCycle):
+    """The answer to an HTTP/1.0 client, which knows no chunks (RFC 9112, section 7.1): it ends with the connection."""
+
+    unbounded = False
+
+    async def send(self, message: Any) -> None:
+        if message["type"] == "http.response.start":
+            self.unbounded = all(name.lower() != b"content-length" for name, _ in message.get("headers", ()))
+            if self.unbounded:
+                self.chunked_encoding = False
+        elif self.unbounded:
+            self.expected_content_length = len(message.get("body", b""))
+        await super().send(message)
 
 
 class SlimFlow(FlowControl):
@@ -146,12 +163,41 @@ class HeadBoundProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+        self._parse(data)
         # By now the parser has told us of a head that is complete.
         self.arrivals.received(self, len(data))
 
     def _unset_keepalive_if_required(self) -> None:
         """Not at any byte, as uvicorn has it: a byte now and then would prolong the idle time. A request ends it."""
+
+    def _parse(self, data: bytes) -> None:
+        """As uvicorn does, but for offers of other protocols."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            if self._should_upgrade():
+                self.handle_websocket_upgrade()
+            elif self._is_offer():
+                self._parse(self._without_offer() + data[upgrade.args[0] :])
+            else:
+                self._unsupported_upgrade_warning()
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+
+    def _is_offer(self) -> bool:
+        """Whether another protocol than WebSocket is offered, which a server may ignore (RFC 9110, section 7.8).
+
+        Java's client offers h2c. The parser takes what follows such a head for that protocol, not for the body.
+        """
+        return self.parser.should_upgrade() and not self._should_upgrade() and self.parser.get_method() != b"CONNECT"
+
+    def _without_offer(self) -> bytes:
+        """The head once more, without the offer, for a parser that has seen nothing yet."""
+        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
+        lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        return b"\r\n".join(lines) + b"\r\n\r\n"
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -159,6 +205,8 @@ class HeadBoundProtocol(HttpToolsProtocol):
         self.arrivals.expect(self)
 
     def on_headers_complete(self) -> None:
+        if self._is_offer():
+            return
         if len(self.pipeline) >= MAX_PIPELINED:
             self.arrivals.count("pipelines_too_long")
             raise PipelineTooLongError(f"more than {MAX_PIPELINED} requests before the first was answered")
@@ -170,10 +218,13 @@ class HeadBoundProtocol(HttpToolsProtocol):
         # There is none for a request that is going to be a WebSocket. A new one's event has not been looked at yet.
         if self.cycle is not before:
             self.cycle.message_event = SlimEvent()  # type: ignore[assignment]
+            if self.scope["http_version"] == "1.0":
+                self.cycle.__class__ = UnchunkedCycle
 
     def on_message_complete(self) -> None:
-        super().on_message_complete()
-        self.arrivals.arrived(self)
+        if not self._is_offer():
+            super().on_message_complete()
+            self.arrivals.arrived(self)
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
