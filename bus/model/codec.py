@@ -24,6 +24,8 @@ from tailrace.bus.model.event import (
     MAX_EVENT_BYTES,
     TERMINAL_TYPES,
     Event,
+    as_line,
+    breaks_lines,
     check_step,
     check_type,
     encode_json,
@@ -100,7 +102,7 @@ def _decode_ours(cursor: Cursor, fields: Sequence[bytes], limit_bytes: int) -> E
         orjson.loads(data)
     except (InvalidEventError, orjson.JSONDecodeError):
         return None
-    if len(data) > limit_bytes or _LF in data or _CR in data or not _TS.fullmatch(ts):
+    if len(data) > limit_bytes or _LF in data or _CR in data or breaks_lines(data) or not _TS.fullmatch(ts):
         return None
     if len(data) > 2 * MAX_DEPTH and _nests_deep(data):
         return None
@@ -150,7 +152,7 @@ def is_line(raw: bytes) -> bool:
         orjson.loads(raw)
     except orjson.JSONDecodeError:
         return False
-    if _LF in raw or _CR in raw:
+    if _LF in raw or _CR in raw or breaks_lines(raw):
         return False
     return len(raw) <= 2 * MAX_DEPTH or not _nests_deep(raw)
 
@@ -215,8 +217,8 @@ def _json_line(raw: bytes, field: str, limit_bytes: int) -> bytes:
     # JSON allows line breaks between its tokens, and nowhere else; SSE frames, NDJSON lines and logs do not.
     # Not written anew: that would round large numbers, and fail where nesting is deeper than it may be written.
     if _LF in raw or _CR in raw:
-        return raw.translate(_LINE_BREAKS_TO_SPACES)
-    return raw
+        raw = raw.translate(_LINE_BREAKS_TO_SPACES)
+    return as_line(raw)
 
 
 def _nests_deep(raw: bytes) -> bool:
@@ -242,7 +244,7 @@ def _dropped(cursor: Cursor, refusal: InvalidEventError, given: dict[bytes, byte
     unknown = sorted(key[:32].decode(errors="replace") for key in given.keys() - _KNOWN_FIELDS)[:8]
     if unknown:
         detail["unknown_fields"] = unknown
-    return Entry(cursor, DROPPED, None, ts_of(cursor.ms), orjson.dumps(detail))
+    return Entry(cursor, DROPPED, None, ts_of(cursor.ms), as_line(orjson.dumps(detail)))
 
 
 def _shown(raw: bytes) -> str:

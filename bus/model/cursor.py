@@ -6,7 +6,7 @@ An entry's id is ``<ms>-<n>``: ms from Redis's own clock, n the entry's number i
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from tailrace.bus.errors import InvalidCursorError
 
@@ -14,7 +14,7 @@ from tailrace.bus.errors import InvalidCursorError
 _PATTERN = re.compile(r"(0|[1-9][0-9]{0,19})-(0|[1-9][0-9]{0,19})", re.ASCII)
 _MAX_PART = 2**64 - 1
 # What EventSource polyfills and hand-written clients send for "I have nothing yet".
-_START_SPELLINGS = frozenset({"", "0", "-1", "0-0"})
+START_SPELLINGS: Final = frozenset({"", "0", "-1", "0-0"})
 
 
 class Cursor(NamedTuple):
@@ -49,7 +49,7 @@ def parse(text: str, *, field: str = "cursor") -> Cursor:
 
     Raises InvalidCursorError that names ``field``.
     """
-    if text in _START_SPELLINGS:
+    if text in START_SPELLINGS:
         return START
     match = _PATTERN.fullmatch(text)
     if match is None:

@@ -21,13 +21,16 @@ from tailrace.bus.model.numbers import check_numbers
 MAX_EVENT_BYTES: Final = 256 * 1024
 MAX_TYPE_CHARS: Final = 128
 MAX_STEP_CHARS: Final = 256
-MAX_SHORT_CHARS: Final = 40
 
 _TYPE = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)*", re.ASCII)
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}", re.ASCII)
 _EXECUTION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}", re.ASCII)
 # Line breaks of any kind would break frames; half a surrogate pair has no UTF-8 form.
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\u0085\u2028\u2029\ud800-\udfff]")
+
+_NEXT_LINE: Final = "\u0085".encode()
+_LINE_SEPARATOR: Final = "\u2028".encode()
+_PARAGRAPH_SEPARATOR: Final = "\u2029".encode()
 
 TOKEN: Final = "token"  # noqa: S105 - a piece of text, no secret
 DROPPED: Final = "dropped"
@@ -155,14 +158,17 @@ def encode_json(data: Any, *, field: str = "data", limit_bytes: int = MAX_EVENT_
     return encoded
 
 
-def shortened(data: dict[str, Any], *kept: str) -> dict[str, Any]:
-    """Data for an event that must fit, though events may be as small as 256 bytes: it names what it leaves out."""
-    short = {
-        name: data[name][:MAX_SHORT_CHARS] if isinstance(data[name], str) else data[name]
-        for name in kept
-        if name in data
-    }
-    return {**short, "left_out": [name for name in data if name not in short]}
+def breaks_lines(raw: bytes) -> bool:
+    """Whether UTF-8 has U+0085, U+2028 or U+2029 in it, at which ``str.splitlines`` and its kind split lines."""
+    return not raw.isascii() and (_NEXT_LINE in raw or _LINE_SEPARATOR in raw or _PARAGRAPH_SEPARATOR in raw)
+
+
+def as_line(raw: bytes) -> bytes:
+    """Escape in JSON what readers of lines would take for the end of one; JSON has it in strings only."""
+    if not breaks_lines(raw):
+        return raw
+    raw = raw.replace(_NEXT_LINE, rb"\u0085").replace(_LINE_SEPARATOR, rb"\u2028")
+    return raw.replace(_PARAGRAPH_SEPARATOR, rb"\u2029")
 
 
 def _plain(value: object) -> Any:

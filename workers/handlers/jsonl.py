@@ -11,6 +11,7 @@ from typing import Any, Final, Self
 
 import orjson
 
+from tailrace.bus.model.event import as_line
 from tailrace.workers.handlers.delivery import Delivery
 
 MAX_BYTES: Final = 64 * 1024 * 1024
@@ -127,4 +128,4 @@ class JsonlFile:
 
 
 def _line(shown: dict[str, Any]) -> bytes:
-    return orjson.dumps(shown, option=orjson.OPT_APPEND_NEWLINE)
+    return as_line(orjson.dumps(shown, option=orjson.OPT_APPEND_NEWLINE))

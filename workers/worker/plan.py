@@ -15,7 +15,6 @@ from tailrace.workers.errors import (
     OutputInvalidError,
     PipelineTimeoutError,
     StepInputInvalidError,
-    StepStuckError,
     WorkerLostError,
 )
 from tailrace.workers.running.runner import checked_input
@@ -29,7 +28,6 @@ _FOR_GOOD: Final = (
     OutputInvalidError,
     PipelineTimeoutError,
     StepInputInvalidError,
-    StepStuckError,
 )
 
 

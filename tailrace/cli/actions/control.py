@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import json
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from tailrace.cli.client.asking import ask
 from tailrace.cli.client.token import token
 from tailrace.cli.client.watch import client_for
 from tailrace.cli.errors import CliError
+from tailrace.cli.text.lines import json_line
 from tailrace.cli.text.safe import one_line
 from tailrace.gateway.http.control_schemas import Controlled
 from tailrace.gateway.http.schemas import EventPage, ExecutionState
@@ -107,7 +107,7 @@ async def send_control(
             "status": outcome.status,
             "outcome": event,
         }
-        print(json.dumps(answer, ensure_ascii=False, separators=(",", ":")), flush=True)
+        print(json_line(answer), flush=True)
     else:
         print(one_line(sentence_of(outcome)), flush=True)
 

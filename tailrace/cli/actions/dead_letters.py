@@ -21,6 +21,7 @@ from tailrace.cli.errors import CliError
 from tailrace.cli.exit_codes import ExitCode
 from tailrace.cli.explanation import explain
 from tailrace.cli.text.ages import age
+from tailrace.cli.text.lines import json_line
 from tailrace.cli.text.safe import one_line, shortened
 from tailrace.cli.text.terminal import console
 
@@ -173,4 +174,4 @@ async def _find(bus: Bus, queue: str | None, entry_id: str) -> DeadLetter:
 
 
 def _print_json(value: dict[str, Any]) -> None:
-    print(json.dumps(value, ensure_ascii=False, separators=(",", ":")), flush=True)
+    print(json_line(value), flush=True)

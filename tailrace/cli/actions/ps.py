@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ from tailrace.cli.client.executions import LIVE, ExecutionFilter, open_execution
 from tailrace.cli.errors import GatewayRequestError
 from tailrace.cli.exit_codes import ExitCode
 from tailrace.cli.text.execution_table import table_of
+from tailrace.cli.text.lines import json_line
 from tailrace.cli.text.safe import one_line
 from tailrace.cli.text.terminal import console
 
@@ -33,7 +33,7 @@ async def list_executions(
         page = await source.read(wanted)
     if as_json:
         for item in page.items:
-            print(json.dumps(item, ensure_ascii=False, separators=(",", ":")))
+            print(json_line(item))
         return
     console().print(table_of(page.items, time.time()))
     if not page.items and wanted.statuses == LIVE:

@@ -19,7 +19,7 @@ from tailrace.bus.queries.state import state_of
 from tailrace.cli.client.asking import ask
 from tailrace.cli.client.watch import client_for
 from tailrace.cli.text.ages import age
-from tailrace.cli.text.lines import event_line, gap_line
+from tailrace.cli.text.lines import event_line, gap_line, json_line
 from tailrace.cli.text.safe import one_line, shortened
 from tailrace.gateway.http.schemas import EventPage, ExecutionState
 
@@ -47,7 +47,7 @@ async def show_overview(
     else:
         overview = await _from_gateways(gateways, execution_id, events)
     if as_json:
-        print(json.dumps(asdict(overview), ensure_ascii=False, separators=(",", ":")))
+        print(json_line(asdict(overview)))
         return
     for line in lines_of(overview, time.time()):
         print(line)

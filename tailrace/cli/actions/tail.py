@@ -7,8 +7,6 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
-import orjson
-
 from tailrace.bus import ExecutionUnknownError, Gap, open_bus
 from tailrace.bus.model.cursor import parse
 from tailrace.bus.model.event import check_execution_id
@@ -16,7 +14,7 @@ from tailrace.bus.model.filter import Filter, check_pattern
 from tailrace.cli.client.frame import ControlFrame, Received
 from tailrace.cli.client.watch import Connected, Disconnected, GatewayWatch, client_for, exit_code_of
 from tailrace.cli.exit_codes import ExitCode
-from tailrace.cli.text.lines import event_line, gap_line
+from tailrace.cli.text.lines import event_line, gap_line, json_line
 from tailrace.cli.text.safe import one_line
 
 
@@ -90,7 +88,7 @@ async def _from_redis(
 
 def _print(envelope: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
-        print(orjson.dumps(envelope).decode(), flush=True)
+        print(json_line(envelope), flush=True)
     elif envelope["type"] == "stream.gap":
         print(one_line(gap_line(envelope)), flush=True)
     else:

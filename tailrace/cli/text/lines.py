@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
+from tailrace.bus.model.event import as_line
 from tailrace.cli.text.safe import one_line, shortened
 
 TYPE_CHARS: Final = 20
@@ -39,6 +40,11 @@ def gap_line(payload: Mapping[str, Any]) -> str:
     return f"--- events are missing here ({payload.get('reason')}): after {payload.get('requested')} the log " + (
         f"goes on with {payload['earliest']} ---" if payload.get("earliest") else "holds nothing ---"
     )
+
+
+def json_line(value: Any) -> str:
+    """A value as one line of JSON, whatever its reader takes for the end of a line."""
+    return as_line(_compact(value).encode()).decode()
 
 
 def _compact(data: Any) -> str:
