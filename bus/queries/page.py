@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Final
 
 import orjson
 
 from tailrace.bus.log.log import Log
 from tailrace.bus.model.continuity import Numbering
-from tailrace.bus.model.cursor import START, Cursor, from_id
+from tailrace.bus.model.cursor import Cursor, from_id
 from tailrace.bus.model.entry import Entry, Gap
 from tailrace.bus.model.reading import Page
+from tailrace.bus.redis.script import Script
 
 # Entries may have 256 KiB each: a large page is read in bites, so that its bound in bytes means something.
 _BITE_ENTRIES: Final = 64
@@ -33,8 +35,12 @@ async def before_newest(log: Log, execution_id: str, count: int) -> Cursor:
     state = await log.state(execution_id)
     # What other programs wrote behind the ending is no part of the log.
     end = "+" if state is None or state.terminal is None else str(state.terminal)
-    newest = await log.commands.command("XREVRANGE", log.keys.log(execution_id), end, "-", "COUNT", count + 1)
-    return from_id(newest[-1][0]) if len(newest) > count else START
+    return from_id(await _newest().run(log.commands, (log.keys.log(execution_id),), count, end))
+
+
+@lru_cache(maxsize=1)
+def _newest() -> Script:
+    return Script.load("newest")
 
 
 class PageDocument:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from tailrace.bus import START, Cursor, ExecutionUnknownError, InvalidInputError
 from tailrace.bus.model.cursor import parse
-from tailrace.bus.queries.page import before_newest, collect
+from tailrace.bus.queries.page import collect
 from tailrace.gateway.access.access import WatchAccess
 from tailrace.gateway.context import CurrentGateway, GatewayContext
 from tailrace.gateway.http.accept import choose
@@ -111,7 +111,7 @@ async def _read_page(request: Request, gateway: GatewayContext, execution_id: st
     if not await log.exists(execution_id):
         raise ExecutionUnknownError(execution_id)
     if query.last is not None:
-        after = await before_newest(log, execution_id, query.last)
+        after = await gateway.hub.before_newest(execution_id, query.last)
     page = await collect(log, execution_id, after, query.limit, max_bytes)
     if query.wait_seconds and page.has_no_news:
         if not await await_news(request, gateway, execution_id, after, query.wait_seconds):
