@@ -49,7 +49,7 @@ from tailrace.bus.ownership.ownership import OnUncertain
 from tailrace.bus.ownership.session import Session, Sessions
 from tailrace.bus.ownership.tenancy import claim
 from tailrace.bus.redis.address import parse_url, redacted
-from tailrace.bus.redis.commands import Commands, server_ms
+from tailrace.bus.redis.commands import Commands
 from tailrace.bus.redis.loading import LoadingNotice
 from tailrace.bus.settings import BusSettings
 from tailrace.bus.tail.watch import Tail
@@ -180,7 +180,6 @@ class Bus:
             self.log,
             self.leases,
             self.heartbeat,
-            self.checkpoints,
             self.tail,
             chosen,
             owner=owner,
@@ -233,7 +232,7 @@ class Bus:
         live_seconds = self.settings.retention.live_seconds
         if await claim(self.commands, self.keys, execution_id, tenant, live_seconds) != tenant:
             raise TenantMismatchError(execution_id, tenant)
-        await self.index.note(execution_id, tenant, await server_ms(self.commands))
+        await self.index.note(execution_id, tenant, time.time_ns() // 1_000_000)
 
     async def submit(
         self,

@@ -140,6 +140,9 @@ class _Sink:
 
     finish = send_away = cast("Any", write)
 
+    def unsent_bytes(self) -> int:
+        return 0
+
     def cut(self) -> None:
         pass
 

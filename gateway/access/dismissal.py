@@ -14,9 +14,9 @@ def dismiss(hub: Hub, topic: Topic, viewer: Viewer, ending: ConnectionEnding) ->
     """
     if viewer.stage is Stage.GONE:
         return
-    stuck = viewer.stage is Stage.LAGGING
+    held = viewer.held
     hub.leave(topic, viewer)
-    if stuck:
+    if held:
         viewer.sink.cut()
         return
     payload = {"code": ending.code, "detail": ending.detail, "execution_id": topic.execution_id}

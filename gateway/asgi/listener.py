@@ -13,6 +13,8 @@ from tailrace.gateway.errors import GatewayError
 
 VANISHED_SECONDS: Final = 60.0
 BACKLOG: Final = 4096
+# What lies in the kernel cannot be overtaken: a slow reader of a long backlog would get everything else behind it.
+UNSENT_BYTES: Final = 128 * 1024
 SPARE_FILES: Final = 64
 
 
@@ -37,6 +39,8 @@ def bind(host: str, port: int, *, vanished_seconds: float = VANISHED_SECONDS) ->
         # it has not been acknowledged for so long, not when the kernel stops sending it again (15 minutes).
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(vanished_seconds * 1000))
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
     except OSError as error:
         listener.close()
         raise ListenError(_explain(error, shown)) from None

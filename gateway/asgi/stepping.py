@@ -7,14 +7,20 @@ task take it over and wait.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
+import socket
+import struct
+import termios
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from types import coroutine as generator_coroutine
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from tailrace.gateway.wire.formats import Message
 
 logger = logging.getLogger(__name__)
+
+_INT: Final = struct.Struct("i")
 
 Send = Callable[[Message], Awaitable[None]]
 
@@ -53,6 +59,13 @@ class SteppedSend:
         self._held.add_done_callback(self._released)
         return False
 
+    def unsent_bytes(self) -> int | None:
+        """What the other side has not acknowledged: in the transport, and in the kernel. None where it is not seen."""
+        size = getattr(self._transport, "get_write_buffer_size", None)
+        if self._transport is None or size is None:
+            return None
+        return int(size()) + _in_kernel(self._transport.get_extra_info("socket"))
+
     def abort(self) -> None:
         """Close the transport at once, with what it holds."""
         self.on_drained = None
@@ -71,6 +84,14 @@ class SteppedSend:
                 self.on_lost()
         elif self.on_drained is not None:
             self.on_drained()
+
+
+def _in_kernel(connection: socket.socket | None) -> int:
+    try:
+        return _INT.unpack(fcntl.ioctl(connection, termios.TIOCOUTQ, _INT.pack(0)))[0] if connection else 0
+    except (OSError, ValueError):
+        # Not a socket of this kind, not a system that tells, or closed.
+        return 0
 
 
 @generator_coroutine

@@ -11,9 +11,22 @@ from tailrace.gateway.wire.formats import Format, RenderBare
 class ViewerGroup:
     """Live viewers that want the same bytes at the same times."""
 
-    __slots__ = ("bare", "coalesce_ms", "cursor", "due", "members", "rendering", "silent", "silent_since", "wanted")
+    __slots__ = (
+        "bare",
+        "coalesce_ms",
+        "cursor",
+        "due",
+        "key",
+        "members",
+        "rendering",
+        "silent",
+        "silent_since",
+        "untold",
+        "wanted",
+    )
 
     def __init__(self, rendering: Format, wanted: Filter | None, coalesce_ms: int, cursor: Cursor) -> None:
+        self.key = (rendering, wanted, coalesce_ms)
         self.rendering = rendering
         self.wanted = wanted
         self.coalesce_ms = coalesce_ms
@@ -23,6 +36,8 @@ class ViewerGroup:
         self.bare: RenderBare | None = None
         if wanted is None and not coalesce_ms:
             self.bare = getattr(rendering, "bare", None)
+        # How many entries the filter has left out since the members were told a cursor.
+        self.untold = 0
         # Nothing was written since ``silent_since``; noted when the clock is looked at, not with every write.
         self.silent = False
         self.silent_since = 0.0

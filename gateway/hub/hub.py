@@ -19,8 +19,10 @@ from tailrace.bus.model.continuity import Numbering
 from tailrace.bus.model.cursor import START, Cursor
 from tailrace.bus.model.retry import Backoff
 from tailrace.bus.model.state import State
+from tailrace.bus.queries.page import before_newest
 from tailrace.bus.tail.watch import Tail
 from tailrace.gateway.hub.pages import Pages
+from tailrace.gateway.hub.single_flight import SingleFlight
 from tailrace.gateway.hub.topic import Topic
 from tailrace.gateway.hub.viewer import Viewer
 
@@ -47,12 +49,32 @@ class HubLimits:
 class _Watched:
     """A topic and what keeps it up to date."""
 
-    __slots__ = ("idle_since", "subscription", "topic")
+    __slots__ = ("holds", "idle_since", "subscription", "topic")
 
     def __init__(self, topic: Topic) -> None:
         self.topic = topic
         self.subscription: Subscription | None = None
         self.idle_since: float | None = None
+        self.holds = 0
+
+
+class Hold:
+    """Keeps a topic for a viewer that has not joined yet, until it is released, or nobody has it any more."""
+
+    __slots__ = ("_watched",)
+
+    def __init__(self, watched: _Watched | None) -> None:
+        self._watched = watched
+        if watched is not None:
+            watched.holds += 1
+
+    def release(self) -> None:
+        watched, self._watched = self._watched, None
+        if watched is not None:
+            watched.holds -= 1
+
+    def __del__(self) -> None:
+        self.release()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +104,8 @@ class Hub:
         self._loop = asyncio.get_running_loop()
         self._pages = Pages(log)
         self._watched: dict[str, _Watched] = {}
-        self._opening: dict[str, asyncio.Task[_Found]] = {}
+        self._opening: SingleFlight[str, _Found] = SingleFlight()
+        self._counting: SingleFlight[tuple[str, int], Cursor] = SingleFlight()
         self._replays: set[asyncio.Task[None]] = set()
         self._healer = healer
         # What has been quiet since the last look: its owner may be gone, and the index that would tell may be lost.
@@ -123,7 +146,7 @@ class Hub:
         Raises ExecutionUnknownError for what is not there or not allowed, BusUnavailableError.
         """
         while True:
-            found = await self._find(execution_id)
+            found = await self._opening.ask(execution_id, partial(self._read_found, execution_id))
             if not found.exists or not allows(found.state):
                 raise ExecutionUnknownError(execution_id)
             if found.terminal is not None and after == found.terminal:
@@ -132,6 +155,16 @@ class Hub:
             if watched is not None:
                 watched.idle_since = self._loop.time()
                 return watched.topic
+
+    def hold(self, topic: Topic) -> Hold:
+        """Keep a topic that was just opened; for whoever waits for something before the viewer joins it."""
+        watched = self._watched.get(topic.execution_id)
+        return Hold(watched if watched is not None and watched.topic is topic else None)
+
+    async def before_newest(self, execution_id: str, count: int) -> Cursor:
+        """The cursor after which there are the newest so many entries. Raises BusUnavailableError, ReplyError."""
+        counting = partial(before_newest, self._log, execution_id, count)
+        return await self._counting.ask((execution_id, count), counting)
 
     def leave(self, topic: Topic, viewer: Viewer) -> None:
         topic.leave(viewer)
@@ -157,13 +190,14 @@ class Hub:
         topic.send_away(viewer, retry_ms=random.randint(100, 100 + int(self._drain_seconds * 1000)))
 
     async def aclose(self) -> None:
-        tasks = [self._ticker, *self._replays, *self._opening.values()]
+        tasks = [self._ticker, *self._replays]
         if self._looking_after is not None:
             tasks.append(self._looking_after)
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
-        await self._pages.aclose()
+        for asked in (self._opening, self._counting, self._pages):
+            await asked.aclose()
         for watched in self._watched.values():
             if watched.subscription is not None:
                 watched.subscription.close()
@@ -187,19 +221,6 @@ class Hub:
 
     def count(self, name: str, amount: int = 1) -> None:
         self.counters.add(name, amount)
-
-    async def _find(self, execution_id: str) -> _Found:
-        """Who asks while the same is being read shares the answer."""
-        finding = self._opening.get(execution_id)
-        # One that is done but not forgotten yet would be awaited without a turn of the loop, over and over.
-        if finding is None or finding.done():
-            finding = self._opening[execution_id] = self._loop.create_task(self._read_found(execution_id))
-            finding.add_done_callback(partial(self._found, execution_id))
-        return await asyncio.shield(finding)
-
-    def _found(self, execution_id: str, finding: asyncio.Task[_Found]) -> None:
-        if self._opening.get(execution_id) is finding:
-            del self._opening[execution_id]
 
     async def _read_found(self, execution_id: str) -> _Found:
         log = self._log
@@ -255,7 +276,6 @@ class Hub:
         for viewer in list(watched.topic.viewers):
             watched.topic.leave(viewer)
             viewer.sink.cut()
-        self._pages.forget(watched.topic.execution_id)
         if watched.subscription is not None:
             watched.subscription.close()
 
@@ -271,7 +291,9 @@ class Hub:
         backoff, attempt, beat = Backoff(), 0, self._loop.time()
         while viewer in topic.viewers:
             try:
-                page = await self._pages.read(topic.execution_id, viewer.position, viewer.rendering, viewer.wanted)
+                page = await self._pages.read(
+                    topic.execution_id, topic.epoch, viewer.position, viewer.rendering, viewer.wanted
+                )
             except BusClosedError:
                 return
             except BusUnavailableError as error:
@@ -340,7 +362,12 @@ class Hub:
 
     def _close_if_idle(self, watched: _Watched, now: float) -> None:
         topic = watched.topic
-        if topic.viewers or watched.idle_since is None or now - watched.idle_since < self.limits.linger_seconds:
+        if (
+            topic.viewers
+            or watched.holds
+            or watched.idle_since is None
+            or now - watched.idle_since < self.limits.linger_seconds
+        ):
             return
         if watched.subscription is not None:
             watched.subscription.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from functools import partial
 from typing import Final
 
 from tailrace.bus.log.log import Log
@@ -13,6 +14,7 @@ from tailrace.bus.model.entry import Entry, Gap
 from tailrace.bus.model.filter import Filter
 from tailrace.bus.model.lifecycle import Status
 from tailrace.bus.model.reading import BarePage, Page, bare_page
+from tailrace.gateway.hub.single_flight import SingleFlight
 from tailrace.gateway.wire.formats import Format, RenderBare
 
 PAGE_ENTRIES: Final = 512
@@ -112,8 +114,8 @@ def _size(item: Entry | Gap) -> int:
     return len(item.raw_data) + _OVERHEAD_BYTES if isinstance(item, Entry) else 0
 
 
-# Execution, cursor, and the rendering where a page was made for that alone.
-_Key = tuple[str, Cursor, Format | None]
+# Epoch of the log, cursor, and the rendering where a page was made for that alone.
+_Key = tuple[int, Cursor, Format | None]
 
 
 class Pages:
@@ -124,28 +126,27 @@ class Pages:
         self._loop = asyncio.get_running_loop()
         self._kept: OrderedDict[_Key, RenderedPage | BareFrames] = OrderedDict()
         self._kept_bytes = 0
-        self._reading: dict[_Key, asyncio.Task[RenderedPage | BareFrames]] = {}
+        self._reading: SingleFlight[_Key, RenderedPage | BareFrames] = SingleFlight()
         # Of the executions read last: how many entries a page takes, always a power of two.
         self._counts: OrderedDict[str, int] = OrderedDict()
 
     async def read(
-        self, execution_id: str, position: Numbering, rendering: Format, wanted: Filter | None
+        self, execution_id: str, epoch: int, position: Numbering, rendering: Format, wanted: Filter | None
     ) -> RenderedPage | BareFrames:
-        """One page after a position, shared. Raises BusUnavailableError, ReplyError."""
+        """One page after a position, shared by all who read the log in the same epoch.
+
+        Raises BusUnavailableError, ReplyError.
+        """
         render: RenderBare | None = None
         if wanted is None and self._log.of_executions:
             render = getattr(rendering, "bare", None)
-        general: _Key = (execution_id, position.cursor, None)
-        key = general if render is None else (execution_id, position.cursor, rendering)
+        general: _Key = (epoch, position.cursor, None)
+        key = general if render is None else (epoch, position.cursor, rendering)
         for kept in (self._kept.get(key), self._kept.get(general)):
             # What a page says is true of its stretch for ever; only its end moves on, and a gap is one reader's own.
             if kept is not None and self._loop.time() - kept.read_at < KEEP_SECONDS:
                 return kept
-        reading = self._reading.get(key)
-        if reading is None:
-            reading = self._reading[key] = self._loop.create_task(self._read(execution_id, position, key, render))
-            reading.add_done_callback(lambda _: self._reading.pop(key, None))
-        return await asyncio.shield(reading)
+        return await self._reading.ask(key, partial(self._read, execution_id, position, key, render))
 
     def forget_old(self) -> None:
         oldest = self._loop.time() - KEEP_SECONDS
@@ -155,11 +156,6 @@ class Pages:
                 return
             del self._kept[key]
             self._kept_bytes -= page.size_bytes
-
-    def forget(self, execution_id: str) -> None:
-        """What was read of it is not what it holds now."""
-        for key in [key for key in self._kept if key[0] == execution_id]:
-            self._kept_bytes -= self._kept.pop(key).size_bytes
 
     async def _read(
         self, execution_id: str, position: Numbering, key: _Key, render: RenderBare | None
@@ -178,7 +174,7 @@ class Pages:
         self._learn(execution_id, whole, len(read.items), sum(map(_size, read.items)), more=read.more)
         page = RenderedPage(execution_id, bounded(read, PAGE_BYTES), self._loop.time())
         if page.entries and not page.has_gap:
-            self._keep((execution_id, position.cursor, None), page)
+            self._keep((key[0], position.cursor, None), page)
         return page
 
     async def _read_bare(self, execution_id: str, position: Numbering, count: int) -> BarePage | None:
@@ -213,8 +209,4 @@ class Pages:
             self._counts.popitem(last=False)
 
     async def aclose(self) -> None:
-        tasks = list(self._reading.values())
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await self._reading.aclose()

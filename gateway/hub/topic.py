@@ -9,6 +9,7 @@ the cursor is the head.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import count
 from typing import Any, Final, Protocol, cast
 
 from tailrace.bus.model.continuity import Numbering, resume_point
@@ -18,7 +19,7 @@ from tailrace.bus.model.filter import Filter
 from tailrace.bus.model.lifecycle import Status
 from tailrace.bus.model.reading import RawEntry, read_bare
 from tailrace.gateway.hub.group import ViewerGroup
-from tailrace.gateway.hub.viewer import Stage, Viewer
+from tailrace.gateway.hub.viewer import PageFrames, Stage, Viewer
 from tailrace.gateway.hub.window import CHUNK_BYTES, Window
 from tailrace.gateway.wire.formats import Format, RenderBare
 
@@ -27,6 +28,9 @@ FEW: Final = 16
 # The window spares many viewers of one run from reading the log each for itself. For one viewer it would only keep
 # thousands of runs' entries alive, which the garbage collector then walks over.
 RING_A_VIEWER: Final = 64
+# A live viewer whose filter leaves entries out is told its cursor after so many of them, or at the next tick.
+UNTOLD_ENTRIES: Final = 100
+_EPOCHS: Final = count()
 
 
 class Ports(Protocol):
@@ -44,19 +48,6 @@ class Ports(Protocol):
     def count(self, name: str, amount: int = 1) -> None: ...
 
 
-class PageFrames(Protocol):
-    """A page of the log, rendered once for all who read it."""
-
-    position: Numbering
-    more: bool
-    ended: bool
-    status: Status
-    entries: int
-
-    def frames(self, rendering: Format, wanted: Filter | None) -> tuple[bytes, int]:
-        """Give its frames, and how many of its entries are among them."""
-
-
 class Topic:
     __slots__ = (
         "_failure",
@@ -66,6 +57,7 @@ class Topic:
         "_ports",
         "_waiting",
         "ended",
+        "epoch",
         "execution_id",
         "max_bytes",
         "max_entries",
@@ -89,6 +81,8 @@ class Topic:
         # As the state said when the newest viewer came, or how the execution ended: what its events say is less.
         self.status = status
         self.ended = ended
+        # Another one after each disturbance: pages that were read before are perhaps of another log.
+        self.epoch = next(_EPOCHS)
         self.max_entries = max_entries
         self.max_bytes = max_bytes
         self.window = Window(execution_id, head)
@@ -113,7 +107,8 @@ class Topic:
 
     # Viewers come and go.
 
-    def join(self, viewer: Viewer) -> None:
+    def join(self, viewer: Viewer, opening: bytes = b"") -> None:
+        """Give a viewer what follows its cursor; ``opening`` stands before the first frame."""
         self._meet()
         self.viewers[viewer] = None
         payload = {
@@ -122,24 +117,19 @@ class Topic:
             "status": self.status,
             "head": str(self.head),
         }
-        if self._tell(viewer, "stream.open", payload):
+        if self._tell(viewer, "stream.open", payload, opening):
             self._advance(viewer)
 
     def leave(self, viewer: Viewer) -> None:
-        self._meet()
+        self._detach(viewer)
         self.viewers.pop(viewer, None)
-        self._waiting.pop(viewer, None)
-        key = (viewer.rendering, viewer.wanted, viewer.coalesce_ms)
-        group = self._groups.get(key)
-        if group is not None:
-            group.members.pop(viewer, None)
-            if not group.members and not group.due:
-                del self._groups[key]
         viewer.stage = Stage.GONE
 
     def drained(self, viewer: Viewer) -> None:
         """The socket takes more."""
-        if viewer.stage is Stage.LAGGING:
+        if viewer.stage is Stage.ENDING:
+            self.leave(viewer)
+        elif viewer.stage is Stage.LAGGING:
             if viewer.ending:
                 self._finish(viewer)
             else:
@@ -166,8 +156,7 @@ class Topic:
             if not viewer.sink.write(viewer.rendering.message(render(self.execution_id, entries))):
                 self._meet()
                 (group,) = self._groups.values()
-                del group.members[viewer]
-                viewer.position = Numbering.after(group.cursor)
+                self._take_out(group, [viewer])
                 self._lag(viewer)
         return len(entries)
 
@@ -193,7 +182,6 @@ class Topic:
         for group in list(self._groups.values()):
             self._flush(group)
             for viewer in list(group.members):
-                viewer.position = Numbering.after(group.cursor)
                 self._finish(viewer)
         for viewer in list(self._waiting):
             self._finish(viewer)
@@ -208,7 +196,7 @@ class Topic:
         self.ended = True
         self._meet()
         for viewer in list(self.viewers):
-            if viewer.stage is not Stage.LAGGING:
+            if not viewer.held:
                 self._finish(viewer)
 
     def page(self, viewer: Viewer, page: PageFrames) -> None:
@@ -252,13 +240,16 @@ class Topic:
     # Time.
 
     def heartbeat(self, now: float, idle_seconds: float) -> None:
+        """Once a second or so: show silent viewers that the connection lives, and filtered ones where they are."""
         self._settle()
-        for group in self._groups.values():
+        for group in tuple(self._groups.values()):
+            if group.untold and group.members:
+                self._write(group, self._skip(group))
             if not group.silent:
                 group.silent = True
                 group.silent_since = now
             elif group.rendering.heartbeat and group.members and now - group.silent_since >= idle_seconds:
-                self._write(group, group.rendering.heartbeat, group.cursor)
+                self._write(group, group.rendering.heartbeat)
         for viewer in [v for v in self._waiting if now - v.stuck_since >= idle_seconds]:
             viewer.stuck_since = now
             beat = viewer.rendering.heartbeat
@@ -277,7 +268,7 @@ class Topic:
 
     def cut_stuck(self, now: float, timeout_seconds: float) -> int:
         """Cut viewers whose sockets have taken nothing for so long; their cursors let them resume."""
-        stuck = [v for v in self.viewers if v.stage is Stage.LAGGING and now - v.stuck_since > timeout_seconds]
+        stuck = [v for v in self.viewers if v.held and not v.moves(now) and now - v.stuck_since > timeout_seconds]
         for viewer in stuck:
             self.leave(viewer)
             viewer.sink.cut()
@@ -287,9 +278,9 @@ class Topic:
         """Close well before the end, so that the viewer resumes elsewhere; a full socket is cut instead."""
         if viewer.stage is Stage.GONE:
             return
-        stuck = viewer.stage is Stage.LAGGING
+        held = viewer.held
         self.leave(viewer)
-        if stuck:
+        if held:
             viewer.sink.cut()
         else:
             rendering = viewer.rendering
@@ -328,7 +319,9 @@ class Topic:
                 return
             if not window.covers(cursor):
                 break
-            frames, shown, cursor = window.chunk(cursor, viewer.rendering, viewer.wanted)
+            frames, shown, skipped, cursor = window.chunk(cursor, viewer.rendering, viewer.wanted)
+            if skipped:
+                frames += viewer.rendering.skipped(self.execution_id, cursor)
             self._ports.deliveries += shown
             viewer.position = Numbering.after(cursor)
             if not viewer.sink.write(viewer.rendering.message(frames)):
@@ -343,13 +336,13 @@ class Topic:
             return
         if not self._caught_up(viewer):
             return
-        key = (viewer.rendering, viewer.wanted, viewer.coalesce_ms)
-        group = self._groups.get(key)
-        if group is None:
-            group = self._groups[key] = ViewerGroup(*key, self.head)
-        if group.cursor != self.head:
+        group = self._groups.get(viewer.key)
+        if group is not None and group.cursor != self.head:
             # The group is coalescing; brought to the head now, all its members stand at one place.
             self._flush(group)
+            group = self._groups.get(viewer.key)
+        if group is None:
+            group = self._groups[viewer.key] = ViewerGroup(*viewer.key, self.head)
         viewer.stage = Stage.LIVE
         group.members[viewer] = None
         if group.bare is not None and len(self.viewers) == 1 and len(self._groups) == 1:
@@ -370,7 +363,7 @@ class Topic:
                     frames = b"".join([rendering.entry(self.execution_id, entry) for entry in entries])
                     group.cursor = self.head
                     self._ports.deliveries += len(entries) * len(group.members)
-                    self._write(group, frames, self.head)
+                    self._write(group, frames)
                 else:
                     self._flush(group)
             elif not group.due:
@@ -394,18 +387,25 @@ class Topic:
             if not window.covers(group.cursor):
                 # More came at once than the window holds: each reads on from the log, and is live no more.
                 self._lone = None
-                for viewer in list(group.members):
-                    del group.members[viewer]
-                    viewer.position = Numbering.after(group.cursor)
+                for viewer in self._take_out(group, list(group.members)):
                     self._advance(viewer)
-                group.cursor = window.head
                 return
-            frames, shown, cursor = window.chunk(group.cursor, group.rendering, group.wanted)
+            frames, shown, skipped, cursor = window.chunk(group.cursor, group.rendering, group.wanted)
             self._ports.deliveries += shown * len(group.members)
-            self._write(group, frames, cursor)
+            group.untold = skipped if shown else group.untold + skipped
             group.cursor = cursor
+            if group.untold >= UNTOLD_ENTRIES:
+                frames += self._skip(group)
+            if frames:
+                self._write(group, frames)
 
-    def _write(self, group: ViewerGroup, frames: bytes, cursor: Cursor) -> None:
+    def _skip(self, group: ViewerGroup) -> bytes:
+        """Tell a group how far its filter has come without showing anything."""
+        group.untold = 0
+        return group.rendering.skipped(self.execution_id, group.cursor)
+
+    def _write(self, group: ViewerGroup, frames: bytes) -> None:
+        """Write what leads to the group's cursor."""
         message = group.rendering.message(frames)
         group.silent = False
         lagging: list[Viewer] | None = None
@@ -416,10 +416,17 @@ class Topic:
                 lagging.append(viewer)
         if lagging is not None:
             self._lone = None
-        for viewer in lagging or ():
-            del group.members[viewer]
-            viewer.position = Numbering.after(cursor)
-            self._lag(viewer)
+            for viewer in self._take_out(group, lagging):
+                self._lag(viewer)
+
+    def _take_out(self, group: ViewerGroup, viewers: Sequence[Viewer]) -> Sequence[Viewer]:
+        """Members go on from their group's cursor by themselves; without any, it is no group: events cost nothing."""
+        for viewer in viewers:
+            if group.members.pop(viewer, viewer) is None:
+                viewer.position = Numbering.after(group.cursor)
+        if not group.members and self._groups.get(group.key) is group:
+            del self._groups[group.key]
+        return viewers
 
     def _gap(self, gap: Gap, following: Cursor | None) -> None:
         """Tell live viewers, and let the others find out from their own cursors.
@@ -430,11 +437,13 @@ class Topic:
         head = resume_point(gap) if following is None else just_before(following)
         for group in list(self._groups.values()):
             self._flush(group)
+            group.cursor = head
+            group.untold = 0
             if group.members:
                 payload = {"execution_id": self.execution_id, **gap.members()}
-                self._write(group, group.rendering.control("stream.gap", payload), head)
-            group.cursor = head
+                self._write(group, group.rendering.control("stream.gap", payload))
         self.window.reset(head)
+        self.epoch = next(_EPOCHS)
         live = {viewer for group in self._groups.values() for viewer in group.members}
         for viewer in self.viewers:
             if viewer not in live:
@@ -444,8 +453,7 @@ class Topic:
             self._advance(viewer)
 
     def _lag(self, viewer: Viewer) -> None:
-        viewer.stage = Stage.LAGGING
-        viewer.stuck_since = self._ports.now()
+        viewer.hold(Stage.LAGGING, self._ports.now())
         self._ports.count("viewer_lags")
 
     def _wait(self, viewer: Viewer) -> None:
@@ -463,14 +471,22 @@ class Topic:
         viewer.caught_up = True
         return self._tell(viewer, "stream.caught_up", {"execution_id": self.execution_id, "cursor": str(self.head)})
 
-    def _tell(self, viewer: Viewer, name: str, payload: dict[str, Any]) -> bool:
-        frames = viewer.rendering.control(name, payload)
+    def _tell(self, viewer: Viewer, name: str, payload: dict[str, Any], opening: bytes = b"") -> bool:
+        frames = opening + viewer.rendering.control(name, payload)
         if not frames or viewer.sink.write(viewer.rendering.message(frames)):
             return True
         self._lag(viewer)
         return False
 
+    def _detach(self, viewer: Viewer) -> None:
+        """From now on nothing is written to it by the way."""
+        self._meet()
+        self._waiting.pop(viewer, None)
+        if (group := self._groups.get(viewer.key)) is not None:
+            self._take_out(group, [viewer])
+
     def _finish(self, viewer: Viewer) -> None:
+        self._detach(viewer)
         if self._failure is not None:
             last = viewer.rendering.control("stream.error", self._failure)
         else:
@@ -478,5 +494,8 @@ class Topic:
                 "stream.end",
                 {"execution_id": self.execution_id, "cursor": str(viewer.position.cursor), "status": self.status},
             )
-        self.leave(viewer)
-        viewer.sink.finish(viewer.rendering.message(last))
+        if viewer.sink.finish(viewer.rendering.message(last)):
+            self.leave(viewer)
+        else:
+            # Not gone before that is out: until then it can be cut.
+            viewer.hold(Stage.ENDING, self._ports.now())

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from tailrace.bus.model.continuity import Numbering
 from tailrace.bus.model.filter import Filter
+from tailrace.bus.model.lifecycle import Status
 from tailrace.gateway.wire.formats import Format, Message
 
 
@@ -17,8 +18,11 @@ class Sink(Protocol):
     def write(self, message: Message) -> bool:
         """Take one message. False when the socket is full: it is held, and ``Topic.drained`` will be called."""
 
-    def finish(self, message: Message) -> None:
-        """Write the last frames and close well."""
+    def finish(self, message: Message) -> bool:
+        """Write the last frames and close well. False when they are held: then it closes when they are out."""
+
+    def unsent_bytes(self) -> int | None:
+        """How much of what was written the other side has not taken yet; None where that cannot be seen."""
 
     def send_away(self, message: Message) -> None:
         """Like ``finish``, for a viewer that shall come back elsewhere."""
@@ -32,6 +36,7 @@ class Stage(Enum):
     LIVE = "live"  # its cursor is its group's
     LAGGING = "lagging"  # its socket is full
     WAITING = "waiting"  # it has read further than the tail
+    ENDING = "ending"  # its socket is full, and its last frame is in there
     GONE = "gone"
 
 
@@ -47,6 +52,7 @@ class Viewer:
         "stage",
         "stuck_since",
         "turn",
+        "unsent_bytes",
         "wanted",
     )
 
@@ -73,3 +79,41 @@ class Viewer:
         self.caught_up = False
         self.ending = False
         self.stuck_since = 0.0
+        self.unsent_bytes: int | None = None
+
+    @property
+    def key(self) -> tuple[Format, Filter | None, int]:
+        """What viewers have in common that are written the same bytes at the same times."""
+        return (self.rendering, self.wanted, self.coalesce_ms)
+
+    @property
+    def held(self) -> bool:
+        """Whether its socket is full."""
+        return self.stage is Stage.LAGGING or self.stage is Stage.ENDING
+
+    def hold(self, stage: Stage, now: float) -> None:
+        """Its socket has become full."""
+        self.stage = stage
+        self.stuck_since = now
+        self.unsent_bytes = None
+
+    def moves(self, now: float) -> bool:
+        """Whether its full socket has taken bytes since the last look: a slow reader of a large frame is not stuck."""
+        before, self.unsent_bytes = self.unsent_bytes, self.sink.unsent_bytes()
+        moved = before is not None and self.unsent_bytes is not None and self.unsent_bytes < before
+        if moved:
+            self.stuck_since = now
+        return moved
+
+
+class PageFrames(Protocol):
+    """A page of the log, rendered once for all who read it."""
+
+    position: Numbering
+    more: bool
+    ended: bool
+    status: Status
+    entries: int
+
+    def frames(self, rendering: Format, wanted: Filter | None) -> tuple[bytes, int]:
+        """Give its frames, and how many of its entries are among them."""

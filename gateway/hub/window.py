@@ -15,13 +15,15 @@ from tailrace.gateway.wire.formats import Format
 CHUNK_BYTES = 64 * 1024
 # Names, ids and object headers: what an entry takes beside its data.
 _OVERHEAD_BYTES = 400
+# Of so many formats frames are kept, those that were asked for last; more there are only where each viewer has its own.
+MAX_FORMATS = 4
 _cursor_of = attrgetter("cursor")
 
 
 class Window:
     """Everything in ``(base, head]``. Appending beyond the bounds lets go of the oldest; ``base`` then moves up."""
 
-    __slots__ = ("_bytes", "_entries", "_frames", "base", "execution_id", "head")
+    __slots__ = ("_bytes", "_entries", "_frames", "_frames_bytes", "_max_bytes", "base", "execution_id", "head")
 
     def __init__(self, execution_id: str, head: Cursor) -> None:
         self.execution_id = execution_id
@@ -34,6 +36,9 @@ class Window:
         self._entries: list[Entry] = []
         self._frames: dict[Format, list[bytes | None]] = {}
         self._bytes = 0
+        # Of the frames, which have room where entries leave it.
+        self._frames_bytes = 0
+        self._max_bytes = 0
 
     def pass_by(self, head: Cursor) -> None:
         """Go on after a cursor behind which all was written past the window."""
@@ -55,6 +60,9 @@ class Window:
         for frames in self._frames.values():
             frames.extend([None] * len(entries))
         self.head = entries[-1].cursor
+        self._max_bytes = max_bytes
+        if self._bytes + self._frames_bytes > max_bytes:
+            self._forget_frames()
         if len(self._entries) > max_entries or self._bytes > max_bytes:
             self._evict(max_entries, max_bytes)
         return size
@@ -66,33 +74,54 @@ class Window:
         index = bisect_right(self._entries, cursor, key=_cursor_of)
         return index > 0 and self._entries[index - 1].cursor == cursor
 
-    def chunk(self, after: Cursor, rendering: Format, wanted: Filter | None) -> tuple[bytes, int, Cursor]:
-        """Frames that follow a covered cursor, up to about CHUNK_BYTES; how many events; the cursor they lead to."""
+    def chunk(self, after: Cursor, rendering: Format, wanted: Filter | None) -> tuple[bytes, int, int, Cursor]:
+        """Frames that follow a covered cursor, up to about CHUNK_BYTES, and the cursor they lead to.
+
+        Between them: how many events they are, and how many entries behind the last of these are left out.
+        """
         start = bisect_right(self._entries, after, key=_cursor_of)
         entries = self._entries
-        cache = self._frames.get(rendering)
-        if cache is None:
-            cache = self._frames[rendering] = [None] * len(entries)
+        cache = self._frames_of(rendering)
         parts: list[bytes] = []
         size = 0
         index = start
-        shown = True
+        skipped = 0
         while index < len(entries) and size < CHUNK_BYTES:
             entry = entries[index]
-            shown = wanted is None or wanted.wants(entry)
-            if shown:
+            skipped += 1
+            if wanted is None or wanted.wants(entry):
+                skipped = 0
                 frame = cache[index]
                 if frame is None:
-                    frame = cache[index] = rendering.entry(self.execution_id, entry)
+                    frame = rendering.entry(self.execution_id, entry)
+                    if self._bytes + self._frames_bytes + len(frame) <= self._max_bytes:
+                        cache[index] = frame
+                        self._frames_bytes += len(frame)
                 parts.append(frame)
                 size += len(frame)
             index += 1
         if index == start:
-            return b"", 0, self.head
-        cursor, count = entries[index - 1].cursor, len(parts)
-        if not shown:
-            parts.append(rendering.skipped(self.execution_id, cursor))
-        return b"".join(parts), count, cursor
+            return b"", 0, 0, self.head
+        return b"".join(parts), len(parts), skipped, entries[index - 1].cursor
+
+    @property
+    def size_bytes(self) -> int:
+        """About what it takes: entries, and their frames."""
+        return self._bytes + self._frames_bytes
+
+    def _frames_of(self, rendering: Format) -> list[bytes | None]:
+        cache = self._frames.pop(rendering, None)
+        if cache is None:
+            if len(self._frames) >= MAX_FORMATS:
+                self._frames_bytes -= _size(self._frames.pop(next(iter(self._frames))))
+            cache = [None] * len(self._entries)
+        # The last one asked for stands at the end.
+        self._frames[rendering] = cache
+        return cache
+
+    def _forget_frames(self) -> None:
+        self._frames.clear()
+        self._frames_bytes = 0
 
     def _evict(self, max_entries: int, max_bytes: int) -> None:
         # Down to half of the bound at once, so that each entry is moved a constant number of times.
@@ -106,5 +135,10 @@ class Window:
         self.base = self._entries[count - 1].cursor
         del self._entries[:count]
         for frames in self._frames.values():
+            self._frames_bytes -= _size(frames[:count])
             del frames[:count]
         self._bytes = size
+
+
+def _size(frames: Sequence[bytes | None]) -> int:
+    return sum(len(frame) for frame in frames if frame is not None)

@@ -16,8 +16,10 @@ from tailrace.gateway.context import CurrentGateway, GatewayContext
 from tailrace.gateway.http.problem_docs import problems
 from tailrace.gateway.streams.deferred import SSE_TYPE, redis_away
 from tailrace.gateway.streams.multiplex_response import Member, MultiplexRequest, MultiplexResponse
-from tailrace.gateway.streams.parameters import CurrentParameters
+from tailrace.gateway.streams.parameters import CurrentParameters, StreamParameters
 from tailrace.gateway.wire.cursors import parse_cursors
+from tailrace.gateway.wire.formats import SSE
+from tailrace.gateway.wire.multiplex import MULTIPLEX_SSE, MULTIPLEX_SSE_UNNAMED, MultiplexFormat
 
 router = APIRouter(tags=["events"])
 
@@ -44,13 +46,17 @@ async def watch_several(
     execution: Annotated[list[str], Query(min_length=1, description=f"1 to {MAX_EXECUTIONS} of them, each named once")],
 ) -> Response:
     executions = _checked(execution)
-    header = parameters.last_event_id
-    given = header if header is not None else parameters.from_
-    tail = header is None and given == "tail"
-    field = "Last-Event-ID" if header is not None else "from"
+    seen = parameters.last_event_id
+    given = seen if seen is not None else parameters.from_
+    tail = seen is None and given == "tail"
+    field = parameters.last_event_id_field if seen is not None else "from"
     before = None if tail else parse_cursors("0" if given is None else given.strip(), executions, field=field)
     wishes = MultiplexRequest(
-        parameters.sse(), parameters.filter(), parameters.coalesce_ms(), gateway.settings.retry_ms, tell_cursors=tail
+        _rendering_of(parameters),
+        parameters.filter(),
+        parameters.coalesce_ms(),
+        gateway.settings.retry_ms,
+        tell_cursors=tail,
     )
     cursors: Sequence[Cursor | None] = before or [None] * len(executions)
     opening = (_member(gateway, access, *member) for member in zip(executions, cursors, strict=True))
@@ -59,12 +65,16 @@ async def watch_several(
     except BusUnavailableError as error:
         if isinstance(error, ReplyError) and error.is_of_the_key:
             raise
-        return redis_away(gateway.bus.counters, wishes.plain)
+        return redis_away(gateway.bus.counters, wishes.rendering.plain)
     if all(member.topic is None for member in members):
         return Response(status_code=204)
-    if header is not None:
+    if seen is not None:
         gateway.bus.counters.add("resumes")
     return MultiplexResponse(gateway.hub, members, wishes)
+
+
+def _rendering_of(parameters: StreamParameters) -> MultiplexFormat:
+    return MULTIPLEX_SSE if parameters.sse() is SSE else MULTIPLEX_SSE_UNNAMED
 
 
 def _checked(given: Sequence[str]) -> list[str]:
@@ -81,4 +91,4 @@ async def _member(gateway: GatewayContext, access: Access, execution_id: str, cu
     topic = await gateway.hub.open(execution_id, cursor, allows=access.allows(execution_id))
     if topic is None:
         return Member(execution_id, cursor or START, None)
-    return Member(execution_id, topic.head if cursor is None else cursor, topic)
+    return Member(execution_id, topic.head if cursor is None else cursor, topic, gateway.hub.hold(topic))

@@ -21,7 +21,7 @@ router = APIRouter(prefix="/executions", tags=["executions"])
 
 OFFERED: Final = {kind: kind for kind in (SSE_TYPE, NDJSON_TYPE)}
 _EXAMPLE: Final = (
-    'retry: 1000\n\nevent: stream.open\ndata: {"execution_id":"build-7","cursor":"0-0","status":"queued",'
+    'retry: 1000\nevent: stream.open\ndata: {"execution_id":"build-7","cursor":"0-0","status":"queued",'
     '"head":"1760000000000-1"}\n\nid: 1760000000000-1\nevent: execution.queued\ndata: {"type":"execution.queued",'
     '"execution_id":"build-7","ts":"2026-01-02T03:04:05.678000Z","data":{"pipeline":"document","queue":"default"}}\n\n'
 )

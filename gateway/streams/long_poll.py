@@ -92,8 +92,11 @@ class WakeUpSink:
         self.woken.set()
         return True
 
-    def finish(self, message: Message) -> None:
-        self.write(message)
+    def finish(self, message: Message) -> bool:
+        return self.write(message)
+
+    def unsent_bytes(self) -> int:
+        return 0
 
     def send_away(self, message: Message) -> None:
         self.sent_away = True

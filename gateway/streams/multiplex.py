@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from tailrace.gateway.asgi.stepping import Send, SteppedSend
 from tailrace.gateway.hub import Hub
-from tailrace.gateway.streams.shared_connection import SharedConnection
+from tailrace.gateway.streams.shared_connection import SharedConnection, SharedSink
 from tailrace.gateway.wire.cursors import Cursors
 from tailrace.gateway.wire.formats import Message
 from tailrace.gateway.wire.multiplex import MultiplexFormat, with_ids
 
 # Each execution's viewer says that it lives; one of them is enough for the connection that they share.
 _BEATS_APART: Final = 0.5
+# Where a message says which of the cursors its pieces move.
+INDEX: Final = "tailrace.index"
 
 
 class MultiplexSend(SteppedSend):
@@ -37,18 +39,23 @@ class MultiplexSend(SteppedSend):
         if pieces == self._heartbeat and now < self._beat_due:
             return True
         self._beat_due = now + self._heartbeat_seconds * _BEATS_APART
-        return super().write({**message, "body": with_ids(pieces, self._cursors)})
+        body = with_ids(pieces, message.get(INDEX, 0), self._cursors)
+        return super().write({"type": message["type"], "body": body, "more_body": message["more_body"]})
 
 
 class MultiplexConnection(SharedConnection[MultiplexFormat]):
     """Ends when the last of its executions has ended."""
 
-    __slots__ = ("_opening",)
+    __slots__ = ("_indexes", "_opening")
 
-    def __init__(self, send: MultiplexSend, hub: Hub, rendering: MultiplexFormat) -> None:
+    def __init__(self, send: MultiplexSend, hub: Hub, rendering: MultiplexFormat, executions: Sequence[str]) -> None:
         super().__init__(send, hub, rendering)
+        self._indexes = {execution_id: index for index, execution_id in enumerate(executions)}
         # While subscriptions are made one by one, none of them is the last.
         self._opening = True
+
+    def addressed(self, sink: SharedSink, message: Message) -> Message:
+        return {**message, INDEX: self._indexes[sink.topic.execution_id]}
 
     def opened(self) -> None:
         """All subscriptions were made."""

@@ -13,29 +13,30 @@ from tailrace.bus.model.continuity import Numbering
 from tailrace.bus.model.cursor import Cursor
 from tailrace.bus.model.filter import Filter
 from tailrace.gateway.access.access import Access
-from tailrace.gateway.hub import Hub, Topic
+from tailrace.gateway.hub import Hold, Hub, Topic
 from tailrace.gateway.presence.live_connections import ConnectionEnding
 from tailrace.gateway.streams.multiplex import MultiplexConnection, MultiplexSend
 from tailrace.gateway.streams.response import LastingResponse, Watching
 from tailrace.gateway.wire.cursors import Cursors
-from tailrace.gateway.wire.formats import SseFormat
+from tailrace.gateway.wire.formats import sse_opening
 from tailrace.gateway.wire.multiplex import MultiplexFormat, remark
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One of the executions; ``topic`` is None when it has ended and the viewer knows."""
+    """One of the executions; ``topic`` is None when it has ended and the viewer knows, and held until it is joined."""
 
     execution_id: str
     cursor: Cursor
     topic: Topic | None
+    hold: Hold | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class MultiplexRequest:
     """How the viewer wants it; ``tell_cursors`` for one who has no id yet to come back with."""
 
-    plain: SseFormat
+    rendering: MultiplexFormat
     wanted: Filter | None
     coalesce_ms: int
     retry_ms: int
@@ -56,7 +57,7 @@ class MultiplexResponse(LastingResponse):
         """Stay until the viewer has gone, all executions have ended, or its credential has."""
         executions = [member.execution_id for member in self._members]
         cursors = Cursors(executions, [member.cursor for member in self._members])
-        rendering = MultiplexFormat(executions, self._wishes.plain)
+        rendering = self._wishes.rendering
         writer = MultiplexSend(
             send,
             cursors,
@@ -64,13 +65,11 @@ class MultiplexResponse(LastingResponse):
             heartbeat_seconds=self._hub.limits.heartbeat_seconds,
             now=asyncio.get_running_loop().time,
         )
-        connection = MultiplexConnection(writer, self._hub, rendering)
+        connection = MultiplexConnection(writer, self._hub, rendering, executions)
         registration = access.register("multiplex", connection, partial(_dismiss, connection, rendering))
         try:
-            first = b"retry: %d\n\n" % self._wishes.retry_ms
-            if self._wishes.tell_cursors:
-                first += b"id: %b\n\n" % cursors.id()
-            connection.say(rendering.message(remark(first)))
+            opening = sse_opening(self._wishes.retry_ms, cursors.id() if self._wishes.tell_cursors else None)
+            connection.say(rendering.message(remark(opening)))
             self._join(connection)
             while (await receive())["type"] != "http.disconnect":
                 pass
@@ -88,6 +87,8 @@ class MultiplexResponse(LastingResponse):
                     wanted=wishes.wanted,
                     coalesce_ms=wishes.coalesce_ms,
                 )
+            if member.hold is not None:
+                member.hold.release()
         if self._hub.draining:
             # It asked on a connection that it had before.
             connection.send_all_away()

@@ -56,7 +56,7 @@ async def stream(
         rendering=rendering,
         wanted=wanted,
         coalesce_ms=coalesce_ms,
-        retry_ms=gateway.settings.retry_ms if media_type == SSE_TYPE else None,
+        retry_ms=gateway.settings.retry_ms,
         media_type=media_type,
         kind="ndjson" if media_type == NDJSON_TYPE else "sse",
         tell_cursor=cursor is None,

@@ -17,16 +17,26 @@ from tailrace.bus.model.filter import MAX_PATTERNS, MODES, Filter, check_mode, c
 from tailrace.gateway.wire.formats import SSE, SSE_UNNAMED, SseFormat
 
 MAX_COALESCE_MS: Final = 1000
+_HEADER: Final = "Last-Event-ID"
 _CURSOR_EXAMPLE: Final = "1760000000000-7"
 
 LastEventId = Annotated[
     str | None,
     Header(
-        alias="Last-Event-ID",
+        alias=_HEADER,
         description="The last `id:` that was seen; wins over `from`, which stays in the URL when an EventSource "
         "reconnects",
     ),
 ]
+LastEventIdQuery = Annotated[
+    str | None,
+    Query(
+        alias="lastEventId",
+        description="The same, for clients that cannot set the header; the header wins over it",
+        examples=[_CURSOR_EXAMPLE],
+    ),
+]
+LastEventIdSnake = Annotated[str | None, Query(alias="last_event_id", description="The same as `lastEventId`")]
 From = Annotated[
     str | None,
     Query(
@@ -52,7 +62,10 @@ Events = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class StreamParameters:
-    """As they were given. Each method raises InvalidInputError that names the parameter."""
+    """As they were given. Each method raises InvalidInputError that names the parameter.
+
+    ``last_event_id`` is the id that a client says it has seen, and ``last_event_id_field`` where it says so.
+    """
 
     last_event_id: str | None = None
     from_: str | None = None
@@ -61,13 +74,23 @@ class StreamParameters:
     step: str | None = None
     mode: str | None = None
     coalesce: str | None = None
+    last_event_id_field: str = _HEADER
 
     @classmethod
     def of(cls, connection: HTTPConnection) -> StreamParameters:
         """For what FastAPI does not call."""
         query = connection.query_params.get
-        given = (query(name) for name in ("from", "types", "events", "step", "mode", "coalesce_ms"))
-        return cls(connection.headers.get("last-event-id"), *given)
+        seen, field = _last_seen(connection.headers.get("last-event-id"), query("lastEventId"), query("last_event_id"))
+        return cls(
+            last_event_id=seen,
+            last_event_id_field=field,
+            from_=query("from"),
+            types=query("types"),
+            events=query("events"),
+            step=query("step"),
+            mode=query("mode"),
+            coalesce=query("coalesce_ms"),
+        )
 
     @property
     def resumes(self) -> bool:
@@ -83,7 +106,7 @@ class StreamParameters:
     def cursor(self) -> Cursor | None:
         """Where to begin; None for the present head."""
         if self.last_event_id is not None:
-            return parse(self.last_event_id.strip(), field="Last-Event-ID")
+            return parse(self.last_event_id.strip(), field=self.last_event_id_field)
         if self.from_ is None:
             return START
         return None if self.from_ == "tail" else parse(self.from_, field="from")
@@ -111,8 +134,18 @@ class StreamParameters:
         return int(given)
 
 
+def _last_seen(header: str | None, camel: str | None, snake: str | None) -> tuple[str | None, str]:
+    """The header first: polyfills of EventSource repeat what they were made with in the query for ever."""
+    for given, field in ((header, _HEADER), (camel or None, "lastEventId"), (snake or None, "last_event_id")):
+        if given is not None:
+            return given, field
+    return None, _HEADER
+
+
 async def _stream_parameters(  # noqa: PLR0917 - FastAPI gives them by name
     last_event_id: LastEventId = None,
+    camel: LastEventIdQuery = None,
+    snake: LastEventIdSnake = None,
     from_: From = None,
     types: Types = None,
     events: Events = None,
@@ -137,13 +170,20 @@ async def _stream_parameters(  # noqa: PLR0917 - FastAPI gives them by name
         Query(),
     ] = None,
 ) -> StreamParameters:
-    return StreamParameters(last_event_id, from_, types, events, step, mode, coalesce_ms)
+    seen, field = _last_seen(last_event_id, camel, snake)
+    return StreamParameters(seen, from_, types, events, step, mode, coalesce_ms, last_event_id_field=field)
 
 
-async def _activity_parameters(
-    last_event_id: LastEventId = None, from_: From = None, types: Types = None, events: Events = None
+async def _activity_parameters(  # noqa: PLR0917 - FastAPI gives them by name
+    last_event_id: LastEventId = None,
+    camel: LastEventIdQuery = None,
+    snake: LastEventIdSnake = None,
+    from_: From = None,
+    types: Types = None,
+    events: Events = None,
 ) -> StreamParameters:
-    return StreamParameters(last_event_id, from_, types, events)
+    seen, field = _last_seen(last_event_id, camel, snake)
+    return StreamParameters(seen, from_, types, events, last_event_id_field=field)
 
 
 CurrentParameters = Annotated[StreamParameters, Depends(_stream_parameters)]

@@ -1,4 +1,4 @@
-"""The streaming response, SSE or NDJSON: sse-starlette's headers and HEAD, with the hub in place of its stream loop."""
+"""The streaming response, SSE or NDJSON: sse-starlette's headers, with the hub in place of its stream loop."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from tailrace.bus.model.filter import Filter
 from tailrace.gateway.access.access import Access, access_of
 from tailrace.gateway.access.dismissal import dismiss
 from tailrace.gateway.asgi.uvicorn_internals import AsgiSink
-from tailrace.gateway.hub import Hub, Topic, Viewer
+from tailrace.gateway.http.head import HEAD_ONLY
+from tailrace.gateway.hub import Hold, Hub, Topic, Viewer
 from tailrace.gateway.presence import Kind
-from tailrace.gateway.wire.formats import Format
+from tailrace.gateway.wire.formats import StreamFormat
 
 Watching = Callable[[Receive], Awaitable[None]]
 
 
 class LastingResponse(EventSourceResponse):
-    """A stream that somebody else writes: headers and HEAD are sse-starlette's, its stream loop gives way.
+    """A stream that somebody else writes: headers are sse-starlette's, its stream loop gives way.
 
     One task per connection, which only waits for the client to leave.
     """
@@ -35,13 +36,14 @@ class LastingResponse(EventSourceResponse):
         """Get ready to write with the server's own ``send``; give what waits until the client has gone."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["method"] == "HEAD":
-            await super().__call__(scope, receive, send)
+        state = scope.get("state", {})
+        if state.get(HEAD_ONLY):
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            await send({"type": "http.response.body", "body": b""})
             return
         access = access_of(scope)
         await access.enter()
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        state = scope.get("state", {})
         watching = self.begin(state.get("server_send", send), access)
         if "afterwards" in state:
             # The request has been answered for; what waits from here on need not hold it, nor the layers around it.
@@ -59,10 +61,10 @@ class HubResponse(LastingResponse):
         topic: Topic,
         position: Numbering,
         *,
-        rendering: Format,
+        rendering: StreamFormat,
         wanted: Filter | None,
         coalesce_ms: int,
-        retry_ms: int | None,
+        retry_ms: int,
         media_type: str = "text/event-stream",
         kind: Kind = "sse",
         tell_cursor: bool = False,
@@ -78,24 +80,26 @@ class HubResponse(LastingResponse):
         self._retry_ms = retry_ms
         self._kind = kind
         self._tell_cursor = tell_cursor
+        # The response may have to wait until the one before it on this connection has been read.
+        self._hold = hub.hold(topic)
 
     def begin(self, send: Send, access: Access) -> Watching:
         sink = AsgiSink(send)
         viewer = Viewer(sink, self._rendering, self._position, wanted=self._wanted, coalesce_ms=self._coalesce_ms)
         sink.on_drained = partial(self._topic.drained, viewer)
-        if self._retry_ms is not None:
-            first = b"retry: %d\n\n" % self._retry_ms
-            if self._tell_cursor:
-                first += self._rendering.skipped(self._topic.execution_id, self._position.cursor)
-            sink.write(self._rendering.message(first))
-        return partial(watch, self._hub, self._topic, viewer, access, kind=self._kind)
+        cursor = self._position.cursor if self._tell_cursor else None
+        opening = self._rendering.opening(self._topic.execution_id, self._retry_ms, cursor)
+        return partial(watch, self._hub, self._topic, viewer, access, kind=self._kind, opening=opening, hold=self._hold)
 
 
-async def watch(hub: Hub, topic: Topic, viewer: Viewer, access: Access, receive: Receive, *, kind: Kind) -> None:
+async def watch(
+    hub: Hub, topic: Topic, viewer: Viewer, access: Access, receive: Receive, *, kind: Kind, opening: bytes, hold: Hold
+) -> None:
     """Stay until the viewer has gone, the hub has finished it, or its credential has ended."""
     registration = access.register(kind, topic, partial(dismiss, hub, topic, viewer))
     try:
-        topic.join(viewer)
+        topic.join(viewer, opening)
+        hold.release()
         if hub.draining:
             # It asked on a connection that it had before.
             hub.send_away(topic, viewer)

@@ -74,12 +74,22 @@ class SharedConnection(ABC, Generic[R]):
         """Say something that is of no execution."""
         self._outbox.put(self._replies, message)
 
-    def finished(self, sink: SharedSink, message: Message) -> None:
-        """The last of one execution."""
+    def finished(self, sink: SharedSink, message: Message) -> bool:
+        """The last of one execution; False when it is held, with ``sink.drained`` to come."""
         self.subscriptions.pop(sink.topic.execution_id, None)
-        self._hub.leave(sink.topic, sink.viewer)
-        self._outbox.put(sink, message)
+        out = self._outbox.put(sink, self.addressed(sink, message))
+        if out:
+            self._hub.leave(sink.topic, sink.viewer)
         self.one_finished()
+        return out
+
+    def unsent_bytes(self) -> int | None:
+        return self._send.unsent_bytes()
+
+    def addressed(self, sink: SharedSink, message: Message) -> Message:
+        """What is written for one of the executions, where the connection must know for which."""
+        del sink
+        return message
 
     @abstractmethod
     def one_finished(self) -> None:
@@ -144,10 +154,13 @@ class SharedSink:
         self.topic = topic
 
     def write(self, message: Message) -> bool:
-        return self._outbox.put(self, message)
+        return self._outbox.put(self, self._connection.addressed(self, message))
 
-    def finish(self, message: Message) -> None:
-        self._connection.finished(self, message)
+    def finish(self, message: Message) -> bool:
+        return self._connection.finished(self, message)
+
+    def unsent_bytes(self) -> int | None:
+        return self._connection.unsent_bytes()
 
     def send_away(self, message: Message) -> None:
         self._connection.send_away(message)

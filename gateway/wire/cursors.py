@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from tailrace.bus.errors import InvalidCursorError
-from tailrace.bus.model.cursor import START, Cursor, parse
+from tailrace.bus.model.cursor import START, START_SPELLINGS, Cursor, parse
 
 _DIGEST_CHARS: Final = 8
 
@@ -37,8 +37,8 @@ def digest_of(executions: Sequence[str]) -> str:
 
 
 def parse_cursors(given: str, executions: Sequence[str], *, field: str) -> list[Cursor]:
-    """Read what ``Cursors.id`` wrote; ``-1`` and ``0`` mean from the start. Raises InvalidCursorError."""
-    if given in {"-1", "0"}:
+    """Read what ``Cursors.id`` wrote, or what means the start for one execution too. Raises InvalidCursorError."""
+    if given in START_SPELLINGS:
         return [START] * len(executions)
     lead, colon, rest = given.partition(":")
     if not colon or not lead.startswith("m"):

@@ -14,6 +14,7 @@ import orjson
 
 from tailrace.bus.model.cursor import Cursor
 from tailrace.bus.model.entry import Entry, lead
+from tailrace.bus.model.event import as_line
 from tailrace.bus.model.reading import Bare
 
 Message = MutableMapping[str, Any]
@@ -35,12 +36,19 @@ class Format(Protocol):
     def entry(self, execution_id: str, entry: Entry) -> bytes: ...
 
     def skipped(self, execution_id: str, cursor: Cursor) -> bytes:
-        """Move the viewer's cursor without showing it anything."""
+        """Move the viewer's cursor past entries that it is not shown."""
 
     def control(self, name: str, payload: dict[str, Any]) -> bytes:
         """Say something about the stream itself; carries no id."""
 
     def message(self, frames: bytes) -> Message: ...
+
+
+class StreamFormat(Format, Protocol):
+    """A format that can be all of a response."""
+
+    def opening(self, execution_id: str, retry_ms: int, cursor: Cursor | None) -> bytes:
+        """What stands before ``stream.open``; with the cursor, for a viewer that has none to come back with."""
 
 
 @lru_cache(maxsize=16384)
@@ -70,9 +78,13 @@ def _step_member(step: bytes) -> bytes:
 
 
 class SseFormat:
-    """Server-Sent Events, LF only (WHATWG HTML, section 9.2). Named events, or all of them unnamed."""
+    """Server-Sent Events, LF only (WHATWG HTML, section 9.2). Named events, or all of them unnamed.
 
-    heartbeat = b": hb\n\n"
+    Every block has data: many clients give their user an empty event for one that has not, and that is no JSON.
+    """
+
+    # Without the empty line that ends a block.
+    heartbeat = b": hb\n"
 
     def __init__(self, *, named: bool) -> None:
         self.name = "sse" if named else "sse-message"
@@ -97,19 +109,28 @@ class SseFormat:
         return b"id: %d-%d\n%bdata: {%b}\n\n" % (ms, n, name, entry.members(execution_id))
 
     def skipped(self, execution_id: str, cursor: Cursor) -> bytes:
+        return b"id: %d-%d\n" % cursor + self.control(
+            "stream.cursor", {"execution_id": execution_id, "id": str(cursor)}
+        )
+
+    def opening(self, execution_id: str, retry_ms: int, cursor: Cursor | None) -> bytes:
         del execution_id
-        # An id without data sets the browser's last event id and dispatches nothing.
-        return b"id: %d-%d\n\n" % cursor
+        return sse_opening(retry_ms, None if cursor is None else b"%d-%d" % cursor)
 
     def control(self, name: str, payload: dict[str, Any]) -> bytes:
         # An EventSource obeys the field, not our data: without it, all who are sent away would return at once.
         retry = b"retry: %d\n" % payload["retry_ms"] if "retry_ms" in payload else b""
         if self._named:
-            return b"%bevent: %b\ndata: %b\n\n" % (retry, name.encode(), orjson.dumps(payload))
-        return b"%bdata: %b\n\n" % (retry, orjson.dumps({"type": name, **payload}))
+            return b"%bevent: %b\ndata: %b\n\n" % (retry, name.encode(), as_line(orjson.dumps(payload)))
+        return b"%bdata: %b\n\n" % (retry, as_line(orjson.dumps({"type": name, **payload})))
 
     def message(self, frames: bytes) -> Message:
         return {"type": "http.response.body", "body": frames, "more_body": True}
+
+
+def sse_opening(retry_ms: int, cursor: bytes | None) -> bytes:
+    """The fields that the first block begins with."""
+    return b"retry: %d\n" % retry_ms + (b"" if cursor is None else b"id: %b\n" % cursor)
 
 
 class NdjsonFormat:
@@ -125,8 +146,12 @@ class NdjsonFormat:
     def skipped(self, execution_id: str, cursor: Cursor) -> bytes:
         return self.control("stream.cursor", {"execution_id": execution_id, "id": str(cursor)})
 
+    def opening(self, execution_id: str, retry_ms: int, cursor: Cursor | None) -> bytes:
+        del retry_ms
+        return b"" if cursor is None else self.skipped(execution_id, cursor)
+
     def control(self, name: str, payload: dict[str, Any]) -> bytes:
-        return orjson.dumps({"type": name, **payload}, option=orjson.OPT_APPEND_NEWLINE)
+        return as_line(orjson.dumps({"type": name, **payload}, option=orjson.OPT_APPEND_NEWLINE))
 
     def message(self, frames: bytes) -> Message:
         return {"type": "http.response.body", "body": frames, "more_body": True}

@@ -15,6 +15,7 @@ import orjson
 
 from tailrace.bus.model.cursor import Cursor
 from tailrace.bus.model.entry import Entry
+from tailrace.bus.model.event import as_line
 from tailrace.bus.model.numbers import load_json
 from tailrace.gateway.wire.formats import Format, Message
 
@@ -64,7 +65,7 @@ class WsJsonFormat:
         return b"" if name == "stream.open" else self.piece(control_members(name, payload))
 
     def piece(self, members: dict[str, Any]) -> bytes:
-        return orjson.dumps(members) + b","
+        return as_line(orjson.dumps(members)) + b","
 
     def message(self, frames: bytes) -> Message:
         return {"type": "websocket.send", "text": f"[{frames[:-1].decode()}]"}

@@ -25,7 +25,12 @@ Shape = tuple[frozenset[str], str, frozenset[str]]
 def shapes(frames: Iterable[str]) -> Iterator[Shape]:
     """The kinds of Server-Sent Events in a text; entries are alike whatever their own type is."""
     for frame in "\n".join(frames).replace("\n\n\n", "\n\n").strip("\n").split("\n\n"):
-        lines = [line.partition(":") for line in frame.splitlines()]
+        if any(line.startswith(":") for line in frame.splitlines()):
+            # A heartbeat, which ends no frame.
+            yield frozenset({""}), "", frozenset()
+        lines = [line.partition(":") for line in frame.splitlines() if line and not line.startswith(":")]
+        if not lines:
+            continue
         fields = {name: value.strip() for name, _, value in lines}
         data = json.loads(fields["data"]) if "data" in fields else {}
         name = fields.get("event", data.get("type", ""))

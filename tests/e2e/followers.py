@@ -102,9 +102,9 @@ class Follower:
                 self.controls.append(frame)
                 if frame.name == "stream.end":
                     self.ended = frame
+                self.last_id = frame.id or self.last_id
                 continue
             assert frame.id is not None
             self.last_id = frame.id
-            if frame.name is not None:
-                assert frame.payload["execution_id"] == self.run, frame
-                self.events.append((frame.id, frame.name, frame.payload["data"]))
+            assert frame.payload["execution_id"] == self.run, frame
+            self.events.append((frame.id, frame.name, frame.payload["data"]))

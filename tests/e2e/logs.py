@@ -38,7 +38,7 @@ async def log_data(bus: Bus, run: str) -> list[Any]:
 
 def ids_of(frames: Sequence[Frame]) -> list[str]:
     """Of the events; skips and control frames left out."""
-    return [frame.id for frame in frames if frame.id is not None and not frame.is_skip]
+    return [frame.id for frame in frames if frame.id is not None and not frame.is_control]
 
 
 def names_of(frames: Sequence[Frame]) -> list[str | None]:

@@ -13,10 +13,13 @@ import orjson
 
 _ID: Final = re.compile(rb"(?:0|[1-9][0-9]{0,19})-(?:0|[1-9][0-9]{0,19})")
 _NAME: Final = re.compile(rb"[a-z][a-z0-9_]*(?:\.[a-z0-9_]+)*")
-_RETRY: Final = re.compile(rb"retry: (0|[1-9][0-9]*)")
+_RETRY: Final = re.compile(rb"retry: (0|[1-9][0-9]*)\n")
+# The frames that begin with how soon to come back, and the control frames that carry an id.
+_WITH_RETRY: Final = (b"event: stream.", b"id: ", b"data: ")
+_WITH_ID: Final = frozenset({"stream.open", "stream.cursor"})
 # Nothing below a space but the line feeds that frames consist of; JSON writes all the others as escapes.
 _CONTROL: Final = re.compile(rb"[\x00-\x09\x0b-\x1f\x7f]")
-HEARTBEAT: Final = b": hb"
+HEARTBEAT: Final = b": hb\n"
 
 
 class MalformedFrameError(AssertionError):
@@ -25,19 +28,15 @@ class MalformedFrameError(AssertionError):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """An event (id, name and payload), a control frame (no id), or a skip (an id only)."""
+    """An event (id, name and payload), or a control frame; of these, few have an id."""
 
     id: str | None
-    name: str | None
+    name: str
     payload: Any = None
 
     @property
     def is_control(self) -> bool:
-        return self.name is not None and self.name.startswith("stream.")
-
-    @property
-    def is_skip(self) -> bool:
-        return self.name is None
+        return self.name.startswith("stream.")
 
 
 class FrameReader:
@@ -56,23 +55,24 @@ class FrameReader:
 
     def feed(self, data: bytes) -> list[Frame]:
         """Raises MalformedFrameError."""
-        *blocks, self._rest = (self._rest + data).split(b"\n\n")
-        return [frame for block in blocks if (frame := self._read(block)) is not None]
+        *blocks, rest = (self._rest + data).split(b"\n\n")
+        frames = [self._read(self._without_heartbeats(block)) for block in blocks]
+        self._rest = self._without_heartbeats(rest)
+        return frames
 
-    def _read(self, block: bytes) -> Frame | None:
-        if block == HEARTBEAT:
+    def _without_heartbeats(self, block: bytes) -> bytes:
+        while block.startswith(HEARTBEAT):
             self.heartbeats += 1
-            return None
-        if match := _RETRY.fullmatch(block):
-            self.retries.append(int(match[1]))
-            return None
+            block = block.removeprefix(HEARTBEAT)
+        return block
+
+    def _read(self, block: bytes) -> Frame:
         if _CONTROL.search(block):
             raise MalformedFrameError(f"control characters in {block[:200]!r}")
         fields: dict[bytes, bytes] = {}
-        first, _, following = block.partition(b"\n")
-        if (match := _RETRY.fullmatch(first)) and following.startswith(b"event: stream.reconnect\n"):
+        if (match := _RETRY.match(block)) and block[match.end() :].startswith(_WITH_RETRY):
             self.retries.append(int(match[1]))
-            block = following
+            block = block[match.end() :]
         for line in block.split(b"\n"):
             field, colon, value = line.partition(b": ")
             if not colon or field not in {b"id", b"event", b"data"} or field in fields:
@@ -86,9 +86,7 @@ class FrameReader:
             raise MalformedFrameError(f"id of {block[:200]!r}")
         shown_id = None if entry_id is None else entry_id.decode()
         if data is None:
-            if name is not None or shown_id is None:
-                raise MalformedFrameError(f"neither event nor skip: {block[:200]!r}")
-            return Frame(shown_id, None)
+            raise MalformedFrameError(f"no data: {block[:200]!r}")
         payload = orjson.loads(data)
         if not isinstance(payload, dict):
             raise MalformedFrameError(f"data is no object: {block[:200]!r}")
@@ -101,8 +99,10 @@ class FrameReader:
         else:
             shown_name = payload["type"]
         frame = Frame(shown_id, shown_name, payload)
-        if frame.is_control != (shown_id is None):
-            raise MalformedFrameError(f"events have an id and control frames none: {block[:200]!r}")
+        if frame.is_control and shown_id is not None and shown_name not in _WITH_ID:
+            raise MalformedFrameError(f"a control frame with an id: {block[:200]!r}")
+        if shown_id is None and (not frame.is_control or shown_name == "stream.cursor"):
+            raise MalformedFrameError(f"an event without an id: {block[:200]!r}")
         if not frame.is_control and (
             payload["type"] != shown_name or not {"execution_id", "ts", "data"} <= set(payload)
         ):

@@ -164,11 +164,11 @@ class GatewayWatch:
 
     def _take(self, frame: ServerSentEvent) -> Item | None:
         if not frame.data:
-            # An id without data: entries that the filter left out.
-            self._advance(frame.id)
             return None
         item = read_frame(frame.event, frame.id, frame.data)
         if isinstance(item, ControlFrame):
+            if item.type in _WITH_CURSOR:
+                self._advance(frame.id)
             self._heed(item)
             return item
         self.tally.events += 1
@@ -213,6 +213,8 @@ class GatewayWatch:
         return str(answer_of(gateway, response, _State)["status"])
 
 
+# What has an id of its own, and not the last event's.
+_WITH_CURSOR: Final = frozenset({"stream.open", "stream.cursor"})
 _ENDINGS: Final = {
     "execution.completed": "completed",
     "execution.failed": "failed",

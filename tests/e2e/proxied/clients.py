@@ -87,7 +87,7 @@ async def curl(url: str, run: str, node: Path) -> Got:
         reader = FrameReader()
         for frame in reader.feed(body):
             assert frame.name != "stream.gap"
-            if frame.id is not None and frame.name is not None:
+            if frame.id is not None:
                 got.append((frame.id, frame.name, frame.payload["data"]))
 
 

@@ -234,7 +234,7 @@ def test_viewers_who_see_the_same_share_their_frames() -> None:
 
 def test_a_strangers_entry_moves_the_cursor_only() -> None:
     strange = Entry(Cursor(7, 1), "execution.completed", None, TS, b"{}")
-    assert ACTIVITY_SSE.entry("activity", strange) == b"id: 7-1\n\n"
+    assert ACTIVITY_SSE.entry("activity", strange) == (b'id: 7-1\nevent: stream.cursor\ndata: {"id":"7-1"}\n\n')
     assert ACTIVITY_SSE_UNNAMED.control("stream.open", {"execution_id": "activity", "cursor": "1-1"}) == (
         b'data: {"type":"stream.open","cursor":"1-1"}\n\n'
     )

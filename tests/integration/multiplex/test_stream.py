@@ -142,7 +142,8 @@ async def test_a_filter_leaves_out_events_of_all_without_losing_the_place(bus: B
     async with client.stream("GET", URL + "&types=execution.*") as answer:
         async for frame in frames(answer):
             seen.take(frame)
-    assert [frame["event"] for frame in seen.frames if frame["id"] and frame["event"]] == ["execution.completed"] * 3
+    shown = [frame["event"] for frame in seen.frames if frame["id"] and frame["event"] != "stream.cursor"]
+    assert shown == ["execution.completed"] * 3
     assert (await client.get(URL, headers=seen.headers())).status_code == 204
 
 

@@ -33,7 +33,7 @@ def test_a_mark_has_the_width_that_the_scanner_expects() -> None:
 
 @given(st.lists(st.integers(1, 2000), max_size=12))
 def test_a_stream_cut_into_any_pieces_is_counted_once_each(cuts: list[int]) -> None:
-    stream = b": hb\n\n".join(frame(number) for number in range(1, 8))
+    stream = b": hb\n".join(frame(number) for number in range(1, 8))
     edges = [0, *sorted(cut for cut in cuts if cut < len(stream)), len(stream)]
     viewer = Viewer(3)
     counted = 0

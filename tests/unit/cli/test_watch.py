@@ -82,7 +82,7 @@ def ids(items: Iterable[Item]) -> list[str]:
 
 
 async def test_a_stream_is_read_to_its_ending() -> None:
-    watch = watch_of(Gateways([stream(b"retry: 10\n\n", OPEN, event(1), CAUGHT_UP, event(2), COMPLETED)]))
+    watch = watch_of(Gateways([stream(b"retry: 10\n", OPEN, event(1), CAUGHT_UP, event(2), COMPLETED)]))
 
     items = await all_of(watch)
 
@@ -92,7 +92,7 @@ async def test_a_stream_is_read_to_its_ending() -> None:
 
 
 async def test_a_broken_stream_resumes_after_the_last_event_on_the_next_gateway() -> None:
-    gateways = Gateways([stream(b"retry: 10\n\n", OPEN, event(1), event(2), broken=True), stream(OPEN, COMPLETED)])
+    gateways = Gateways([stream(b"retry: 10\n", OPEN, event(1), event(2), broken=True), stream(OPEN, COMPLETED)])
     watch = watch_of(gateways)
 
     items = await all_of(watch)
@@ -105,7 +105,7 @@ async def test_a_broken_stream_resumes_after_the_last_event_on_the_next_gateway(
 
 async def test_a_stream_that_merely_stops_is_no_ending() -> None:
     """Case 27: a clean end of the response is not completion."""
-    gateways = Gateways([stream(b"retry: 10\n\n", OPEN, event(1)), stream(OPEN, event(2), COMPLETED)])
+    gateways = Gateways([stream(b"retry: 10\n", OPEN, event(1)), stream(OPEN, event(2), COMPLETED)])
     watch = watch_of(gateways)
 
     assert ids(await all_of(watch)) == ["100-1", "100-2", "100-3"]
@@ -113,7 +113,7 @@ async def test_a_stream_that_merely_stops_is_no_ending() -> None:
 
 
 async def test_half_a_frame_at_the_end_of_a_connection_is_not_an_event() -> None:
-    gateways = Gateways([stream(b"retry: 10\n\n", event(1), event(2)[:-1], broken=True), stream(event(2), COMPLETED)])
+    gateways = Gateways([stream(b"retry: 10\n", event(1), event(2)[:-1], broken=True), stream(event(2), COMPLETED)])
     watch = watch_of(gateways)
 
     assert ids(await all_of(watch)) == ["100-1", "100-2", "100-3"]
@@ -152,8 +152,9 @@ async def test_after_a_gap_lower_ids_are_another_stretch_and_no_duplicates() -> 
     assert any(isinstance(item, ControlFrame) and item.payload["reason"] == "rewound" for item in items)
 
 
-async def test_an_id_without_data_moves_the_cursor_and_shows_nothing() -> None:
-    gateways = Gateways([stream(b"retry: 10\n\n", event(1), b"id: 100-2\n\n", broken=True), stream(COMPLETED)])
+async def test_the_cursor_of_a_filtered_stream_moves_and_shows_nothing() -> None:
+    cursor = b'id: 100-2\nevent: stream.cursor\ndata: {"execution_id":"x","id":"100-2"}\n\n'
+    gateways = Gateways([stream(b"retry: 10\n", event(1), cursor, broken=True), stream(COMPLETED)])
     watch = watch_of(gateways, types="log")
 
     assert ids(await all_of(watch)) == ["100-1", "100-3"]
@@ -161,7 +162,7 @@ async def test_an_id_without_data_moves_the_cursor_and_shows_nothing() -> None:
 
 
 async def test_control_frames_do_not_move_the_cursor() -> None:
-    gateways = Gateways([stream(b"retry: 10\n\n", event(1), CAUGHT_UP, broken=True), stream(COMPLETED)])
+    gateways = Gateways([stream(b"retry: 10\n", event(1), CAUGHT_UP, broken=True), stream(COMPLETED)])
 
     await all_of(watch_of(gateways))
 
@@ -178,7 +179,7 @@ async def test_only_live_events_have_a_latency() -> None:
 
 
 async def test_a_resumed_connection_is_a_replay_until_it_has_caught_up() -> None:
-    gateways = Gateways([stream(b"retry: 10\n\n", CAUGHT_UP, event(1), broken=True), stream(event(2), COMPLETED)])
+    gateways = Gateways([stream(b"retry: 10\n", CAUGHT_UP, event(1), broken=True), stream(event(2), COMPLETED)])
     watch = watch_of(gateways)
 
     await all_of(watch)
@@ -187,7 +188,7 @@ async def test_a_resumed_connection_is_a_replay_until_it_has_caught_up() -> None
 
 
 async def test_the_gateways_retry_is_how_long_a_watch_waits() -> None:
-    watch = watch_of(Gateways([stream(b"retry: 40\n\n", event(1)), stream(COMPLETED)]), jitter=lambda: 1.0)
+    watch = watch_of(Gateways([stream(b"retry: 40\n", event(1)), stream(COMPLETED)]), jitter=lambda: 1.0)
 
     disconnected = [item for item in await all_of(watch) if isinstance(item, Disconnected)]
 
@@ -196,7 +197,7 @@ async def test_the_gateways_retry_is_how_long_a_watch_waits() -> None:
 
 async def test_a_gateway_that_is_not_ready_is_asked_again() -> None:
     busy = httpx.Response(503, json={"detail": "Redis does not answer this gateway"})
-    gateways = Gateways([stream(b"retry: 10\n\n", event(1)), busy, stream(COMPLETED)])
+    gateways = Gateways([stream(b"retry: 10\n", event(1)), busy, stream(COMPLETED)])
     watch = watch_of(gateways)
 
     items = await all_of(watch)

@@ -28,8 +28,11 @@ class OpenSink:
         self.got += message["body"]
         return True
 
-    def finish(self, message: Message) -> None:
-        self.write(message)
+    def finish(self, message: Message) -> bool:
+        return self.write(message)
+
+    def unsent_bytes(self) -> int:
+        return 0
 
     def send_away(self, message: Message) -> None:
         self.write(message)
@@ -121,7 +124,7 @@ async def test_pages_of_large_entries_become_short_at_once_and_of_small_ones_lon
         pages = Pages(log)  # type: ignore[arg-type]
         position = Numbering.after(START)
         for _ in range(8):
-            page = await pages.read("x", position, SSE, None)
+            page = await pages.read("x", 1, position, SSE, None)
             assert len(page.frames(SSE, None)[0]) < PAGE_BYTES + 2 * size + page.entries * 200
             position = page.position
         assert log.asked[0] == FIRST_PAGE_ENTRIES

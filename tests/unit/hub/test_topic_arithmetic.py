@@ -22,8 +22,8 @@ from tailrace.bus.model.entry import Entry, Gap
 from tailrace.bus.model.filter import Filter
 from tailrace.bus.model.reading import Bare, Page, RawEntry
 from tailrace.gateway.hub.pages import RenderedPage
-from tailrace.gateway.hub.topic import FEW, PageFrames, Topic
-from tailrace.gateway.hub.viewer import Stage, Viewer
+from tailrace.gateway.hub.topic import FEW, Topic
+from tailrace.gateway.hub.viewer import PageFrames, Stage, Viewer
 from tailrace.gateway.wire.formats import Format, Message
 
 PAGE = 4
@@ -66,9 +66,13 @@ class FakeSink:
         self.held = self.full
         return not self.held
 
-    def finish(self, message: Message) -> None:
-        self.write(message)
+    def finish(self, message: Message) -> bool:
+        out = self.write(message)
         self.finished = True
+        return out
+
+    def unsent_bytes(self) -> int:
+        return 0
 
     def send_away(self, message: Message) -> None:
         self.finish(message)
@@ -280,8 +284,7 @@ class TopicMachine(RuleBasedStateMachine):
         watched.sink.full = False
         if watched.sink.held:
             watched.sink.held = False
-            if not watched.sink.finished:
-                self.topic.drained(watched.viewer)
+            self.topic.drained(watched.viewer)
 
     # What must hold
 
@@ -328,6 +331,8 @@ class TopicMachine(RuleBasedStateMachine):
                 self.deliver(5, carefully=False)
             elif not any(w.sink.held for w in self.watched):
                 break
+        # A filter that leaves out the last entries tells its cursor at the next tick.
+        self.beat()
         for watched in self.watched:
             last = self.check(watched)
             assert last == len(self.log.entries), (last, watched.viewer.stage, watched.sink.got)
