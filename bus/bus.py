@@ -37,7 +37,14 @@ from tailrace.bus.model.fence import Fence
 from tailrace.bus.model.keys import Keys
 from tailrace.bus.model.retry import Backoff
 from tailrace.bus.model.state import State
-from tailrace.bus.model.submission import Submission, check_delay_seconds, check_key, check_max_attempts, id_of_key
+from tailrace.bus.model.submission import (
+    Submission,
+    check_delay_seconds,
+    check_key,
+    check_max_attempts,
+    check_tenant,
+    id_of_key,
+)
 from tailrace.bus.model.trace import traceparent_of
 from tailrace.bus.ops.eviction import eviction_risk
 from tailrace.bus.ownership.checkpoints import Checkpoints
@@ -173,6 +180,7 @@ class Bus:
         another owner, ExecutionClosedError when it has ended or was to be cancelled, which then is its ending.
         """
         chosen = self.new_execution_id() if execution_id is None else check_execution_id(execution_id)
+        check_tenant(tenant)
         # An owner of its own: a second task of this process is another owner.
         owner = f"{self.name}.{next(self._owners)}"
         return Execution(
@@ -232,7 +240,9 @@ class Bus:
         live_seconds = self.settings.retention.live_seconds
         if await claim(self.commands, self.keys, execution_id, tenant, live_seconds) != tenant:
             raise TenantMismatchError(execution_id, tenant)
-        await self.index.note(execution_id, tenant, time.time_ns() // 1_000_000)
+        state = await self.log.state(execution_id)
+        created_ms = None if state is None else state.created_ms
+        await self.index.note(execution_id, tenant, created_ms or time.time_ns() // 1_000_000)
 
     async def submit(
         self,
@@ -270,7 +280,7 @@ class Bus:
             pipeline,
             given or {},
             queue,
-            tenant,
+            check_tenant(tenant),
             None if concurrency_key is None else check_key(concurrency_key, field="concurrency_key"),
             check_max_attempts(max_attempts),
             check_delay_seconds(delay_seconds),

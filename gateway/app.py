@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from http import HTTPStatus
 from importlib import metadata
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import compile_path
 from starlette.types import Receive, Scope, Send
 
 from tailrace.bus import Bus, BusError
@@ -21,7 +24,7 @@ from tailrace.gateway.access.guard import CrashGuard, HostGuard, PeerGuard
 from tailrace.gateway.asgi.server_writes import PlainConnection, why_stepped
 from tailrace.gateway.auth.openapi import with_security
 from tailrace.gateway.context import GatewayContext
-from tailrace.gateway.http.cors import cors_options
+from tailrace.gateway.http.cors import Cors, cors_options
 from tailrace.gateway.http.head import HeadAsGet
 from tailrace.gateway.http.problem_docs import with_problem_schema
 from tailrace.gateway.http.problems import ProblemError, problem_of
@@ -142,7 +145,7 @@ def create_app(bus: Bus, settings: GatewaySettings) -> GatewayApp:
     if not settings.auth_required:
         app.add_middleware(PeerGuard)
     # Around the guards, so that a page can read their refusals.
-    app.add_middleware(CORSMiddleware, **cors_options(settings.allowed_origins, auth_required=settings.auth_required))
+    app.add_middleware(Cors, **cors_options(settings.allowed_origins, auth_required=settings.auth_required))
     app.add_middleware(CrashGuard)
     app.add_middleware(RequestIds, access_log=settings.access_log)
     return app
@@ -161,7 +164,23 @@ def _forget_request(scope: Scope) -> None:
 
 async def _answer(request: Request, error: Exception) -> Response:
     problem = problem_of(error)
-    return deferral(request, problem) if is_deferred(request, problem) else problem.response()
+    if problem.status == HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = sorted(_methods_at(request))
+        problem = replace(problem, headers={**problem.headers, "Allow": ", ".join(allowed)})
+    if is_deferred(request, problem):
+        gateway: GatewayContext = request.app.state.gateway
+        return deferral(request, problem, gateway.bus.counters)
+    return problem.response()
+
+
+def _methods_at(request: Request) -> set[str]:
+    """Of all routes with that path: Starlette tells only those of the first."""
+    methods: set[str] = set()
+    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+    for found in iter_route_contexts(request.app.routes):
+        if compile_path(found.path or "")[0].match(path):
+            methods |= getattr(found.original_route, "methods", None) or set()
+    return methods | ({"HEAD"} if "GET" in methods else set())
 
 
 def _limits(settings: GatewaySettings) -> HubLimits:

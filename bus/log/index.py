@@ -35,11 +35,11 @@ class ExecutionIndex:
         self._noted = 0
 
     async def note(self, execution_id: str, tenant: str | None, created_ms: int) -> None:
-        """List an execution, under its tenant too; who was listed before stays where it was."""
+        """List an execution, under its tenant too, where it was created; its id may have been used before."""
         keys = [self._keys.executions(None)]
         if tenant is not None:
             keys.append(self._keys.executions(tenant))
-        await asyncio.gather(*(self._commands.command("ZADD", key, "LT", created_ms, execution_id) for key in keys))
+        await asyncio.gather(*(self._commands.command("ZADD", key, created_ms, execution_id) for key in keys))
         self._noted += 1
         if self._noted % TRIM_EVERY == 1:
             await asyncio.gather(*(self._bound(key) for key in keys))

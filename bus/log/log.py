@@ -278,7 +278,7 @@ def _refusal(error: ReplyError, execution_id: str) -> Exception:
             return FenceStaleError(execution_id)
         case "ILLEGAL":
             status, _, event_type = detail.partition(" ")
-            return TransitionRefusedError(execution_id, status, event_type)
+            return TransitionRefusedError(execution_id, "unknown" if status == "none" else status, event_type)
         case "EXHAUSTED":
             return LogExhaustedError(
                 f"execution {execution_id}: entry {detail} of another program leaves no next id; use another execution"

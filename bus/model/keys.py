@@ -92,6 +92,10 @@ class Keys:
         """Which gateways are alive, and until when they are believed to be."""
         return f"{self.prefix}:gw"
 
+    def gateway_probe(self, gateway: str) -> str:
+        """Written to find out whether Redis takes writes."""
+        return f"{self.prefix}:gw:{{{gateway}}}:probe"
+
     def gateway_clients(self, gateway: str) -> str:
         return f"{self.prefix}:gw:{{{gateway}}}:clients"
 

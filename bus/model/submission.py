@@ -20,7 +20,12 @@ from tailrace.bus.model.trace import traceparent_of
 
 MAX_INPUT_BYTES: Final = 256 * 1024
 MAX_KEY_CHARS: Final = 256
+MAX_TENANT_CHARS: Final = 64
+# Up to here a float is every whole number.
+_EXACT: Final = 2.0**53
 MOST_ATTEMPTS: Final = 1000
+# As an execution id may begin, and without ``__``, which separates it from the rest of an id.
+_TENANT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*(_[A-Za-z0-9-]+)*", re.ASCII)
 # A month: what is to wait longer is a calendar's business, not a queue's.
 MAX_DELAY_SECONDS: Final = 31 * 24 * 3600.0
 
@@ -58,7 +63,7 @@ class Submission:
     def fingerprint(self) -> str:
         """The same for the same work, whenever it is to be begun."""
         what = [self.pipeline, self.input, self.queue, self.tenant, self.concurrency_key, self.max_attempts]
-        canonical = json.dumps(what, sort_keys=True, default=str)
+        canonical = json.dumps(_with_one_number(what), sort_keys=True, default=str)
         return hashlib.sha256(canonical.encode()).hexdigest()[:32]
 
     def fields(self) -> list[str | bytes]:
@@ -108,11 +113,34 @@ def parse_submission(execution_id: str, values: Sequence[bytes | None]) -> Submi
     )
 
 
+def _with_one_number(value: Any) -> Any:
+    """1.0 as 1: JSON does not tell them apart, and a client that repeats itself may write the other one."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
+        return int(value)
+    if isinstance(value, dict):
+        return {name: _with_one_number(member) for name, member in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_one_number(item) for item in value]
+    return value
+
+
 def check_key(key: object, *, field: str) -> str:
     """Return a concurrency or idempotency key that can be used. Raises InvalidInputError."""
     if not isinstance(key, str) or not key or len(key) > MAX_KEY_CHARS or _UNPRINTABLE.search(key):
         raise InvalidInputError(field, f"must be text of 1 to {MAX_KEY_CHARS} characters without control characters")
     return key
+
+
+def is_tenant(name: str) -> bool:
+    return len(name) <= MAX_TENANT_CHARS and _TENANT.fullmatch(name) is not None
+
+
+def check_tenant(tenant: str | None) -> str | None:
+    """Raises InvalidInputError."""
+    if tenant is not None and not is_tenant(tenant):
+        detail = f"{tenant[:80]!r} must be up to {MAX_TENANT_CHARS} letters, digits, '-', and single '_' between them"
+        raise InvalidInputError("tenant", detail)
+    return tenant
 
 
 def check_max_attempts(attempts: int | None) -> int | None:

@@ -71,46 +71,48 @@ class Access:
             raise ForbiddenError("insufficient_scope", "this needs a credential that is not limited to some executions")
 
     async def run(self, execution_id: str) -> None:
-        """Make sure that it covers an execution, if there is one.
+        """Make sure that it covers an execution.
 
-        Raises ExecutionUnknownError for another's, whether that exists or not; where no tenant has it, the caller
-        finds that out as ever. Raises InvalidExecutionIdError, BusUnavailableError.
+        Raises ExecutionUnknownError for another's, and in the same words for one that does not exist, before anything
+        else can be wrong with the request. Raises InvalidExecutionIdError, BusUnavailableError.
         """
         check_execution_id(execution_id)
-        principal = self.principal
-        if principal.covers_all:
-            return
+        if not (self.principal.covers_all or await self._covers(execution_id, may_be_new=False)):
+            raise ExecutionUnknownError(execution_id)
+
+    async def _covers(self, execution_id: str, *, may_be_new: bool) -> bool:
+        principal, log = self.principal, self._gateway.bus.log
         if not principal.names(execution_id):
-            raise ExecutionUnknownError(execution_id)
-        if principal.tenant != ANY_TENANT and not self.allows(execution_id)(
-            await self._gateway.bus.log.state(execution_id)
-        ):
-            raise ExecutionUnknownError(execution_id)
+            return False
+        if principal.tenant == ANY_TENANT:
+            return True
+        state = await log.state(execution_id)
+        if state is None and not may_be_new and not await log.exists(execution_id):
+            return False
+        return self.allows(execution_id)(state)
 
     def allows(self, execution_id: str) -> Callable[[State | None], bool]:
         """Whether it covers an execution, by the state of it; the same as ``run``, for who reads the state anyway."""
         principal = self.principal
         return lambda state: principal.covers(execution_id, _tenant_of(execution_id, state))
 
-    async def run_or_new(self, execution_id: str) -> None:
-        """Like ``run``, but an execution that it may begin need not be there: for publishers.
+    async def begin(self, execution_id: str) -> None:
+        """Like ``run``, for a publisher that has something to publish: an execution without a tenant becomes its own.
 
         Raises ExecutionUnknownError where it may not choose that id, as if it were another's.
         """
         check_execution_id(execution_id)
-        if not self._may_begin(execution_id):
-            await self.run(execution_id)
-
-    async def claim(self, execution_id: str) -> None:
-        """Make an execution that nobody has its own, now that there is something to be published.
-
-        Raises ExecutionUnknownError where it is another's.
-        """
         bus = self._gateway.bus
-        if self.tenant is not None and self._may_begin(execution_id):
+        if not self._may_begin(execution_id):
+            allowed = await self._covers(execution_id, may_be_new=True)
+        elif self.tenant is None:
+            allowed = True
+        else:
             live_seconds = bus.settings.retention.live_seconds
-            if await claim(bus.commands, bus.keys, execution_id, self.tenant, live_seconds) != self.tenant:
-                raise ExecutionUnknownError(execution_id)
+            owner = await claim(bus.commands, bus.keys, execution_id, self.tenant, live_seconds)
+            allowed = owner == self.tenant
+        if not allowed:
+            raise ExecutionUnknownError(execution_id)
 
     def _may_begin(self, execution_id: str) -> bool:
         principal = self.principal
@@ -221,21 +223,17 @@ class Registration:
 class Requires:
     """What a route asks for: all of these scopes, and the execution that its path names."""
 
-    def __init__(self, *scopes: Scope, new: bool = False, opens: bool = False) -> None:
-        """``new`` lets in a principal that may begin that execution; the route then calls ``Access.claim``.
-
-        ``opens`` is for a route that asks about the execution by itself, with ``Access.allows``, as it opens it.
-        """
+    def __init__(self, *scopes: Scope, opens: bool = False) -> None:
+        """``opens`` is for a route that asks about the execution by itself, with ``Access.allows`` or ``begin``."""
         self.scopes = scopes
         self.opens = opens
-        self.new = new
 
     async def admit(self, connection: HTTPConnection, gateway: CurrentGateway) -> Access:
         """Raises ProblemError (401, 403, 429), ExecutionUnknownError (404), and others for a malformed id."""
         access = await self.identify(connection, gateway)
         execution_id = connection.path_params.get("execution_id")
         if execution_id is not None and not self.opens:
-            await (access.run_or_new(execution_id) if self.new else access.run(execution_id))
+            await access.run(execution_id)
         return access
 
     async def identify(self, connection: HTTPConnection, gateway: GatewayContext) -> Access:
@@ -253,9 +251,9 @@ class Requires:
         return access
 
 
-def requires(*scopes: Scope, new: bool = False, opens: bool = False) -> Any:
+def requires(*scopes: Scope, opens: bool = False) -> Any:
     """Make a dependency, for ``Annotated[Access, …]``."""
-    return Depends(Requires(*scopes, new=new, opens=opens).admit)
+    return Depends(Requires(*scopes, opens=opens).admit)
 
 
 async def everybody() -> None:
@@ -264,7 +262,7 @@ async def everybody() -> None:
 
 ReadAccess = Annotated[Access, requires("read")]
 WatchAccess = Annotated[Access, requires("read", opens=True)]
-PublishAccess = Annotated[Access, requires("publish", new=True)]
+PublishAccess = Annotated[Access, requires("publish", opens=True)]
 ControlAccess = Annotated[Access, requires("control")]
 SubmitAccess = Annotated[Access, requires("submit")]
 AdminAccess = Annotated[Access, requires("admin")]

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, TypeGuard
 
+from tailrace.bus.model.submission import is_tenant
 from tailrace.gateway.auth.principal import MAX_PATTERNS, Credential, Principal, is_run_pattern
 from tailrace.gateway.auth.refusals import invalid_token
 from tailrace.gateway.auth.scopes import SCOPES, Scope
-from tailrace.gateway.auth.tenant import ANY_TENANT, is_tenant
+from tailrace.gateway.auth.tenant import ANY_TENANT
 
 # RFC 8693, section 4.2, and what others call it.
 _SCOPE_CLAIMS: Final = ("scope", "scopes", "scp")

@@ -58,6 +58,12 @@ class Keyring:
             found = self._suiting(algorithm, key_id)
         return found
 
+    async def newer(self, algorithm: str, key_id: str | None) -> list[VerifyingKey]:
+        """Ask the URL once more, for a signature that fits no key: a set without key ids does not show its changes."""
+        if self._url is not None and algorithm != "HS256":
+            await self._refetch()
+        return self._suiting(algorithm, key_id)
+
     async def refresh(self) -> None:
         """Read what may have changed; to be called every second or so."""
         self.reread_file()

@@ -10,6 +10,7 @@ from collections.abc import Collection
 from typing import Final
 from urllib.parse import urlsplit
 
+_OWN_PORTS: Final = {"http": ":80", "https": ":443"}
 _SAFE: Final = frozenset({"GET", "HEAD"})
 # Of the page itself; or typed, or a bookmark. Browsers too old to say so send an Origin with all that matters.
 _OWN_SITES: Final = frozenset({None, "same-origin", "none"})
@@ -34,8 +35,14 @@ def is_same_origin(origin: str, host: str | None) -> bool:
     return parts.scheme in {"http", "https"} and host is not None and parts.netloc.lower() == host.lower() != ""
 
 
+def as_browsers_write(origin: str) -> str:
+    """Leave out a port that is the scheme's own (the URL standard): no browser sends it."""
+    scheme, _, rest = origin.partition("://")
+    return origin.removesuffix(_OWN_PORTS.get(scheme, "")) if rest else origin
+
+
 def is_origin(given: str) -> bool:
-    """Whether it is written as a browser writes an origin: scheme, host, and a port that is not the scheme's own."""
+    """Whether it is an origin: scheme, host, and perhaps a port."""
     try:
         parts = urlsplit(given)
         host = parts.hostname

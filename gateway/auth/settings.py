@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode
 
 from tailrace.gateway.auth.api_keys import ApiKey, UnusableApiKeysError, parse_api_keys
 from tailrace.gateway.auth.jwks import MIN_SECRET_BYTES, UnusableKeysError, parse_jwks
-from tailrace.gateway.auth.origins import is_origin
+from tailrace.gateway.auth.origins import as_browsers_write, is_origin
 from tailrace.gateway.http.loopback import is_loopback
 
 _DAY_SECONDS: Final = 86400.0
@@ -117,7 +117,7 @@ class AuthSettings(BaseSettings):
         for origin in given:
             if origin != "*" and not is_origin(origin):
                 raise ValueError(f"{origin!r} is not an origin; write it like 'https://app.example', without a path")
-        return given
+        return tuple(map(as_browsers_write, given))
 
 
 def check_host(host: str, *, auth_required: bool) -> str:

@@ -7,20 +7,13 @@ tenant has an execution of that name. An id that is chosen in a tenant's name th
 
 from __future__ import annotations
 
-import re
 from typing import Final
+
+from tailrace.bus.model.submission import is_tenant
 
 # A token with this tenant is good for all of them, and for executions without one.
 ANY_TENANT: Final = "*"
 SEPARATOR: Final = "__"
-
-# As an execution id may begin, and without the separator, so that an id has one reading only.
-_TENANT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*(_[A-Za-z0-9-]+)*", re.ASCII)
-_MAX_CHARS: Final = 64
-
-
-def is_tenant(name: str) -> bool:
-    return len(name) <= _MAX_CHARS and _TENANT.fullmatch(name) is not None
 
 
 def tenant_in(execution_id: str) -> str | None:

@@ -48,6 +48,11 @@ class Tokens:
         if not keys and self._keyring.is_empty:
             raise ProblemError(unavailable("keys_unavailable", "this gateway could not get the keys of tokens yet"))
         claims = self._claims_of(token, algorithm, keys)
+        if claims is None:
+            keys = [key.key for key in await self._keyring.newer(algorithm, key_id)]
+            claims = self._claims_of(token, algorithm, keys)
+        if claims is None:
+            raise _unverifiable()
         principal = principal_of(claims, tenant_claim=self._rules.tenant_claim)
         left_seconds = (principal.expires_at or 0) - self._now()
         if left_seconds <= 0:
@@ -58,7 +63,8 @@ class Tokens:
             raise invalid_token(f"the token is good for longer than {self._rules.max_seconds:g} s")
         return principal
 
-    def _claims_of(self, token: str, algorithm: str, keys: list[Any]) -> dict[str, Any]:
+    def _claims_of(self, token: str, algorithm: str, keys: list[Any]) -> dict[str, Any] | None:
+        """None where its signature is of none of the keys."""
         for key in keys:
             try:
                 return self._decode(token, algorithm, key)
@@ -75,8 +81,8 @@ class Tokens:
             except jwt.ImmatureSignatureError:
                 raise invalid_token("the token is not good yet; compare the clocks") from None
             except UNREADABLE:
-                break
-        raise invalid_token("the token is not one that this gateway can verify")
+                raise _unverifiable() from None
+        return None
 
     def _decode(self, token: str, algorithm: str, key: Any) -> dict[str, Any]:
         rules = self._rules
@@ -90,6 +96,10 @@ class Tokens:
             options={"require": ["exp", "sub"], "verify_aud": rules.audience is not None},
         )
         return decoded
+
+
+def _unverifiable() -> UnauthenticatedError:
+    return invalid_token("the token is not one that this gateway can verify")
 
 
 def _expired() -> UnauthenticatedError:

@@ -9,6 +9,8 @@ import re
 from collections.abc import Mapping
 from typing import TypeVar
 
+from starlette.datastructures import Headers
+
 _WEIGHT = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?", re.ASCII)
 
 R = TypeVar("R")
@@ -23,6 +25,11 @@ def choose(accept: str | None, offered: Mapping[str, R], *, default: R) -> R | N
         return None
     favourites = [representation for rank, representation in ranked if rank == best]
     return default if default in favourites else favourites[0]
+
+
+def accepted(headers: Headers) -> str | None:
+    """All of its lines, which count as one (RFC 9110, section 5.3)."""
+    return ", ".join(headers.getlist("accept")) or None
 
 
 def parse(accept: str) -> dict[str, float]:

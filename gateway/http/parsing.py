@@ -55,6 +55,11 @@ def parse_json(body: bytes) -> Any:
 
 async def read_body(request: Request, max_bytes: int, within_seconds: float) -> bytes:
     """Collect a body; never holds more than the limit and one chunk. Raises ProblemError, ClientDisconnect."""
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in {"", "identity"}:
+        detail = f"the body is encoded as {encoding[:80]!r}; send it as it is"
+        headers = {"Accept-Encoding": "identity"}
+        raise ProblemError(Problem(415, "unsupported_media_type", detail, "Content-Encoding", headers=headers))
     declared = _declared_bytes(request)
     if declared > max_bytes and "expect" in request.headers:
         # The client asks before it sends (RFC 9110, section 10.1.1).

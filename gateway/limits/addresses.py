@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from tailrace.gateway.limits.settings import Network
 
@@ -15,7 +15,7 @@ def client_address(peer: str | None, forwarded: Sequence[str], trusted: Sequence
     clients count by their /64, which is what one of them is given.
     """
     address = peer or ""
-    hops = [hop.strip() for value in forwarded for hop in value.split(",")]
+    hops = [_without_port(hop.strip()) for value in forwarded for hop in value.split(",")]
     while hops and _is_trusted(address, trusted):
         address = hops.pop()
     return _counted(address)
@@ -28,7 +28,7 @@ def waiting_address(peer: str | None, trusted: Sequence[Network]) -> str | None:
 
 def _is_trusted(address: str, trusted: Sequence[Network]) -> bool:
     try:
-        parsed = ip_address(address)
+        parsed = _parsed(address)
     except ValueError:
         return False
     return any(parsed in network for network in trusted)
@@ -36,10 +36,21 @@ def _is_trusted(address: str, trusted: Sequence[Network]) -> bool:
 
 def _counted(address: str) -> str:
     try:
-        parsed = ip_address(address)
+        parsed = _parsed(address)
     except ValueError:
         return "unknown"
-    if parsed.version == 4:  # noqa: PLR2004 - of IP
-        return str(parsed)
-    mapped = parsed.ipv4_mapped
-    return str(mapped) if mapped is not None else ":".join(parsed.exploded.split(":")[:4])
+    return str(parsed) if isinstance(parsed, IPv4Address) else ":".join(parsed.exploded.split(":")[:4])
+
+
+def _parsed(address: str) -> IPv4Address | IPv6Address:
+    """An IPv4 address also where a socket for both kinds shows it as one of IPv6. Raises ValueError."""
+    parsed = ip_address(address)
+    mapped = parsed.ipv4_mapped if isinstance(parsed, IPv6Address) else None
+    return mapped or parsed
+
+
+def _without_port(hop: str) -> str:
+    """Some proxies add the client's port: ``192.0.2.7:555``, ``[2001:db8::7]:555``."""
+    if hop.startswith("["):
+        return hop[1:].partition("]")[0]
+    return hop.partition(":")[0] if hop.count(":") == 1 else hop

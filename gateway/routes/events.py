@@ -13,7 +13,7 @@ from tailrace.bus.model.cursor import parse
 from tailrace.bus.queries.page import collect
 from tailrace.gateway.access.access import WatchAccess
 from tailrace.gateway.context import CurrentGateway, GatewayContext
-from tailrace.gateway.http.accept import choose
+from tailrace.gateway.http.accept import accepted, choose
 from tailrace.gateway.http.parsing import ExecutionId, check_limit
 from tailrace.gateway.http.problem_docs import problems
 from tailrace.gateway.http.problems import Problem, ProblemError
@@ -76,12 +76,13 @@ async def read_events(
     ] = None,
 ) -> Response:
     paged = any(given is not None for given in (after, limit, last, wait))
-    chosen = choose(request.headers.get("accept"), OFFERED, default=PAGE if paged else SSE_TYPE)
+    chosen = choose(accepted(request.headers), OFFERED, default=PAGE if paged else SSE_TYPE)
     if chosen in {SSE_TYPE, NDJSON_TYPE}:
         return await stream(gateway, access, parameters, execution_id, chosen)
     if chosen == PAGE:
-        await access.run(execution_id)
+        # First: what is wrong with it must not tell whether another tenant's execution is there.
         query = _page_query(gateway, after, limit, last, wait)
+        await access.run(execution_id)
         page = await _read_page(request, gateway, execution_id, query)
         access.check_current()
         return page

@@ -98,7 +98,10 @@ async def take_submission(request: Request, gateway: GatewayContext, access: Acc
 
 
 def _id_of(request: Request, gateway: GatewayContext, access: Access, chosen: str | None) -> str:
-    key = request.headers.get(IDEMPOTENCY_KEY)
+    keys = request.headers.getlist(IDEMPOTENCY_KEY)
+    if len(keys) > 1:
+        raise InvalidInputError(IDEMPOTENCY_KEY, f"is there {len(keys)} times; send one")
+    key = keys[0] if keys else None
     if chosen is not None and key is not None:
         raise InvalidInputError(IDEMPOTENCY_KEY, "stands for an execution_id: give one of the two")
     if key is not None:

@@ -6,7 +6,7 @@ import asyncio
 
 from fastapi import APIRouter, Response
 
-from tailrace.bus import BusError
+from tailrace.bus import BusError, ReplyError
 from tailrace.gateway.access.access import Everybody
 from tailrace.gateway.context import CurrentGateway, GatewayContext
 from tailrace.gateway.http.schemas import Alive, Readiness
@@ -14,6 +14,7 @@ from tailrace.gateway.http.schemas import Alive, Readiness
 router = APIRouter(tags=["health"])
 
 DEADLINE_SECONDS = 1.0
+PROBE_SECONDS = 60
 
 
 @router.get("/healthz", dependencies=[Everybody], summary="Liveness: the process answers, whatever Redis does")
@@ -36,8 +37,25 @@ async def readyz(gateway: CurrentGateway, response: Response) -> Readiness:
         status="not_ready" if reasons else "ready",
         tail=gateway.hub.tail_mode,
         reasons=reasons,
-        degraded=[] if gateway.stepped is None else [f"direct writes: {gateway.stepped}"],
+        degraded=[
+            *([] if gateway.stepped is None else [f"direct writes: {gateway.stepped}"]),
+            *([] if reasons else await _refused_writes(gateway)),
+        ],
     )
+
+
+async def _refused_writes(gateway: GatewayContext) -> list[str]:
+    """Redis is full, or a replica. Viewers are served all the same, so a proxy must not take all gateways out."""
+    try:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            key = gateway.bus.keys.gateway_probe(gateway.bus.name)
+            await gateway.bus.commands.command("SET", key, "1", "EX", PROBE_SECONDS)
+    except ReplyError as error:
+        return [f"redis refuses writes: {error}"]
+    except (BusError, TimeoutError):
+        # A node of a cluster that is away: the others serve.
+        return []
+    return []
 
 
 async def _redis_complaints(gateway: GatewayContext) -> list[str]:

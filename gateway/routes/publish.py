@@ -111,13 +111,14 @@ async def publish(  # noqa: PLR0917 - FastAPI gives them by name
         lines = [read_event(body, origin, now=now, limit_bytes=limit_bytes)]
     else:
         lines = read_lines(body, origin, now=now, limit_bytes=limit_bytes)
-    if any(line.error is None for line in lines):
+    is_any_good = any(line.error is None for line in lines)
+    if is_any_good:
         # Only now: what is refused must not take an id.
         await access.spend(len(lines))
         is_new = access.has_quotas and await bus.log.state(execution_id) is None
         await access.spend_quota(len(body), executions=int(is_new))
-        await access.claim(execution_id)
-    outcomes = await append_lines(bus.log, bus.index, execution_id, lines, origin.fence)
+        await access.begin(execution_id)
+    outcomes = await append_lines(bus.log, bus.index, execution_id, lines, origin.fence if is_any_good else None)
     if single and (problem := problem_with(outcomes[0])) is not None:
         raise ProblemError(problem)
     told = published(execution_id, outcomes)

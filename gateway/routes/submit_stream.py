@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 
 from tailrace.gateway.access.access import Access, requires
 from tailrace.gateway.context import CurrentGateway
-from tailrace.gateway.http.accept import choose
+from tailrace.gateway.http.accept import accepted, choose
 from tailrace.gateway.http.problem_docs import problems
 from tailrace.gateway.http.problems import Problem, ProblemError
 from tailrace.gateway.http.schemas import Links
@@ -55,7 +55,7 @@ async def submit_and_watch(
     gateway: CurrentGateway,
     parameters: CurrentParameters,
 ) -> Response:
-    media_type = choose(request.headers.get("accept"), OFFERED, default=SSE_TYPE)
+    media_type = choose(accepted(request.headers), OFFERED, default=SSE_TYPE)
     if media_type is None:
         detail = f"the stream comes as {' or '.join(OFFERED)}; this Accept header allows neither"
         raise ProblemError(Problem(406, "not_acceptable", detail, "Accept", {"available": list(OFFERED)}))

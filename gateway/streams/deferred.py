@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tailrace.bus.model.counters import Counters
-from tailrace.gateway.http.accept import choose
+from tailrace.gateway.http.accept import accepted, choose
 from tailrace.gateway.http.problems import Problem
 from tailrace.gateway.wire.formats import SSE, SSE_UNNAMED, Format
 
@@ -25,11 +25,12 @@ def is_deferred(request: Request, problem: Problem) -> bool:
     """Only where nothing but a stream was asked for: other clients know what a 503 is."""
     if problem.status != _UNAVAILABLE or request.method != "GET":
         return False
-    return choose(request.headers.get("accept"), _OFFERED, default=_JSON_TYPE) == SSE_TYPE
+    return choose(accepted(request.headers), _OFFERED, default=_JSON_TYPE) == SSE_TYPE
 
 
-def deferral(request: Request, problem: Problem) -> Response:
+def deferral(request: Request, problem: Problem, counters: Counters) -> Response:
     """A stream that only says why there is none, and when to come again."""
+    counters.add("streams_deferred")
     rendering = SSE_UNNAMED if request.query_params.get("events") == "message" else SSE
     return _deferred(rendering, {"code": problem.code, "detail": problem.detail})
 

@@ -118,6 +118,15 @@ async def test_the_newest_come_first_and_pages_join_without_a_seam(index: Execut
         assert seen == expected
 
 
+async def test_attack_65_an_id_that_is_used_again_stands_where_it_was_created_last(index: ExecutionIndex) -> None:
+    """Its state had expired meanwhile, and its old place had not."""
+    await index.note("again", "acme", 1)
+    await index.note("other", "acme", 2)
+    await index.note("again", "acme", 3)
+    for tenant in ("acme", None):
+        assert await index.newest(tenant, count=10) == [(3, "again"), (2, "other")]
+
+
 async def test_a_tenant_sees_its_own_and_nobody_elses(index: ExecutionIndex) -> None:
     await index.note("a", "acme", 1)
     await index.note("b", "other", 2)

@@ -56,6 +56,22 @@ async def test_a_gateway_whose_redis_hangs_stays_alive_and_is_not_ready_within_t
         assert took < stretched(2)
 
 
+async def test_attack_61_readiness_says_when_redis_refuses_writes(fresh_server: RunningServer) -> None:
+    """Viewers are served all the same, so the gateway stays ready."""
+    async with (
+        await open_bus(fresh_server.url) as bus,
+        live_gateway(bus) as url,
+        httpx.AsyncClient(base_url=url, timeout=patient(10)) as client,
+    ):
+        await bus.commands.command("CONFIG", "SET", "maxmemory", "1")
+        answer = await client.get("/readyz")
+        await bus.commands.command("CONFIG", "SET", "maxmemory", "0")
+        assert answer.status_code == 200
+        (degraded,) = answer.json()["degraded"]
+        assert degraded.startswith("redis refuses writes: OOM")
+        assert (await client.get("/readyz")).json()["degraded"] == []
+
+
 async def test_a_gateway_is_ready_again_when_redis_is_back(fresh_server: RunningServer) -> None:
     async with (
         await open_bus(fresh_server.url) as bus,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from starlette.requests import Request
 
+from tailrace.bus.model.counters import Counters
 from tailrace.gateway.http.problems import Problem, unavailable
 from tailrace.gateway.streams.deferred import deferral, is_deferred
 
@@ -35,7 +36,7 @@ def test_neither_is_any_other_problem_nor_a_post() -> None:
 
 @pytest.mark.parametrize(("query", "lead"), [(b"", b"retry: "), (b"events=message", b"retry: ")])
 def test_it_says_why_and_when(query: bytes, lead: bytes) -> None:
-    response = deferral(request("text/event-stream", query=query), AWAY)
+    response = deferral(request("text/event-stream", query=query), AWAY, Counters())
     assert response.status_code == 200
     assert bytes(response.body).startswith(lead)
     assert b'"code":"bus_unavailable"' in bytes(response.body)

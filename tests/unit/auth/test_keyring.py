@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import time
 from pathlib import Path
 
 import httpx
 import pytest
 
 from tailrace.gateway.auth.keyring import REFETCH_SECONDS, REFRESH_SECONDS, Keyring
+from tailrace.gateway.auth.refusals import UnauthenticatedError
+from tailrace.gateway.auth.tokens import TokenRules, Tokens
 from tailrace.gateway.auth.watched_file import WatchedFile
-from tests.unit.auth.keys import OTHER_SECRET, SECRET, ec_jwk, jwks, rsa_jwk, secret_jwk
+from tests.unit.auth.keys import OTHER_SECRET, SECRET, ec_jwk, ec_key, jwks, rsa_jwk, secret_jwk, token
 
 pytestmark = pytest.mark.anyio
 
@@ -47,6 +50,22 @@ async def test_an_unknown_key_id_makes_the_key_set_be_fetched_again_and_not_for_
     assert issuer.asked == 1
     issuer.now += REFETCH_SECONDS
     assert await issuer.knows("e2")
+    assert issuer.asked == 2
+
+
+async def test_attack_67_a_signature_that_fits_no_key_makes_a_set_without_key_ids_be_fetched_again() -> None:
+    def without_id(name: str) -> bytes:
+        return jwks({member: value for member, value in ec_jwk(name).items() if member != "kid"})
+
+    issuer = Issuer(without_id("old"))
+    tokens = Tokens(issuer.keyring, TokenRules(None, None, "tenant", 3600.0), time.time)
+    assert (await tokens.verify(token(ec_key("old"), "ES256"))).subject == "ann"
+    issuer.document = without_id("new")
+    issuer.now += REFETCH_SECONDS
+    assert (await tokens.verify(token(ec_key("new"), "ES256"))).subject == "ann"
+    for _ in range(100):
+        with pytest.raises(UnauthenticatedError):
+            await tokens.verify(token(ec_key("forged"), "ES256"))
     assert issuer.asked == 2
 
 

@@ -34,6 +34,22 @@ def test_an_address_is_what_the_last_trusted_proxy_saw(peer: str | None, forward
     assert client_address(peer, forwarded, PROXIES) == counted
 
 
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "counted"),
+    [
+        ("::ffff:10.0.0.1", ["198.51.100.7"], "198.51.100.7"),
+        ("10.0.0.1", ["198.51.100.7:555"], "198.51.100.7"),
+        ("10.0.0.1", ["198.51.100.7, 10.0.0.2:80"], "198.51.100.7"),
+        ("10.0.0.1", ["[2001:db8:1:2:3:4:5:6]:555"], "2001:0db8:0001:0002"),
+        ("10.0.0.1", ["2001:db8:1:2:3:4:5:6"], "2001:0db8:0001:0002"),
+        ("10.0.0.1", ["::ffff:198.51.100.7"], "198.51.100.7"),
+    ],
+)
+def test_attack_66_ports_and_mapped_addresses_are_seen_through(peer: str, forwarded: list[str], counted: str) -> None:
+    """A socket for IPv4 and IPv6 shows IPv4 peers as mapped, and some proxies add the port."""
+    assert client_address(peer, forwarded, PROXIES) == counted
+
+
 def connections(total: int = 100, per_principal: int = 0, per_address: int = 0) -> Connections:
     return Connections(ConnectionLimits(total, per_principal, per_address), Counters())
 

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tailrace.bus.model.submission import is_tenant
 from tailrace.gateway.auth.principal import ANONYMOUS, Principal, is_run_pattern
 from tailrace.gateway.auth.scopes import SCOPES
-from tailrace.gateway.auth.tenant import SEPARATOR, is_tenant, tenant_in
+from tailrace.gateway.auth.tenant import SEPARATOR, tenant_in
 
 READ = frozenset({"read"})
 TENANTS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9-]{0,8}(_[A-Za-z0-9-]{1,8}){0,2}", fullmatch=True)

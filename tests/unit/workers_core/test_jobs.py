@@ -124,6 +124,13 @@ def test_numbers_that_a_stranger_broke_count_as_absent() -> None:
     assert submission == Submission("run-1", "p", {})
 
 
+def test_attack_68_one_is_one_however_it_is_written() -> None:
+    one = Submission("a", "p", {"x": [1, {"y": 2}]})
+    assert one.fingerprint == Submission("a", "p", {"x": [1.0, {"y": 2.0}]}).fingerprint
+    assert one.fingerprint != Submission("a", "p", {"x": [1.5, {"y": 2}]}).fingerprint
+    assert one.fingerprint != Submission("a", "p", {"x": [True, {"y": 2}]}).fingerprint
+
+
 def test_the_fingerprint_tells_what_is_to_be_done_and_not_when() -> None:
     one = Submission("a", "p", {"x": 1, "y": 2})
     assert one.fingerprint == Submission("b", "p", {"y": 2, "x": 1}, delay_seconds=9).fingerprint
