@@ -7,6 +7,7 @@ GatewayError
 │   └── GatewayFullError        503: too many live connections here
 ├── OpError                 a WebSocket message is not a valid op; carries the answer (streams/socket_ops.py)
 ├── FloodError              a client sends more WebSocket frames than it may (asgi/frame_budget.py)
+├── HeadTooLargeError       the head of a request has more bytes than it may (asgi/arrivals.py)
 ├── PipelineTooLongError    a client sends more requests than it waits for answers (asgi/arrivals.py)
 ├── ListenError             the address cannot be listened on (asgi/listener.py)
 ├── UnusableKeysError       a document is not a valid key set (auth/jwks.py)

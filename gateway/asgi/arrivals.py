@@ -31,6 +31,10 @@ class Refusals:
     too_many: bytes
 
 
+class HeadTooLargeError(GatewayError):
+    """A head has more bytes than it may, and has been refused."""
+
+
 class PipelineTooLongError(GatewayError):
     """A client sends more requests than it waits for answers."""
 

@@ -21,7 +21,13 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from uvicorn.server import ServerState
 from websockets.frames import CloseCode
 
-from tailrace.gateway.asgi.arrivals import MAX_PIPELINED, Arrivals, PipelineTooLongError
+from tailrace.gateway.asgi.arrivals import (
+    MAX_HEAD_BYTES,
+    MAX_PIPELINED,
+    Arrivals,
+    HeadTooLargeError,
+    PipelineTooLongError,
+)
 from tailrace.gateway.asgi.frame_budget import FloodError, FrameBudget, ReadingTurns, check_fragments
 from tailrace.gateway.asgi.slim import SlimEvent, SlimQueue
 from tailrace.gateway.asgi.stepping import Send, SteppedSend
@@ -213,6 +219,11 @@ class HeadBoundProtocol(HttpToolsProtocol):
         super()._unset_keepalive_if_required()
         self.arrivals.arrived(self)
         self._stop_waiting()
+        # One that came all at once was not counted as it arrived.
+        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD_BYTES:
+            self.arrivals.count("request_heads_too_large")
+            self.refuse(self.arrivals.refusals.too_large)
+            raise HeadTooLargeError
         before = self.cycle
         super().on_headers_complete()
         # There is none for a request that is going to be a WebSocket. A new one's event has not been looked at yet.
@@ -245,6 +256,8 @@ class HeadBoundProtocol(HttpToolsProtocol):
 
     def refuse(self, answer: bytes) -> None:
         """Close, with an answer where no request is being answered."""
+        if self.transport.is_closing():
+            return
         if answer and not self._is_answering:
             self.transport.write(answer)
         self.transport.close()

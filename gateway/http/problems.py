@@ -124,16 +124,11 @@ def _of_bus(error: bus.BusError) -> Problem:
         case bus.TransitionRefusedError():
             known = {"execution_id": error.execution_id, "execution_status": error.status}
             return Problem(409, "transition_refused", str(error), more=known)
-        case bus.NotOrphanedError():
-            known = {"execution_id": error.execution_id, "execution_status": error.status}
-            return Problem(409, "execution_sound", str(error), more=known)
         case bus.ControlTimeoutError():
             known = {"execution_id": error.execution_id, "request": error.request}
             return Problem(504, "control_timeout", str(error), more=known)
         case bus.QueueFullError():
             return unavailable("queue_full", str(error))
-        case bus.DeadLetterUnknownError():
-            return Problem(404, "dead_letter_unknown", str(error), more={"entry_id": error.entry_id})
         case bus.ExecutionClosedError():
             known = {"execution_id": error.execution_id, "terminal_id": error.terminal_id}
             return Problem(409, "execution_closed", str(error), more=known)

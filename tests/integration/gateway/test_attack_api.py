@@ -87,9 +87,10 @@ async def test_attack_68_a_refusal_names_the_status_that_the_state_has(client: h
         (b"GET / HTTP/1.1\r\n\r\n", 400, "invalid_host"),
         (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400, "invalid_host"),
         (b"GET / HTTP/1.1\r\nX: " + b"x" * 70_000, 431, "head_too_large"),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 70_000 + b"\r\n\r\n", 431, "head_too_large"),
         (PREFLIGHT, 400, "preflight_refused"),
     ],
-    ids=["nonsense", "no host", "two hosts", "large", "preflight"],
+    ids=["nonsense", "no host", "two hosts", "large", "large at once", "preflight"],
 )
 async def test_attack_68_what_is_refused_before_any_route_is_a_problem_document_too(
     gateway_url: str, sent: bytes, status: int, code: str
