@@ -11,16 +11,21 @@ from tailrace.bus.log.log import Log
 from tailrace.bus.model.continuity import Numbering
 from tailrace.bus.model.cursor import Cursor, from_id
 from tailrace.bus.model.entry import Entry, Gap
+from tailrace.bus.model.filter import Filter
 from tailrace.bus.model.reading import Page
 from tailrace.bus.redis.script import Script
 
 # Entries may have 256 KiB each: a large page is read in bites, so that its bound in bytes means something.
 _BITE_ENTRIES: Final = 64
+# The work of one page is bounded, however few entries there are of what it looks for.
+_MAX_PASSED_OVER: Final = 1000
 
 
-async def collect(log: Log, execution_id: str, after: Cursor, limit: int, max_bytes: int) -> PageDocument:
-    """Read one page. Raises BusUnavailableError."""
-    document = PageDocument(execution_id, after, limit, max_bytes)
+async def collect(
+    log: Log, execution_id: str, after: Cursor, limit: int, max_bytes: int, *, wanted: Filter | None = None
+) -> PageDocument:
+    """Read one page of what is wanted. Raises BusUnavailableError."""
+    document = PageDocument(execution_id, after, limit, max_bytes, wanted)
     page = await log.read(execution_id, Numbering.after(after), min(limit, _BITE_ENTRIES))
     while document.take(page):
         page = await log.read(execution_id, page.position, min(document.missing, _BITE_ENTRIES))
@@ -49,12 +54,16 @@ class PageDocument:
     A page has at most one gap, before its items; another one begins the next page.
     """
 
-    def __init__(self, execution_id: str, after: Cursor, limit: int, max_bytes: int) -> None:
+    def __init__(
+        self, execution_id: str, after: Cursor, limit: int, max_bytes: int, wanted: Filter | None = None
+    ) -> None:
         self.next = after
         self.ended = False
         self._execution_id = execution_id
         self._limit = limit
         self._max_bytes = max_bytes
+        self._wanted = wanted
+        self._passed_over = 0
         self._gap: Gap | None = None
         self._items: list[bytes] = []
         self._size = 0
@@ -66,7 +75,7 @@ class PageDocument:
 
     @property
     def has_no_news(self) -> bool:
-        return not self._items and self._gap is None and not self.ended
+        return not (self._items or self._more or self.ended) and self._gap is None
 
     def take(self, page: Page) -> bool:
         """Add what fits; True when the page has room for what follows."""
@@ -76,7 +85,8 @@ class PageDocument:
                 self._more, self.ended = True, False
                 return False
         self.next = page.position.cursor
-        return page.more and self.missing > 0 and self._size < self._max_bytes
+        is_full = self.missing <= 0 or self._size >= self._max_bytes or self._passed_over >= _MAX_PASSED_OVER
+        return page.more and not is_full
 
     def render(self, links: dict[str, Any] | None = None) -> bytes:
         rest: dict[str, Any] = {"next": str(self.next), "more": self._more, "ended": self.ended}
@@ -92,8 +102,12 @@ class PageDocument:
                 return False
             self._gap = item
             return True
-        if self.missing <= 0 or self._size >= self._max_bytes:
+        if self.missing <= 0 or self._size >= self._max_bytes or self._passed_over >= _MAX_PASSED_OVER:
             return False
+        if self._wanted is not None and not self._wanted.wants(item):
+            self._passed_over += 1
+            self.next = item.cursor
+            return True
         rendered = item.json(self._execution_id)
         self._items.append(rendered)
         self._size += len(rendered)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import urlencode
@@ -10,6 +11,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from tailrace.bus import START, Cursor, ExecutionUnknownError, InvalidInputError
 from tailrace.bus.model.cursor import parse
+from tailrace.bus.model.filter import Filter
 from tailrace.bus.queries.page import collect
 from tailrace.gateway.access.access import WatchAccess
 from tailrace.gateway.context import CurrentGateway, GatewayContext
@@ -21,7 +23,7 @@ from tailrace.gateway.http.schemas import EventPage, Links
 from tailrace.gateway.streams.deferred import SSE_TYPE
 from tailrace.gateway.streams.long_poll import await_news
 from tailrace.gateway.streams.opening import NDJSON_TYPE, stream
-from tailrace.gateway.streams.parameters import CurrentParameters
+from tailrace.gateway.streams.parameters import CurrentParameters, StreamParameters
 
 router = APIRouter(tags=["events"])
 
@@ -81,7 +83,7 @@ async def read_events(
         return await stream(gateway, access, parameters, execution_id, chosen)
     if chosen == PAGE:
         # First: what is wrong with it must not tell whether another tenant's execution is there.
-        query = _page_query(gateway, after, limit, last, wait)
+        query = _page_query(gateway, parameters, after, limit, last, wait)
         await access.run(execution_id)
         page = await _read_page(request, gateway, execution_id, query)
         access.check_current()
@@ -98,11 +100,13 @@ class _PageQuery:
     limit: int
     last: int | None
     wait_seconds: float
+    filters: Mapping[str, str]
+    wanted: Filter | None
 
     def following(self, cursor: Cursor) -> str:
         """The query of the next page."""
         wait = {"wait": f"{self.wait_seconds:g}"} if self.wait_seconds else {}
-        return urlencode({"after": str(cursor), "limit": self.limit, **wait})
+        return urlencode({"after": str(cursor), "limit": self.limit, **wait, **self.filters})
 
 
 async def _read_page(request: Request, gateway: GatewayContext, execution_id: str, query: _PageQuery) -> Response:
@@ -113,17 +117,23 @@ async def _read_page(request: Request, gateway: GatewayContext, execution_id: st
         raise ExecutionUnknownError(execution_id)
     if query.last is not None:
         after = await gateway.hub.before_newest(execution_id, query.last)
-    page = await collect(log, execution_id, after, query.limit, max_bytes)
+    page = await collect(log, execution_id, after, query.limit, max_bytes, wanted=query.wanted)
     if query.wait_seconds and page.has_no_news:
+        after = page.next
         if not await await_news(request, gateway, execution_id, after, query.wait_seconds):
             headers["Connection"] = "close"
-        page = await collect(log, execution_id, after, query.limit, max_bytes)
+        page = await collect(log, execution_id, after, query.limit, max_bytes, wanted=query.wanted)
     following = None if page.ended else f"{Links.of(execution_id).events}?{query.following(page.next)}"
     return Response(page.render({"next": following}), headers=headers, media_type=PAGE)
 
 
-def _page_query(
-    gateway: GatewayContext, after: str | None, limit: int | None, last: int | None, wait: float | None
+def _page_query(  # noqa: PLR0917 - as the route gets them
+    gateway: GatewayContext,
+    parameters: StreamParameters,
+    after: str | None,
+    limit: int | None,
+    last: int | None,
+    wait: float | None,
 ) -> _PageQuery:
     if after is not None and last is not None:
         raise InvalidInputError("last", "'after' and 'last' cannot be used together: give one of them")
@@ -134,4 +144,6 @@ def _page_query(
         limit=check_limit(limit or newest or DEFAULT_LIMIT, most),
         last=newest,
         wait_seconds=wait or 0.0,
+        filters=parameters.filters,
+        wanted=parameters.filter(),
     )

@@ -125,6 +125,12 @@ class StreamParameters:
         types = None if self.types is None else self.types.split(",") if self.types else []
         return make_filter(types, self.step, self.mode)
 
+    @property
+    def filters(self) -> dict[str, str]:
+        """As the query has them, for a link to what follows."""
+        given = {"types": self.types, "step": self.step, "mode": self.mode}
+        return {name: value for name, value in given.items() if value is not None}
+
     def coalesce_ms(self) -> int:
         given = self.coalesce
         if given is None:

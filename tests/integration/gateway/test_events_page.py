@@ -156,3 +156,26 @@ async def test_pages_say_that_they_depend_on_accept_and_are_not_to_be_kept(bus: 
     await publish(bus, "e", 1)
     answer = await client.get("/v1/executions/e/events", headers=PAGE)
     assert (answer.headers["vary"], answer.headers["cache-control"]) == ("Accept, Origin", "no-store")
+
+
+async def test_attack_68_a_page_has_only_what_its_filters_want_and_its_links_keep_them(
+    bus: Bus, client: httpx.AsyncClient
+) -> None:
+    async with aclosing(bus.publisher("e")) as publisher:
+        for number in range(30):
+            await publisher.emit("custom.wanted" if number % 3 == 0 else "custom.other", number, step=f"s{number % 2}")
+        await publisher.emit("execution.completed", {})
+    pages, items = await walk(client, "/v1/executions/e/events?limit=4&types=custom.wanted&step=s0")
+    assert [item["data"] for item in items] == [0, 6, 12, 18, 24, {}]
+    assert len(pages) == 2
+    refused = await client.get("/v1/executions/e/events?limit=4&types=NO", headers=PAGE)
+    assert (refused.status_code, refused.json()["code"]) == (400, "invalid_input")
+
+
+async def test_a_page_passes_over_so_many_entries_and_says_that_there_are_more(
+    bus: Bus, client: httpx.AsyncClient
+) -> None:
+    await publish(bus, "e", 2500)
+    pages, items = await walk(client, "/v1/executions/e/events?limit=5&types=custom.rare")
+    assert [item["type"] for item in items] == ["execution.completed"]
+    assert [len(page["items"]) for page in pages] == [0, 0, 1]  # type: ignore[arg-type]
