@@ -41,9 +41,12 @@ class Bookmarks:
         self._lease_ms = int(lease_seconds * 1000)
         self._script = Script.load("bookmark")
 
-    async def open(self, execution_id: str) -> Opened:
-        """Raises BookmarkHeldError, BookmarkReadError; BusUnavailableError, after which it may be opened again."""
-        raw, torn = await self._run("open", execution_id)
+    async def open(self, execution_id: str, at: Cursor | None = None) -> Opened:
+        """``at`` is an entry that there is: one behind the end that was read shows that the log goes on.
+
+        Raises BookmarkHeldError, BookmarkReadError; BusUnavailableError, after which it may be opened again.
+        """
+        raw, torn = await self._run("open", execution_id, at)
         try:
             cursor = parse(raw.decode(errors="replace"))
         except InvalidCursorError:
@@ -52,7 +55,10 @@ class Bookmarks:
         return Opened(cursor, torn=bool(torn))
 
     async def move(self, execution_id: str, cursor: Cursor | None = None) -> None:
-        """Go on reading; with a cursor, say how far one has come. Raises BookmarkLostError."""
+        """Go on reading; with a cursor, say how far one has come. Restores a bookmark that Redis has lost.
+
+        Raises BookmarkLostError.
+        """
         await self._run("move", execution_id, cursor)
 
     async def close(self, execution_id: str, cursor: Cursor | None = None) -> None:
@@ -60,7 +66,7 @@ class Bookmarks:
         await self._run("close", execution_id, cursor)
 
     async def end(self, execution_id: str, cursor: Cursor | None = None) -> None:
-        """Never to be opened again by this group. Raises BookmarkLostError."""
+        """Not to be opened again by this group, unless the log goes on. Raises BookmarkLostError."""
         await self._run("end", execution_id, cursor)
 
     async def _run(self, action: str, execution_id: str, cursor: Cursor | None = None) -> Any:

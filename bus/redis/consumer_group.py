@@ -7,9 +7,11 @@ from typing import Any, Final
 
 from tailrace.bus.errors import ReplyError
 from tailrace.bus.redis.commands import Commands
+from tailrace.bus.redis.script import Script
 
 # Longer than any consumer waits before claiming.
 LONG_IDLE_MS: Final = 24 * 3600 * 1000
+_SWEEP: Final = Script.load("sweep")
 
 
 class ConsumerGroup:
@@ -20,13 +22,15 @@ class ConsumerGroup:
         self._key = key
         self._name = name
 
-    async def open(self, start: str = "0") -> None:
-        """Make sure there is the group; a new one sees all entries after ``start``."""
+    async def open(self, start: str = "0") -> bool:
+        """Make sure there is the group; whether it is new: then it sees all entries after ``start``."""
         try:
             await self._commands.command("XGROUP", "CREATE", self._key, self._name, start, "MKSTREAM")
         except ReplyError as error:
             if error.code != "BUSYGROUP":
                 raise
+            return False
+        return True
 
     async def claim(
         self, consumer: str, *, idle_seconds: float, start: bytes, count: int
@@ -60,3 +64,7 @@ class ConsumerGroup:
         """Forget a consumer that holds nothing; one that does stays, so that its entries can be claimed."""
         if not await self._commands.command("XPENDING", self._key, self._name, "-", "+", 1, consumer):
             await self._commands.command("XGROUP", "DELCONSUMER", self._key, self._name, consumer)
+
+    async def sweep(self, idle_seconds: float) -> None:
+        """Forget consumers that hold nothing and have not been seen for so long; one that comes back is made anew."""
+        await _SWEEP.run(self._commands, (self._key,), self._name, int(idle_seconds * 1000))

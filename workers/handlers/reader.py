@@ -13,6 +13,7 @@ import logging
 import random
 import uuid
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Final, Literal
 
 from tailrace.bus.activity import Held
@@ -27,6 +28,7 @@ from tailrace.bus.errors import (
     BusUnavailableError,
     ReplyError,
 )
+from tailrace.bus.model.cursor import START
 from tailrace.bus.model.event import TERMINAL_TYPES
 from tailrace.bus.model.retry import Backoff
 from tailrace.workers.handlers.delivery import Delivery
@@ -73,6 +75,10 @@ class GroupReader:
         )
         self._readings: dict[str, Reading] = {}
         self._done: list[str] = []
+        # Readings that were given up, by execution, whose handlers still clean up.
+        self._leaving: dict[str, asyncio.Task[None]] = {}
+        # Set once Redis was away: it may have lost how far the group has come.
+        self._interrupted = False
         self._room = asyncio.Event()
         self._next_claim = 0.0
 
@@ -90,10 +96,12 @@ class GroupReader:
             await self._stop(readings)
 
     async def _take_all(self) -> None:
-        backoff, attempt = Backoff(), 0
+        backoff, attempt, since = Backoff(), 0, self._since
         while True:
             try:
-                await self._group.open_since(self._since)
+                await self._group.open_since(since)
+                # Whenever it is opened anew, it was lost, and what came meanwhile is still to be handled.
+                since = "start"
                 readiness = await self._group.watch()
                 try:
                     while True:
@@ -108,6 +116,7 @@ class GroupReader:
                     readiness.close()
             except BusUnavailableError as error:
                 # Away; or flushed, and the group with it.
+                self._interrupted = True
                 attempt += 1
                 self._bus.counters.add("handler_outages")
                 logger.warning("group %s: %s; retrying", self._group.name, error)
@@ -145,8 +154,11 @@ class GroupReader:
         if reading is not None:
             reading.entry_ids.add(held.entry_id)
             return
+        if change.execution_id in self._leaving:
+            # Two handlers of one execution at once would break its order: this one is claimed again in a while.
+            return
         try:
-            opened = await self._bookmarks.open(change.execution_id)
+            opened = await self._bookmarks.open(change.execution_id, change.at)
         except BookmarkReadError:
             self._done.append(held.entry_id)
         except BookmarkHeldError:
@@ -160,6 +172,9 @@ class GroupReader:
             self._unusable(change.execution_id, error)
             self._done.append(held.entry_id)
         else:
+            if self._interrupted and opened.cursor == START and change.at.n > 1:
+                # Not its first entry, and yet nothing is known of it: that may have been lost.
+                opened = replace(opened, torn=True)
             reading = Reading(self._bus, change.execution_id, opened, self._handle, held.entry_id)
             self._readings[change.execution_id] = reading
 
@@ -202,6 +217,11 @@ class GroupReader:
             if not reading.task.done():
                 await self._bookmarks.move(reading.execution_id, position)
                 reading.saved = position
+            elif reading.is_gone:
+                # Not for good: after a failover it may be there again.
+                await self._bookmarks.close(reading.execution_id, position)
+                self._forget(reading)
+                self._done += reading.entry_ids
             elif reading.ended:
                 await self._bookmarks.end(reading.execution_id, position)
                 self._forget(reading)
@@ -214,14 +234,14 @@ class GroupReader:
             self._bus.counters.add("handler_bookmarks_lost")
             logger.warning("execution %s: another reader of the group has taken it over", reading.execution_id)
             self._forget(reading)
-            await reading.abandon()
+            self._abandon(reading)
         except ReplyError as error:
             if not error.is_of_the_key:
                 raise
             self._unusable(reading.execution_id, error)
             self._forget(reading)
             self._done += reading.entry_ids
-            await reading.abandon()
+            self._abandon(reading)
 
     async def _leave(self, reading: Reading) -> None:
         """Leave it to another, at once."""
@@ -231,6 +251,13 @@ class GroupReader:
     def _forget(self, reading: Reading) -> None:
         self._readings.pop(reading.execution_id, None)
         self._room.set()
+
+    def _abandon(self, reading: Reading) -> None:
+        """Cancel it, and wait for nothing: its handler may clean up for long, and the others need their renewals."""
+        execution_id, task = reading.execution_id, reading.task
+        self._leaving[execution_id] = task
+        task.add_done_callback(lambda _: self._leaving.pop(execution_id, None))
+        task.cancel()
 
     async def _acknowledge(self) -> None:
         done = self._done[:]
@@ -260,4 +287,8 @@ class GroupReader:
             # Others claim it when our lease is over, and what they handle twice is marked.
             logger.debug("group %s: could not hand back what it holds: %s", self._group.name, error)
         for reading in deaf:
-            await reading.abandon()
+            self._abandon(reading)
+        if leaving := list(self._leaving.values()):
+            _, deaf_tasks = await asyncio.wait(leaving, timeout=STOPPING_SECONDS)
+            for task in deaf_tasks:
+                logger.error("%s does not stop; it is still running in the background", task.get_name())

@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 class Reading:
     """``position`` is what has been handled; ``saved`` what is noted of it; ``ended`` that nothing is left to read.
 
+    ``is_gone`` says that there is no such execution any more, as far as Redis knows.
+
     ``entry_ids`` are the changes of the activity that stand for it.
     """
 
@@ -33,6 +35,7 @@ class Reading:
         self.saved = opened.cursor
         self.entry_ids = {entry_id}
         self.ended = False
+        self.is_gone = False
         self._bus = bus
         self._handle = handle
         self._torn = opened.torn
@@ -48,10 +51,6 @@ class Reading:
         if self._idle_since is not None:
             self.task.cancel()
 
-    async def abandon(self) -> None:
-        self.task.cancel()
-        await asyncio.wait([self.task])
-
     def idle_seconds(self, now: float) -> float:
         return 0.0 if self._idle_since is None else now - self._idle_since
 
@@ -59,7 +58,7 @@ class Reading:
         """There is no such execution any more."""
         if self._idle_since is not None:
             self._bus.counters.add("handler_executions_gone")
-            self.ended = True
+            self.ended = self.is_gone = True
             self.task.cancel()
 
     async def _read(self) -> None:

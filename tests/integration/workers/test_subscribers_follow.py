@@ -179,7 +179,7 @@ async def test_after_a_crash_nothing_is_missing_and_what_may_be_repeated_is_mark
         reading.cancel()
         await asyncio.wait([reading])
         for each in crashed._readings.values():
-            await each.abandon()
+            each.task.cancel()
         async with following(bus, handlers_of(after)):
             await until(lambda: after.numbers("run") == [0, 1, 2])
             await execution.append("custom.n", {"n": 3})
