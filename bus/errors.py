@@ -11,7 +11,7 @@ TailraceError
 │   │   ├── ExecutionClosedError              the execution has ended; carries the terminal entry's id
 │   │   ├── FenceStaleError                   another owner has taken the execution over
 │   │   ├── TransitionRefusedError            not in this status, or not by this producer; carries the status
-│   │   └── LogExhaustedError                 no id is left above the last one
+│   │   └── LogExhaustedError                 no id is left above the last one, or no room for a producer or request
 │   ├── ExecutionUnknownError                 neither a log nor a state of that id
 │   ├── ExecutionExistsError                  the id was submitted before, with something else
 │   ├── TenantMismatchError                   the execution exists and is not the tenant's; carries both
@@ -112,7 +112,7 @@ class TransitionRefusedError(AppendRefusedError):
 
 
 class LogExhaustedError(AppendRefusedError):
-    """Another program wrote an entry whose id leaves no room for a next one."""
+    """An entry of another program leaves no id for a next one; or there is no room for one more producer or request."""
 
 
 class ExecutionUnknownError(BusError):

@@ -13,6 +13,7 @@ import random
 import time
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from typing import Final, Protocol
 
@@ -38,9 +39,11 @@ from tailrace.bus.model.codec import decode, encode, ts_of
 from tailrace.bus.model.counters import Counters
 from tailrace.bus.model.cursor import Cursor
 from tailrace.bus.model.entry import Entry
-from tailrace.bus.model.event import CANCELLED, FAILED, RETRYING, Event
+from tailrace.bus.model.event import CANCELLED, FAILED, RETRYING, Event, shortened
+from tailrace.bus.model.fields import text
 from tailrace.bus.model.keys import Keys
 from tailrace.bus.model.state import State
+from tailrace.bus.model.trace import meta_of, traceparent_of
 from tailrace.bus.ownership.gate import TakeOverGate
 from tailrace.bus.ownership.lease import Leases, Orphan
 from tailrace.bus.ownership.session import Sessions
@@ -57,6 +60,8 @@ CLAIM_MS: Final = 1000
 # How often a waiting execution is looked at, whether its job is still there: at first, and at last.
 JOB_CHECK_SECONDS: Final = 15.0
 MAX_JOB_CHECK_SECONDS: Final = 600.0
+# How often at least within the time to live of what is quiet.
+LOOKS_A_LIFE: Final = 4
 # An execution changes under our eyes: looked at again so often before it is left to the next turn.
 LOOKS: Final = 4
 APPEND_ATTEMPTS: Final = 5
@@ -260,12 +265,15 @@ class Healer:
         if event.type == RETRYING:
             await self._hand_on(orphan, state)
         else:
-            await self._close(state, cursor, event)
+            await self._bury(state, event)
+            # The activity drops it from the index once the ending stands there; until then it is looked at again.
         return Decision(lease.execution_id, event, cursor)
 
     async def _append(self, orphan: Orphan, event: Event) -> Cursor:
         """Append the decision once, however often it takes."""
-        lease, fields = orphan.lease, self._encode(event)
+        lease = orphan.lease
+        trace = text(await self._commands.command("HGET", self._keys.meta(lease.execution_id), "trace"))
+        fields = self._encode(replace(event, meta=meta_of(traceparent_of(trace))))
         append = partial(
             self._log.append, lease.execution_id, [fields], producer=f"heal.{lease.fence}", seq=1, fence=lease.fence
         )
@@ -277,7 +285,7 @@ class Healer:
             return encode(event, ts=ts, limit_bytes=self._log.max_event_bytes)
         except EventTooLargeError:
             # Events may be as small as 256 bytes; that it ended must fit into any.
-            short = {name: event.data[name] for name in ("reason", "attempt", "forced") if name in event.data}
+            short = shortened(event.data, "reason", "attempt", "forced")
             if event.type == CANCELLED:
                 # Somebody's own words, of any length.
                 short["reason"] = "cancelled"
@@ -325,26 +333,22 @@ class Healer:
             logger.warning("execution %s is queued, but its job was lost; queued again", state.execution_id)
             await self._queue_again(state)
 
-    async def _close(self, state: State, terminal: Cursor, event: Event | None = None) -> None:
+    async def _close(self, state: State, terminal: Cursor) -> None:
         """Do what the one who ended it may not have come to; repeating it does no harm."""
-        if event is None:
-            entry = await self._entry_at(state.execution_id, terminal)
-            if entry is not None:
-                self._activity.note(
-                    state.execution_id,
-                    terminal,
-                    entry.type,
-                    entry.ts,
-                    tenant=state.tenant,
-                    pipeline=state.pipeline,
-                    data=entry.data,
-                )
-                event = Event(entry.type, entry.data)
-        if state.submitted is not None and event is not None and event.type == FAILED and isinstance(event.data, dict):
-            reason, message = event.data.get("reason"), event.data.get("message")
-            if reason == WORKER_LOST and self._dead_letters is not None:
-                await self._dead_letters.add(state.execution_id, WORKER_LOST, str(message))
-        await self._index.drop(state.execution_id)
+        entry = await self._entry_at(state.execution_id, terminal)
+        if entry is None:
+            await self._index.drop(state.execution_id)
+            return
+        event = Event(entry.type, entry.data, ts=entry.ts)
+        await self._bury(state, event)
+        # Drops it from the index once it stands there, and not before: else it would never be told.
+        await self._activity.tell(state, terminal, event)
+
+    async def _bury(self, state: State, event: Event) -> None:
+        if state.submitted is None or event.type != FAILED or not isinstance(event.data, dict):
+            return
+        if event.data.get("reason") == WORKER_LOST and self._dead_letters is not None:
+            await self._dead_letters.add(state.execution_id, WORKER_LOST, str(event.data.get("message")))
 
     async def _entry_at(self, execution_id: str, cursor: Cursor) -> Entry | None:
         raw = await self._commands.command("XRANGE", self._keys.log(execution_id), str(cursor), str(cursor))
@@ -354,7 +358,10 @@ class Healer:
         """The longer it has waited, the seldomer: a long queue is not read over and over."""
         now_ms = await server_ms(self._commands)
         waited_seconds = (now_ms - (state.created_ms or now_ms)) / 1000
-        seconds = min(MAX_JOB_CHECK_SECONDS, max(JOB_CHECK_SECONDS, waited_seconds / 2))
+        # And often enough that nothing expires while it waits.
+        seconds = min(
+            MAX_JOB_CHECK_SECONDS, max(JOB_CHECK_SECONDS, waited_seconds / 2), self._leases.live_seconds / LOOKS_A_LIFE
+        )
         await self._index.look_at_all({state.execution_id: now_ms + int(seconds * 1000)})
 
     async def _cancellation(self, execution_id: str) -> Cancellation | None:

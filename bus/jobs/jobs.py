@@ -20,10 +20,10 @@ from tailrace.bus.log.log import Log
 from tailrace.bus.model.codec import encode
 from tailrace.bus.model.event import QUEUED, Event
 from tailrace.bus.model.fence import token_of
-from tailrace.bus.model.fields import text
+from tailrace.bus.model.fields import number, text
 from tailrace.bus.model.keys import Keys
 from tailrace.bus.model.retention import Retention
-from tailrace.bus.model.submission import MAX_DIGITS, SUBMISSION_FIELDS, Submission, parse_submission
+from tailrace.bus.model.submission import SUBMISSION_FIELDS, Submission, parse_submission
 from tailrace.bus.model.trace import meta_of
 from tailrace.bus.redis.commands import Commands, server_ms
 from tailrace.bus.redis.script import Script
@@ -33,14 +33,20 @@ MAX_QUEUE_JOBS: Final = 1_000_000
 FIRST_LOOK_MS: Final = 5000
 # For how long one that was refused at the last moment is still known.
 WITHDRAWN_SECONDS: Final = 60
+# Unix milliseconds, for some thousand years.
+MAX_MS_DIGITS: Final = 15
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """How often it was begun; and how often of these it failed by itself, so that no worker was lost over it."""
+    """How often it was begun; and how often of these it failed by itself, so that no worker was lost over it.
+
+    ``not_before_ms`` is when it may be begun again, Unix milliseconds of Redis' clock.
+    """
 
     attempts: int
     failures: int
+    not_before_ms: int = 0
 
 
 class Jobs:
@@ -77,8 +83,8 @@ class Jobs:
         """
         fields = submission.fields()
         meta = self._keys.meta(submission.execution_id)
-        noted, jobs, now_ms = await asyncio.gather(
-            self._commands.command("HGET", meta, "submitted"),
+        (noted, status), jobs, now_ms = await asyncio.gather(
+            self._commands.command("HMGET", meta, "submitted", "status"),
             self.queues.length(submission.queue),
             server_ms(self._commands),
         )
@@ -96,6 +102,10 @@ class Jobs:
             if error.code == "EXISTS":
                 raise ExecutionExistsError(submission.execution_id) from None
             raise
+        if not new and status is not None:
+            # It was queued before; its log and the activity say so, once.
+            await self._queue_if_lost(submission)
+            return False
         if submission.concurrency_key is not None and (new or await self._status(submission.execution_id) == "unknown"):
             # Only now: a reader that finds it in the slot must see by its state that it is in flight.
             await self._enter_slot(submission, submission.concurrency_key, ts)
@@ -135,9 +145,17 @@ class Jobs:
         return len(moved)
 
     async def history_of(self, execution_id: str) -> History:
-        raw = await self._commands.command("HMGET", self._keys.meta(execution_id), "attempt", "failures")
-        attempts, failures = (int(each) if each and each.isdigit() and len(each) <= MAX_DIGITS else 0 for each in raw)
-        return History(attempts, failures)
+        meta = self._keys.meta(execution_id)
+        raw = await self._commands.command("HMGET", meta, "attempt", "failures", "not_before")
+        attempts, failures, not_before_ms = (number(each, max_digits=MAX_MS_DIGITS) or 0 for each in raw)
+        return History(attempts, failures, not_before_ms)
+
+    async def put_off(self, execution_id: str, not_before_ms: int) -> bool:
+        """Queue it for then, if that is yet to come; whether it is."""
+        left_ms = not_before_ms - await server_ms(self._commands) if not_before_ms else 0
+        if left_ms > 0:
+            await self.requeue(execution_id, delay_seconds=left_ms / 1000)
+        return left_ms > 0
 
     async def count_failure(self, execution_id: str, *, fence: int) -> None:
         """Tell the attempt under way from one whose worker was lost. Nothing happens when it is another's by now."""
@@ -150,15 +168,14 @@ class Jobs:
     async def _queue(self, submission: Submission, *, ts: str, now_ms: int) -> bool:
         execution_id, delay_seconds = submission.execution_id, submission.delay_seconds
         queued = encode(Event(QUEUED, _shown(submission), meta=meta_of(submission.trace)), ts=ts)
+        first_look_ms = min(FIRST_LOOK_MS, self._retention.live_seconds * 250)
         # A healer is told first: it finds what was queued and got no job, because we died in between.
         _, appended = await asyncio.gather(
-            self._index.look_at(execution_id, now_ms + FIRST_LOOK_MS + int(delay_seconds * 1000)),
+            self._index.look_at(execution_id, now_ms + first_look_ms + int(delay_seconds * 1000)),
             self._log.append(execution_id, [queued], producer="submit", seq=1),
         )
         if not appended.written:
-            if await self._status(execution_id) == "queued" and not await self.has_job(execution_id):
-                # The same was submitted before, by a process that died before this.
-                await self._put(submission.queue, execution_id, delay_seconds)
+            await self._queue_if_lost(submission)
             return False
         await asyncio.gather(
             self._put(submission.queue, execution_id, delay_seconds),
@@ -166,9 +183,18 @@ class Jobs:
         )
         return True
 
+    async def _queue_if_lost(self, submission: Submission) -> None:
+        """The same was submitted before, perhaps by a process that died before it was queued."""
+        execution_id = submission.execution_id
+        if await self._status(execution_id) == "queued" and not await self.has_job(execution_id):
+            await self._put(submission.queue, execution_id, submission.delay_seconds)
+
     async def _put(self, queue: str, execution_id: str, delay_seconds: float) -> None:
         if delay_seconds:
             await self._keep(execution_id, delay_seconds=int(delay_seconds))
+            # A second job must not begin it before its time.
+            not_before_ms = await server_ms(self._commands) + int(delay_seconds * 1000)
+            await self._note.run(self._commands, (self._keys.meta(execution_id),), "not_before", not_before_ms)
         entry_id = await self.queues.put(queue, execution_id, delay_seconds=delay_seconds)
         await self._note_job(execution_id, queue, entry_id or "")
 

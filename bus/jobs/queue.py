@@ -153,6 +153,10 @@ class Queues:
         """Forget a consumer that holds nothing; one that does stays, so that its jobs can be claimed."""
         await self._group(queue).leave(consumer)
 
+    async def sweep(self, queue: str, *, idle_seconds: float) -> None:
+        """Forget consumers that hold nothing and have not been seen for so long: workers that were killed."""
+        await self._group(queue).sweep(idle_seconds)
+
     def _group(self, queue: str) -> ConsumerGroup:
         return ConsumerGroup(self._commands, self._keys.jobs(queue), GROUP)
 

@@ -17,8 +17,6 @@ from tailrace.bus.redis.commands import Commands
 from tailrace.bus.redis.script import Script
 
 MAX_EXECUTIONS: Final = 100_000
-# Cutting an index off costs as much as writing to it; so often is enough for a bound that need not be exact.
-TRIM_EVERY: Final = 100
 # After this time without a write the index has nothing left to point at.
 INDEX_SECONDS: Final = 7 * 24 * 3600
 # Members beside the ones that are asked for, for those of the same millisecond that have been shown already.
@@ -32,17 +30,19 @@ class ExecutionIndex:
         self._commands = commands
         self._keys = keys
         self._due = Script.load("due")
-        self._noted = 0
+        self._list = Script.load("list")
 
     async def note(self, execution_id: str, tenant: str | None, created_ms: int) -> None:
         """List an execution, under its tenant too, where it was created; its id may have been used before."""
         keys = [self._keys.executions(None)]
         if tenant is not None:
             keys.append(self._keys.executions(tenant))
-        await asyncio.gather(*(self._commands.command("ZADD", key, created_ms, execution_id) for key in keys))
-        self._noted += 1
-        if self._noted % TRIM_EVERY == 1:
-            await asyncio.gather(*(self._bound(key) for key in keys))
+        await asyncio.gather(
+            *(
+                self._list.run(self._commands, (key,), execution_id, created_ms, MAX_EXECUTIONS, INDEX_SECONDS)
+                for key in keys
+            )
+        )
 
     async def look_at(self, execution_id: str, at_ms: int) -> None:
         """Schedule a look at it at that time, or before."""
@@ -110,12 +110,6 @@ class ExecutionIndex:
                 self._commands.command("ZADD", self._keys.due(), *conditions, *pairs),
                 self._commands.command("EXPIRE", self._keys.due(), INDEX_SECONDS),
             )
-
-    async def _bound(self, key: str) -> None:
-        await asyncio.gather(
-            self._commands.command("ZREMRANGEBYRANK", key, 0, -MAX_EXECUTIONS - 1),
-            self._commands.command("EXPIRE", key, INDEX_SECONDS),
-        )
 
 
 def _checked(raw: bytes) -> str | None:

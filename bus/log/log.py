@@ -285,5 +285,10 @@ def _refusal(error: ReplyError, execution_id: str) -> Exception:
             )
         case "PRODUCERS":
             return LogExhaustedError(f"execution {execution_id} has reached the limit of {detail} producers")
+        case "UNANSWERED":
+            return LogExhaustedError(
+                f"execution {execution_id} has {detail} requests that its owner has not answered; "
+                "send more when it has, or cancel it"
+            )
         case _:
             return error

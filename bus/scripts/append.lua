@@ -7,13 +7,15 @@
 --       9 how many events   10 '1' when there are events of the life cycle among them
 --       then for each: how many strings follow, and these: field, value, field, value, … with the type first
 -- Reply {ms, n of the last entry written, how many of the batch were written now}
--- Errors  CLOSED <terminal id> · FENCED · ILLEGAL <status> <type> · EXHAUSTED <last id> · PRODUCERS <limit>
+-- Errors  CLOSED <terminal id> · FENCED · ILLEGAL <status> <type> · EXHAUSTED <last id> · PRODUCERS <limit> ·
+--         UNANSWERED <limit>
 -- The state machine (bus/model/lifecycle.py): 'status|type' to the next status, '*' behind it when anybody may ask for it. Made
 -- only for events of the life cycle: a table a call would cost every other append more than its own XADD.
 local function transitions()
   return --@transitions
 end
 local ENDED = {completed = true, failed = true, cancelled = true, timed_out = true}
+local ANSWERS = {['execution.paused'] = true, ['execution.resumed'] = true, ['execution.signalled'] = true}
 local MAX_REQUESTS = 1024
 -- Producers of one kind: strangers, owners ('o') and those who ask for something ('c'). Strangers beyond the limit are
 -- refused. Owners and requests never are: of each kind, an eighth that has been quiet for longest is forgotten.
@@ -65,7 +67,8 @@ local function keep(key, seconds)
 end
 
 local time = redis.call('TIME')
-local ms = math.max(tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000), tonumber(state[2] or 0))
+local now_ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local ms = math.max(now_ms, tonumber(state[2] or 0))
 local n = tonumber(state[1] or 0)
 if not state[1] then
   -- No state, or it was evicted: the numbering goes on from what the log shows.
@@ -78,12 +81,15 @@ if not state[1] then
 end
 if producer ~= '' and last and tonumber(ARGV[2]) > last + 1 then
   -- What this producer had appended is gone: flushed, or rewound by a failover. A number is left out, so that every
-  -- reader is told of a hole here; and a millisecond, so that no id of what is gone is given out again within it.
+  -- reader is told of a hole here; and a millisecond, so that no id of what is gone is given out again within it. Once:
+  -- what leaves numbers out again and again must not push the ids into the future.
   n = n + 1
-  ms = ms + 1
+  if ms <= now_ms then ms = now_ms + 1 end
 end
 local bytes, status = tonumber(state[5] or 0), nil
 local requests, waiting, asking = {}, nil, 0
+-- Requests that no owner has answered; a cancellation's answer is the ending.
+local unanswered, asked = nil, 0
 if ARGV[10] ~= '' then
   local next_of = transitions()
   -- Of an execution that never had an owner, any producer is one.
@@ -104,6 +110,11 @@ if ARGV[10] ~= '' then
       now = anybody and string.sub(to, 1, -2) or to
       status = now
       requests[index] = string.sub(event_type, -10) == '_requested' or nil
+      if requests[index] and event_type ~= 'execution.cancel_requested' then
+        asked = asked + 1
+      elseif ANSWERS[event_type] then
+        asked = asked - 1
+      end
       if event_type == 'execution.queued' or event_type == 'execution.retrying' then
         waiting = true
       elseif not anybody and event_type ~= 'execution.signalled' then
@@ -116,6 +127,13 @@ if ARGV[10] ~= '' then
     local kind = redis.call('TYPE', KEYS[3]).ok
     if kind ~= 'stream' and kind ~= 'none' then
       return redis.error_reply('WRONGTYPE the control stream of this execution holds a ' .. kind)
+    end
+  end
+  if asked ~= 0 then
+    unanswered = math.max(0, tonumber(redis.call('HGET', meta, 'unanswered') or 0) + asked)
+    -- The stream keeps no more of them: one more would push out one that no owner has seen.
+    if asked > 0 and unanswered > MAX_REQUESTS then
+      return redis.error_reply('UNANSWERED ' .. MAX_REQUESTS)
     end
   end
 end
@@ -132,6 +150,8 @@ if producer ~= '' then
   end
 end
 local terminal = status and ENDED[status]
+-- The ending pushes out nothing of what it ends.
+local most_entries = tonumber(ARGV[4]) + (terminal and 1 or 0)
 local at = 11
 local id
 local stem = string.format('%.0f-', ms)
@@ -143,7 +163,7 @@ for index = 1, count do
     -- Trimming once a batch is enough: the bound is approximate anyway.
     local reply
     if index == count then
-      reply = redis.pcall('XADD', log, 'MAXLEN', '~', ARGV[4], id, unpack(ARGV, at + 1, at + width))
+      reply = redis.pcall('XADD', log, 'MAXLEN', '~', most_entries, id, unpack(ARGV, at + 1, at + width))
     else
       reply = redis.pcall('XADD', log, id, unpack(ARGV, at + 1, at + width))
     end
@@ -169,7 +189,7 @@ for index = 1, count do
       stem = string.format('%.0f-', ms)
       id = stem .. string.format('%.0f', n)
       if index == count then
-        redis.call('XADD', log, 'MAXLEN', '~', ARGV[4], id, unpack(ARGV, at + 1, at + width))
+        redis.call('XADD', log, 'MAXLEN', '~', most_entries, id, unpack(ARGV, at + 1, at + width))
       else
         redis.call('XADD', log, id, unpack(ARGV, at + 1, at + width))
       end
@@ -224,6 +244,7 @@ if bytes * 16 > most_bytes then
   end
 end
 set('unchecked', bytes)
+if unanswered then set('unanswered', unanswered) end
 
 if status then set('status', status) end
 -- One that was paused stays so while it waits for its next worker: the status alone would not tell it from a lost one.

@@ -258,6 +258,7 @@ async def test_attack_17_producers_of_owners_and_requests_are_bounded_and_the_qu
     for number in range(1, 1300):
         await target.append("a", producer=f"w.1.words{number}", seq=1, fence="1:s")
         await target.append("execution.signal_requested", producer=f"control.{number}", seq=1)
+        await target.append("execution.signalled", producer=f"w.1.words{number}", seq=2, fence="1:s")
         if number % 100 == 0:
             await target.append("a", producer="w.1.body", seq=1 + number // 100, fence="1:s")
     fields = await target.line.command("HKEYS", target.meta)
@@ -270,6 +271,14 @@ async def test_attack_17_producers_of_owners_and_requests_are_bounded_and_the_qu
     assert "control.1" not in names
     assert (await target.append("a", producer="w.1.words1299", seq=1, fence="1:s")).written == 0
     assert (await target.append("a", producer="stranger", seq=1)).written == 1
+
+
+async def test_attack_31_the_ending_pushes_out_nothing_of_what_it_ends(target: Target) -> None:
+    # Redis drops whole nodes, of a hundred entries: one more would be dropped without the first hundred.
+    await target.append("execution.started", *["a"] * 198, producer="p", seq=1, max_entries=100)
+    assert len(await target.numbers()) == 199
+    await target.append("execution.completed", producer="p", seq=200, max_entries=100)
+    assert await target.numbers() == list(range(1, 201))
 
 
 async def test_a_producer_that_goes_on_beyond_what_the_log_knows_leaves_a_number_out(target: Target) -> None:

@@ -36,6 +36,8 @@ class JobIntake:
         self._queues = bus.jobs.queues
         self._idle_seconds = bus.settings.lease_seconds
         self._next_claim = 0.0
+        # When to look for consumers of workers that were killed.
+        self._next_sweep = 0.0
         self._next_due = 0.0
 
     async def open(self) -> None:
@@ -58,8 +60,9 @@ class JobIntake:
         self._next_due = now + DUE_SECONDS * (0.8 + 0.4 * random.random())
         for name in self._names:
             try:
-                while await self._bus.jobs.move_due(name, count=DUE_COUNT) == DUE_COUNT:
-                    pass
+                if await self._bus.jobs.move_due(name, count=DUE_COUNT) == DUE_COUNT:
+                    # There may be more. One stretch a take: neither what is ready nor a stop waits for all of them.
+                    self._next_due = now
             except ReplyError as error:
                 if not error.is_of_the_key:
                     raise
@@ -85,6 +88,10 @@ class JobIntake:
                     return taken
                 if not more:
                     break
+            if now >= self._next_sweep:
+                await self._queues.sweep(name, idle_seconds=self._idle_seconds)
+        if now >= self._next_sweep:
+            self._next_sweep = now + self._idle_seconds
         return []
 
     async def _take(self, count: int) -> list[Taken]:

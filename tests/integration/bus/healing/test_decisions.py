@@ -39,6 +39,7 @@ async def test_case_07_what_nobody_else_can_run_fails_with_the_true_reason(bus: 
     *_, last = await entries(bus)
     assert (last.cursor, last.type, last.data["reason"]) == (verdict.cursor, "execution.failed", "worker_lost")
     assert last.data["lost_owner"] == "worker-1"
+    await bus.activity.flush()
     assert await due_at(bus) is None
 
 

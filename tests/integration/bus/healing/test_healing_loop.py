@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 
 import pytest
 
 from tailrace.bus import Bus, BusSettings, open_bus
+from tailrace.bus.errors import BusUnavailableError
 from tailrace.bus.healing.healer import CLAIM_MS, JOB_CHECK_SECONDS, Healer
 from tailrace.bus.ownership.gate import TakeOverGate
 from tests.integration.bus.follower import Follower
@@ -88,6 +90,31 @@ async def test_a_dead_letter_that_a_dying_healer_did_not_write_is_written(
     await append(bus, "run", "execution.failed", {"reason": "worker_lost", "message": "gone"}, lease=orphan.lease)
     await healer.heal("run")
     assert dead_letters.letters == [("run", "worker_lost", "gone")]
+
+
+async def test_attack_26_an_ending_is_looked_at_until_those_who_watch_everything_can_see_it(
+    bus: Bus, healer: Healer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if the process ended between its decision and the activity, which it writes behind."""
+
+    async def fail(_batch: object) -> None:
+        raise BusUnavailableError("gone")
+
+    await begun(bus, max_attempts=1)
+    await die(bus)
+    with monkeypatch.context() as patch:
+        patch.setattr(bus.activity, "_write_batch", fail)
+        assert await healer.heal("run") is not None
+        with pytest.raises(BusUnavailableError):
+            await healer.heal("run")
+    assert await due_at(bus) is not None
+    await healer.heal("run")
+    assert await due_at(bus) is None
+    changes = bus.activity.follow("0")
+    async with asyncio.timeout(patient(10)), aclosing(changes):
+        async for change in changes:
+            if getattr(change, "type", "") == "execution.failed":
+                break
 
 
 async def test_an_ended_one_whose_log_is_gone_is_dropped(bus: Bus, healer: Healer) -> None:
