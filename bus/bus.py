@@ -56,7 +56,7 @@ from tailrace.bus.ownership.ownership import OnUncertain
 from tailrace.bus.ownership.session import Session, Sessions
 from tailrace.bus.ownership.tenancy import claim
 from tailrace.bus.redis.address import parse_url, redacted
-from tailrace.bus.redis.commands import Commands
+from tailrace.bus.redis.commands import Commands, server_ms
 from tailrace.bus.redis.loading import LoadingNotice
 from tailrace.bus.settings import BusSettings
 from tailrace.bus.tail.watch import Tail
@@ -188,6 +188,7 @@ class Bus:
             self.log,
             self.leases,
             self.heartbeat,
+            self.checkpoints,
             self.tail,
             chosen,
             owner=owner,
@@ -242,7 +243,7 @@ class Bus:
             raise TenantMismatchError(execution_id, tenant)
         state = await self.log.state(execution_id)
         created_ms = None if state is None else state.created_ms
-        await self.index.note(execution_id, tenant, created_ms or time.time_ns() // 1_000_000)
+        await self.index.note(execution_id, tenant, created_ms or await server_ms(self.commands))
 
     async def submit(
         self,

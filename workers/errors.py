@@ -10,6 +10,7 @@ WorkerError
 ├── StepInputInvalidError    what a step is given does not fit its parameters
 ├── OutputInvalidError       what a step gave cannot be kept
 ├── StepTimeoutError         not done within its time
+│   └── StepStuckError       and still running
 ├── StepExitedError          a step called sys.exit()
 ├── StepCancelledError       a task that a step awaited was cancelled, and not from outside
 ├── StepOverError            a step emits events after its end
@@ -111,6 +112,14 @@ class StepTimeoutError(WorkerError):
 
     def __init__(self, step: str, timeout_seconds: float) -> None:
         super().__init__(f"Step {step!r} was not done within its {timeout_seconds:g} s.")
+
+
+class StepStuckError(StepTimeoutError):
+    """Not tried again: two tries at once would act twice."""
+
+    def __init__(self, step: str, error: Exception) -> None:
+        WorkerError.__init__(self, f"{error} It is still running, so it is not tried again.")
+        self.step = step
 
 
 class StepExitedError(WorkerError):

@@ -10,11 +10,13 @@ from contextlib import suppress
 from typing import Any
 
 
-async def in_thread(name: str, call: Callable[[], Any]) -> Any:
+async def in_thread(
+    name: str, call: Callable[[], Any], *, on_left: Callable[[asyncio.Future[Any]], None] | None = None
+) -> Any:
     """Call it in a new thread and return what it gives. Raises what it raises; StopIteration as RuntimeError.
 
-    A cancellation leaves the thread behind. So it is a daemon, and none of a pool: threads that hang would use the
-    pool up, and keep the worker from exiting.
+    A cancellation leaves the thread behind; ``on_left`` is then given what ends when it does. So it is a daemon, and
+    none of a pool: threads that hang would use the pool up, and keep the worker from exiting.
     """
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[Any] = loop.create_future()
@@ -44,4 +46,11 @@ async def in_thread(name: str, call: Callable[[], Any]) -> Any:
             loop.call_soon_threadsafe(tell, result, error)
 
     threading.Thread(target=run, name=name, daemon=True).start()
-    return await ended
+    try:
+        return await asyncio.shield(ended)
+    except asyncio.CancelledError:
+        # What it raises can no longer be told to the caller.
+        ended.add_done_callback(lambda each: each.cancelled() or each.exception())
+        if on_left is not None and not ended.done():
+            on_left(ended)
+        raise

@@ -21,6 +21,7 @@ from tailrace.bus.model.numbers import check_numbers
 MAX_EVENT_BYTES: Final = 256 * 1024
 MAX_TYPE_CHARS: Final = 128
 MAX_STEP_CHARS: Final = 256
+MAX_SHORT_CHARS: Final = 40
 
 _TYPE = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)*", re.ASCII)
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}", re.ASCII)
@@ -169,6 +170,16 @@ def as_line(raw: bytes) -> bytes:
         return raw
     raw = raw.replace(_NEXT_LINE, rb"\u0085").replace(_LINE_SEPARATOR, rb"\u2028")
     return raw.replace(_PARAGRAPH_SEPARATOR, rb"\u2029")
+
+
+def shortened(data: dict[str, Any], *kept: str) -> dict[str, Any]:
+    """Data for an event that must fit, though events may be as small as 256 bytes: it names what it leaves out."""
+    short = {
+        name: data[name][:MAX_SHORT_CHARS] if isinstance(data[name], str) else data[name]
+        for name in kept
+        if name in data
+    }
+    return {**short, "left_out": [name for name in data if name not in short]}
 
 
 def _plain(value: object) -> Any:

@@ -1,4 +1,4 @@
-"""Numbers that JSON cannot carry, or that its readers would round, and where in a value they stand. Pure."""
+"""Numbers and text that JSON cannot carry, or that its readers would round, and where in a value they stand. Pure."""
 
 from __future__ import annotations
 
@@ -16,6 +16,10 @@ from tailrace.bus.errors import InvalidEventError
 _LOWEST: Final = -(2**63)
 _HIGHEST: Final = 2**64 - 1
 _MANY_DIGITS = re.compile(rb"[0-9]{19}")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_HALF: Final = (
+    "cannot be written as JSON: it has half a surrogate pair; join the halves, or encode it with errors='replace'"
+)
 # Deeper than JSON may nest here, and less than Python may call.
 _MAX_DEPTH: Final = 300
 # Enough digits to be out of bounds, and never more than ``int`` takes.
@@ -23,7 +27,10 @@ _ENOUGH_DIGITS: Final = 40
 
 
 def check_numbers(value: Any, *, field: str = "") -> None:
-    """Raises InvalidEventError, with the path in the value as its field, for NaN, infinities, and more than 64 bits."""
+    """Raises InvalidEventError, with the path in the value as its field.
+
+    For NaN and infinities, integers of more than 64 bits, and halves of surrogate pairs.
+    """
     try:
         found = _first_unsafe(value, 0)
     except RecursionError:
@@ -46,8 +53,10 @@ def load_json(raw: bytes | str) -> Any:
 
 
 def _first_unsafe(value: Any, depth: int) -> tuple[str, str] | None:
-    if value is None or isinstance(value, (str, bytes)):
+    if value is None or isinstance(value, bytes):
         return None
+    if isinstance(value, str):
+        return ("", _HALF) if _SURROGATE.search(value) else None
     if depth > _MAX_DEPTH:
         raise RecursionError
     if isinstance(value, float):

@@ -13,17 +13,23 @@ class Body:
     """Cancels that stretch and nothing beyond it; a cancel from elsewhere is still heard.
 
     ``stop`` says why it is to stop, once it is. ``abandoned`` is set when the execution goes on, or ends, without it.
+    ``stands_down`` says that it does nothing any more but hand back.
     """
 
     def __init__(self, end: Callable[[Stop], Awaitable[bool]]) -> None:
         """``end`` ends the execution although the body goes on; whether it could."""
         self.stop: Stop | None = None
         self.abandoned = asyncio.Event()
+        self.stands_down = False
         self._end = end
         self._task: asyncio.Task[Any] | None = None
         self._cancels = 0
         self._grace: asyncio.TimerHandle | None = None
         self._forcing: asyncio.Task[None] | None = None
+
+    @property
+    def is_acting(self) -> bool:
+        return self._task is not None and not self.stands_down
 
     def enter(self) -> None:
         self._task = asyncio.current_task()

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgpack
 
-from tailrace.bus.errors import ExecutionClosedError, FenceStaleError, InvalidInputError, ReplyError
+from tailrace.bus.errors import (
+    ExecutionClosedError,
+    FenceStaleError,
+    InvalidCursorError,
+    InvalidInputError,
+    ReplyError,
+)
+from tailrace.bus.model.cursor import Cursor, parse
 from tailrace.bus.model.fence import token_of
 from tailrace.bus.model.keys import Keys
 from tailrace.bus.model.numbers import check_numbers
@@ -26,6 +34,7 @@ MAX_EXECUTION_BYTES: Final = 32 * 1024 * 1024
 _STATE: Final = b"\x1fs:"
 _ANSWER: Final = b"\x1fa:"
 _OURS: Final = b"\x1f"
+_GIVEN: Final = b"\x1fsignals"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +70,19 @@ class Checkpoints:
     async def store_answer(self, execution_id: str, ask: str, packed: bytes, *, fence: int) -> None:
         """Keep the answer to a question."""
         await self._store(execution_id, _ANSWER + ask.encode(), packed, fence)
+
+    async def store_given(self, execution_id: str, given: Mapping[str, str], *, fence: int) -> None:
+        """Keep which signals the body was given: the last request of each name."""
+        await self._store(execution_id, _GIVEN, msgpack.packb(given), fence)
+
+    async def given(self, execution_id: str) -> dict[str, Cursor]:
+        """What was kept by ``store_given``. Raises BusUnavailableError."""
+        packed = await self._commands.command("HGET", self._keys.checkpoints(execution_id), _GIVEN)
+        try:
+            return {} if packed is None else {str(name): parse(at) for name, at in unpack(packed).items()}
+        except (ValueError, AttributeError, InvalidCursorError) as error:
+            logger.warning("execution %s: which signals were given cannot be read: %s", execution_id, error)
+            return {}
 
     async def load(self, execution_id: str) -> dict[str, Any]:
         """Step to output, of all steps that were stored. Raises BusUnavailableError."""

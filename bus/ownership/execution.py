@@ -16,10 +16,12 @@ from tailrace.bus.model.control_request import ControlRequest
 from tailrace.bus.model.cursor import Cursor
 from tailrace.bus.model.event import COMPLETED, FAILED, TERMINAL_TYPES
 from tailrace.bus.model.fence import Fence
+from tailrace.bus.ownership.checkpoints import Checkpoints
 from tailrace.bus.ownership.ending import ENDING_SECONDS, Overrun, ending_of
 from tailrace.bus.ownership.ending import failure_of as failure_of  # noqa: PLC0414 - part of what this module offers
 from tailrace.bus.ownership.heartbeat import Heartbeat
 from tailrace.bus.ownership.lease import Leases
+from tailrace.bus.ownership.left_calls import LeftCalls
 from tailrace.bus.ownership.ownership import OnUncertain, Ownership, OwnershipOptions
 from tailrace.bus.ownership.signals import Signal
 from tailrace.bus.redis.commands import Commands
@@ -44,6 +46,7 @@ class Execution:
         log: Log,
         leases: Leases,
         heartbeat: Heartbeat,
+        checkpoints: Checkpoints,
         open_tail: Callable[[], Awaitable[Tail]],
         execution_id: str,
         *,
@@ -69,6 +72,7 @@ class Execution:
             log,
             leases,
             heartbeat,
+            checkpoints,
             OwnershipOptions(execution_id, owner, pipeline, max_attempts, timeout_seconds, on_uncertain, publisher),
         )
 
@@ -88,9 +92,19 @@ class Execution:
         return self._ownership.lease.fence
 
     @property
+    def meta(self) -> dict[str, Any] | None:
+        """What all its events carry, beside their own."""
+        return self._ownership.meta
+
+    @property
     def uncertain(self) -> bool:
         """Whether its body was stopped because its lease could not be renewed; not once it is known to be another's."""
         return self._ownership.doubted and self._ownership.lease.lost is None
+
+    @property
+    def left_calls(self) -> LeftCalls:
+        """Calls that go on though the body has left them, such as threads; handing back waits for them."""
+        return self._ownership.left_calls
 
     @property
     def cancel_request(self) -> ControlRequest | None:
@@ -125,13 +139,14 @@ class Execution:
         """Stand still here while it is paused."""
         await self._ownership.steering.pause_point()
 
-    async def signal(self, name: str, timeout_seconds: float | None = None) -> Signal:
+    async def signal(self, name: str, timeout_seconds: float | None = None, *, again: bool = False) -> Signal:
         """Wait for the next signal of that name; those that came before the call are given out first, each once.
 
-        An attempt that takes over is given all signals of the execution again, also those that an earlier one was
-        given. Raises TimeoutError; the time during which it is paused does not count.
+        A signal that was given out is kept as such: no later attempt is given it. With ``again``, it is not, for a body
+        that notes by itself what it has done about it. Raises TimeoutError (the time during which it is paused does not
+        count), FenceStaleError and ExecutionClosedError when it is another's or has ended.
         """
-        return await self._ownership.steering.signal(name, timeout_seconds)
+        return await self._ownership.steering.signal(name, timeout_seconds, again=again)
 
     async def complete(self, result: Any = None) -> Cursor:
         """End it now, well."""
@@ -141,9 +156,14 @@ class Execution:
         """End it now, badly; ``reason`` is a word for programs, ``message`` a sentence for people."""
         return await self.append(FAILED, {"reason": reason, "message": message, **details})
 
+    def stand_down(self) -> None:
+        """Say that the body does nothing any more but hand back, when Redis answers."""
+        self._ownership.body.stands_down = True
+
     async def hand_back(self, reason: str, **details: Any) -> None:
         """Leave it to a next attempt: ``execution.retrying``, and no ending when the block is left.
 
+        Waits for ``left_calls`` first, because another may begin at once.
         Nothing can be emitted after that. Who is being cancelled hands nothing back: it ends when the block is left.
         """
         await self._ownership.hand_back(reason, details)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import random
 import threading
 import time
@@ -23,7 +22,9 @@ from tailrace.bus.log.index import ExecutionIndex
 from tailrace.bus.model.counters import Counters
 from tailrace.bus.model.fence import Fence
 from tailrace.bus.model.retry import Backoff
+from tailrace.bus.ownership.beat import Beat
 from tailrace.bus.ownership.lease import Lease, Leases, Renewed
+from tailrace.bus.ownership.loop_watch import LoopWatch
 from tailrace.bus.ownership.session import Session
 from tailrace.bus.redis.commands import Commands
 
@@ -56,49 +57,6 @@ class HeartbeatParts:
     tell_health: Callable[[str, Fence, dict[str, object]], Awaitable[None]]
 
 
-class Beat:
-    """One execution's share of the heartbeat; ``stop`` it before the lease is released.
-
-    ``status`` is what the owner knows of the execution: renewals restore it where it was lost.
-    """
-
-    __slots__ = (
-        "_heartbeat", "announced", "asked", "cancelling", "lease", "loop", "on_lost", "on_renewed", "on_uncertain",
-        "renewing", "status", "stopped", "uncertain",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        heartbeat: Heartbeat,
-        lease: Lease,
-        on_renewed: Callable[[Renewed], None],
-        on_lost: Callable[[BusError], None],
-        on_uncertain: Callable[[], None],
-    ) -> None:
-        self._heartbeat = heartbeat
-        self.lease = lease
-        self.on_renewed = on_renewed
-        self.on_lost = on_lost
-        self.on_uncertain = on_uncertain
-        self.loop = asyncio.get_running_loop()
-        # When the last renewal that succeeded was sent: from then on the lease counts.
-        self.asked = lease.asked or time.monotonic()
-        self.status = ""
-        self.announced = False
-        self.cancelling = False
-        self.renewing = False
-        self.stopped = False
-        self.uncertain = False
-
-    def stop(self, *, unended: bool = False) -> None:
-        """Call back no more; the lease then runs out unless it is released. May be called again.
-
-        A healer looks at what is left ``unended``, also if it was let go before the index had heard of it.
-        """
-        self.stopped = True
-        self._heartbeat.drop(self, unended=unended)
-
-
 class Heartbeat:
     """Renewals are sent together, and one command tells the index when to look at them if no more of them come."""
 
@@ -110,17 +68,19 @@ class Heartbeat:
         *,
         lease_seconds: float,
         stall_limit_seconds: float = STALL_LIMIT_SECONDS,
-        on_stall_limit: Callable[[float], None] | None = None,
+        on_unstoppable: Callable[[str], None] | None = None,
     ) -> None:
         """``open_parts`` is called in the thread; ``index`` is the caller's, for what begins before that has connected.
 
-        ``on_stall_limit`` too, with how long the loop has stood still: a worker ends its process there, because nothing
-        in it can be stopped in good order any more.
+        ``on_unstoppable`` too, with a sentence: a worker ends its process there, because code of it that must not go
+        on cannot be stopped.
         """
         self.lease_seconds = lease_seconds
         self.stall_limit_seconds = stall_limit_seconds
-        self.on_stall_limit = on_stall_limit
+        self.on_unstoppable = on_unstoppable
         self.margin_seconds = max(lease_seconds * MARGIN_OF_LEASE, min(MIN_MARGIN_SECONDS, lease_seconds / 4))
+        # When its code must have stopped, or the process ends.
+        self._last_seconds = self.margin_seconds / 4
         self._open_parts = open_parts
         self._index = index
         self._early: set[asyncio.Task[None]] = set()
@@ -129,6 +89,8 @@ class Heartbeat:
         self._dropped: list[str] = []
         # Let go without an ending before the index was told of them: when to look at them.
         self._unended: dict[str, int] = {}
+        # When those began that are not listed yet: they were not submitted.
+        self._unlisted: dict[str, int] = {}
         self._renewed: list[tuple[Beat, Renewed]] = []
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -138,8 +100,7 @@ class Heartbeat:
         # Whose last renewal failed: one node of a cluster may be away.
         self._failing: set[Beat] = set()
         self._closed = False
-        self._probes: dict[asyncio.AbstractEventLoop, float] = {}
-        self._stalled: set[asyncio.AbstractEventLoop] = set()
+        self._loops = LoopWatch(STALL_SECONDS)
         self._telling: set[asyncio.Task[None]] = set()
 
     def keep(
@@ -148,20 +109,25 @@ class Heartbeat:
         on_renewed: Callable[[Renewed], None],
         on_lost: Callable[[BusError], None],
         on_uncertain: Callable[[], None] = lambda: None,
+        is_acting: Callable[[], bool] = lambda: False,
     ) -> Beat:
         """Hold on to a lease until the beat is stopped.
 
         ``on_renewed`` is told the execution's status with every renewal: that of an owner which missed that it is to
         cancel, too. ``on_uncertain`` is called once when renewals have failed for so long that another may soon take
-        over. ``on_lost`` is called once, and the beat is over: with LeaseLostError when another has taken the
-        execution over, with ExecutionClosedError when it has ended (its owner may have ended it a moment ago). All
-        are called in the caller's loop, between two turns, and must not block. Raises BusClosedError.
+        over; if its code still ``is_acting`` when that is about to happen, the process has to end. ``on_lost`` is
+        called once, and the beat is over: with LeaseLostError when another has taken the execution over, with
+        ExecutionClosedError when it has ended (its owner may have ended it a moment ago). All are called in the
+        caller's loop, between two turns, and must not block; ``is_acting`` is called in the thread.
+        Raises BusClosedError.
         """
         if self._closed:
             raise BusClosedError("the bus is closed")
-        beat = Beat(self, lease, on_renewed, on_lost, on_uncertain)
+        beat = Beat(lease, on_renewed, on_lost, on_uncertain, is_acting, self.drop)
         with self._lock:
             self._beats.add(beat)
+            if not lease.status and lease.attempt == 1:
+                self._unlisted[lease.execution_id] = lease.until_ms - int(self.lease_seconds * 1000)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run_thread, name="tailrace-heartbeat", daemon=True)
                 self._thread.start()
@@ -172,7 +138,7 @@ class Heartbeat:
         self._wake()
         return beat
 
-    def drop(self, beat: Beat, *, unended: bool = False) -> None:
+    def drop(self, beat: Beat, unended: bool = False) -> None:  # noqa: FBT001, FBT002 - given to the beat as it is
         with self._lock:
             self._failing.discard(beat)
             if beat in self._beats:
@@ -266,6 +232,8 @@ class Heartbeat:
                 task.cancel()
             try:
                 async with asyncio.timeout(1.0):
+                    # What began and ended in the last moment is listed all the same.
+                    await self._announce(parts)
                     await parts.session.end(parts.commands)
             except (BusError, TimeoutError) as error:
                 logger.debug("session not ended: %s", error)
@@ -303,16 +271,28 @@ class Heartbeat:
         return self.lease_seconds / beats * (0.8 + 0.2 * random.random())
 
     def _fences(self) -> list[float]:
-        """When the first of the owners must stop."""
-        certain = [beat.asked for beat in self._snapshot() if not beat.uncertain]
-        return [min(certain) + self.lease_seconds - self.margin_seconds] if certain else []
+        """When the first of the owners must stop, or have stopped."""
+        return [
+            beat.asked + self.lease_seconds - (self._last_seconds if beat.uncertain else self.margin_seconds)
+            for beat in self._snapshot()
+            if not beat.unstoppable
+        ]
 
     def _stop_uncertain(self, now: float) -> None:
         for beat in self._snapshot():
-            if not beat.uncertain and now >= beat.asked + self.lease_seconds - self.margin_seconds:
+            left_seconds = beat.asked + self.lease_seconds - now
+            if not beat.uncertain and left_seconds <= self.margin_seconds:
                 beat.uncertain = True
                 self._counters.add("leases_uncertain")
                 self._call(beat, beat.on_uncertain)
+            elif beat.uncertain and not beat.unstoppable and left_seconds <= self._last_seconds:
+                # Once: it is looked at no more until its lease is renewed.
+                beat.unstoppable = True
+                if beat.is_acting():
+                    self._counters.add("bodies_unstoppable")
+                    self._end_process(
+                        f"execution {beat.lease.execution_id} could not renew its lease, and its code does not stop"
+                    )
 
     async def _announce(self, parts: HeartbeatParts) -> None:
         """The index and the session learn of an execution with its lease: its owner may die before it renews."""
@@ -320,15 +300,15 @@ class Heartbeat:
             fresh = [beat for beat in self._beats if not beat.announced]
             dropped, self._dropped = self._dropped, []
             unended, self._unended = self._unended, {}
+            unlisted, self._unlisted = self._unlisted, {}
             kept = {beat.lease.execution_id for beat in self._beats}
         gone = [each for each in dropped if each not in kept]
-        if not fresh and not gone:
+        if not (fresh or gone or unlisted):
             return
         leases = [beat.lease for beat in fresh]
-        # What was not submitted is not listed yet.
-        new = [lease for lease in leases if not lease.status and lease.attempt == 1]
-        lease_ms = int(self.lease_seconds * 1000)
-        calls: list[Awaitable[None]] = []
+        calls: list[Awaitable[None]] = [
+            parts.index.note(execution_id, None, created_ms) for execution_id, created_ms in unlisted.items()
+        ]
         if gone:
             calls.append(parts.session.let_go(parts.commands, gone))
         if unended:
@@ -336,15 +316,15 @@ class Heartbeat:
         if leases:
             calls.append(parts.index.look_at_all({lease.execution_id: lease.until_ms for lease in leases}))
             calls.append(parts.session.hold(parts.commands, [lease.execution_id for lease in leases]))
-            calls += [parts.index.note(lease.execution_id, None, lease.until_ms - lease_ms) for lease in new]
         try:
             await asyncio.gather(*calls)
         except BusUnavailableError as error:
-            # Both are told again with the next renewal.
+            # All of it is told again with the next renewal.
             logger.debug("the index is not told of new executions: %s; retrying", error)
             with self._lock:
                 self._dropped += gone
                 self._unended = unended | self._unended
+                self._unlisted = unlisted | self._unlisted
         else:
             for beat in fresh:
                 beat.announced = True
@@ -366,7 +346,7 @@ class Heartbeat:
         else:
             self._failing.discard(beat)
             beat.asked = renewed.asked
-            beat.uncertain = False
+            beat.uncertain = beat.unstoppable = False
             self._renewed.append((beat, renewed))
             self._call(beat, partial(beat.on_renewed, renewed))
         finally:
@@ -411,33 +391,17 @@ class Heartbeat:
     def _watch_loops(self, now: float) -> None:
         """See whether the loops that run our executions still turn."""
         beats = self._snapshot()
-        loops = {beat.loop for beat in beats}
-        for loop in [each for each in self._probes if each not in loops]:
-            del self._probes[loop]
-            self._stalled.discard(loop)
-        for loop in loops:
-            since = self._probes.setdefault(loop, math.inf)
-            if since == math.inf:
-                self._stalled.discard(loop)
-                self._probes[loop] = now
-                try:
-                    loop.call_soon_threadsafe(self._turned, loop)
-                except RuntimeError:
-                    continue
-            elif now - since >= STALL_SECONDS and loop not in self._stalled:
-                self._stalled.add(loop)
+        for loop, seconds, is_new in self._loops.look({beat.loop for beat in beats}, now):
+            if is_new:
                 self._counters.add("loop_stalls")
-                logger.warning("the event loop has been blocked for %.1f s; leases are still renewed", now - since)
+                logger.warning("the event loop has been blocked for %.1f s; leases are still renewed", seconds)
                 stalled = [beat for beat in beats if beat.loop is loop]
                 if self._parts is not None:
-                    telling = asyncio.create_task(self._tell_health(self._parts, stalled, now - since))
+                    telling = asyncio.create_task(self._tell_health(self._parts, stalled, seconds))
                     self._telling.add(telling)
                     telling.add_done_callback(self._telling.discard)
-            if loop in self._stalled and now - since >= self.stall_limit_seconds:
-                self._give_up(loop, now - since)
-
-    def _turned(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._probes[loop] = math.inf
+            if seconds >= self.stall_limit_seconds:
+                self._give_up(loop, seconds)
 
     async def _tell_health(self, parts: HeartbeatParts, beats: Iterable[Beat], seconds: float) -> None:
         data: dict[str, object] = {"status": "stalled", "seconds": round(seconds, 1)}
@@ -448,10 +412,16 @@ class Heartbeat:
 
     def _give_up(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
         self._counters.add("stall_limits")
-        logger.error("the event loop has been blocked for %.0f s, the limit; giving up its executions", seconds)
-        if self.on_stall_limit is not None:
-            self.on_stall_limit(seconds)
+        self._end_process(
+            f"a step has blocked the event loop for {seconds:.0f} s, the limit; run such a step in a thread "
+            "(a plain function) or a process"
+        )
         for beat in self._snapshot():
             if beat.loop is loop:
                 self.drop(beat)
                 self._call(beat, partial(beat.on_lost, LeaseLostError(beat.lease.execution_id)))
+
+    def _end_process(self, reason: str) -> None:
+        logger.error("%s; giving up what cannot be stopped", reason)
+        if self.on_unstoppable is not None:
+            self.on_unstoppable(reason)

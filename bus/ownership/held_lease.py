@@ -8,7 +8,8 @@ from collections.abc import Callable
 from tailrace.bus.errors import BusError, BusUnavailableError, LeaseLostError
 from tailrace.bus.model.counters import Counters
 from tailrace.bus.model.fence import Fence
-from tailrace.bus.ownership.heartbeat import Beat, Heartbeat
+from tailrace.bus.ownership.beat import Beat
+from tailrace.bus.ownership.heartbeat import Heartbeat
 from tailrace.bus.ownership.lease import Lease, Leases, Renewed
 
 logger = logging.getLogger(__name__)
@@ -22,13 +23,15 @@ class HeldLease:
         *,
         counters: Counters,
         is_over: Callable[[], bool],
+        is_acting: Callable[[], bool],
         on_lost: Callable[[], None],
         on_uncertain: Callable[[], None],
         on_cancelling: Callable[[], None],
     ) -> None:
         """``on_cancelling`` is called with every renewal of one that is to be cancelled.
 
-        ``on_uncertain`` is called when the lease could not be renewed for so long that another may soon take over.
+        ``on_uncertain`` is called when the lease could not be renewed for so long that another may soon take over; when
+        that is about to happen and the body still ``is_acting``, the process has to end.
         ``on_lost`` is called when somebody else has taken it or ended it, as ``lost`` then says; not when it
         ``is_over``, because its owner has ended it.
         """
@@ -39,6 +42,7 @@ class HeldLease:
         self._heartbeat = heartbeat
         self._counters = counters
         self._is_over = is_over
+        self._is_acting = is_acting
         self._on_lost = on_lost
         self._on_uncertain = on_uncertain
         self._on_cancelling = on_cancelling
@@ -61,7 +65,7 @@ class HeldLease:
     async def take(self, execution_id: str, owner: str, pipeline: str | None, max_attempts: int | None) -> Lease:
         """Raises LeaseHeldError, ExecutionClosedError."""
         self._lease = lease = await self._leases.take(execution_id, owner, pipeline, max_attempts=max_attempts)
-        self._beat = self._heartbeat.keep(lease, self._renewed, self._lose, self._doubt)
+        self._beat = self._heartbeat.keep(lease, self._renewed, self._lose, self._doubt, self._is_acting)
         return lease
 
     def relax(self) -> None:

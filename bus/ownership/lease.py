@@ -81,6 +81,7 @@ class Leases:
     ) -> None:
         """``session`` is the name of this process's own; ``gate`` is asked before anything is taken from its owner."""
         self.lease_seconds = lease_seconds
+        self.live_seconds = retention.live_seconds
         self.gate = gate
         self._session = session
         self._commands = commands

@@ -8,21 +8,25 @@ import math
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NoReturn, Unpack
 
-from tailrace.bus.errors import BusError, ExecutionClosedError, TransitionRefusedError
+from tailrace.bus.errors import BusError, EventTooLargeError, ExecutionClosedError, TransitionRefusedError
 from tailrace.bus.log.log import Log
 from tailrace.bus.log.publisher import Publisher, PublisherOptions
 from tailrace.bus.model.control_request import GRACE_SECONDS, LOST_REQUEST, ControlRequest
-from tailrace.bus.model.event import RETRYING, STARTED
+from tailrace.bus.model.cursor import Cursor
+from tailrace.bus.model.event import RETRYING, STARTED, shortened
 from tailrace.bus.ownership.body import Body
+from tailrace.bus.ownership.checkpoints import Checkpoints
 from tailrace.bus.ownership.control_stream import ControlStream
 from tailrace.bus.ownership.deadline import ExecutionDeadline
 from tailrace.bus.ownership.ending import ENDING_SECONDS, Ending, Overrun, Stop, append_ending, stopped
 from tailrace.bus.ownership.heartbeat import Heartbeat
 from tailrace.bus.ownership.held_lease import HeldLease
 from tailrace.bus.ownership.lease import Lease, Leases
+from tailrace.bus.ownership.left_calls import LeftCalls
 from tailrace.bus.ownership.signals import SignalInbox
 from tailrace.bus.ownership.steering import Steering
 from tailrace.bus.redis.commands import Commands
+from tailrace.bus.redis.retrying import retry_unavailable
 from tailrace.bus.tail.watch import Tail
 
 logger = logging.getLogger(__name__)
@@ -51,20 +55,28 @@ class OwnershipOptions:
 class Ownership:
     """``ended`` says that its ending stands in the log, ``handed_back`` that it is left to a next owner."""
 
-    def __init__(
-        self, commands: Commands, log: Log, leases: Leases, heartbeat: Heartbeat, terms: OwnershipOptions
+    def __init__(  # noqa: PLR0917 - the bus's own parts, and only the bus makes one
+        self,
+        commands: Commands,
+        log: Log,
+        leases: Leases,
+        heartbeat: Heartbeat,
+        checkpoints: Checkpoints,
+        terms: OwnershipOptions,
     ) -> None:
         self.ended = False
         self.handed_back = False
         # Set when the body was stopped because the lease could not be renewed.
         self.doubted = False
         self.body = Body(self._end_by_force)
+        self.left_calls = LeftCalls()
         self.deadline = ExecutionDeadline(terms.timeout_seconds, self._time_out)
         self.lease = HeldLease(
             leases,
             heartbeat,
             counters=log.counters,
             is_over=self._is_over,
+            is_acting=self._is_acting,
             on_lost=self._lose,
             on_uncertain=self._doubt,
             on_cancelling=self._remind,
@@ -73,10 +85,14 @@ class Ownership:
             SignalInbox(terms.execution_id, log.counters),
             new_publisher=lambda: self.new_side_publisher(give_up_after_seconds=math.inf),
             flush=self._flush,
+            keep_given=self._keep_given,
             cancel=self._cancel,
             clock=self.deadline,
             note_status=self._note_status,
         )
+        # What every event of this owner carries.
+        self.meta: dict[str, Any] | None = terms.publisher.get("meta")
+        self._checkpoints = checkpoints
         self._log = log
         self._terms = terms
         self._publisher: Publisher | None = None
@@ -105,7 +121,6 @@ class Ownership:
         """
         terms = self._terms
         lease = await self.lease.take(terms.execution_id, terms.owner, terms.pipeline, terms.max_attempts)
-        self._meta: dict[str, Any] | None = terms.publisher.get("meta")
         self._publisher = self._new_publisher("body", **terms.publisher)
         try:
             await self._begin(lease)
@@ -121,11 +136,20 @@ class Ownership:
         self.ended = True
 
     async def hand_back(self, reason: str, details: dict[str, Any]) -> None:
-        """Raises AppendRefusedError, PublishFailedError."""
+        """Waits for what the body has left behind: another may begin at once.
+
+        Raises AppendRefusedError, PublishFailedError.
+        """
+        await self.left_calls.ended()
         await self.publisher.flush()
         side_publisher = self.new_side_publisher()
+        told = {"attempt": self.lease.attempt + 1, "reason": reason, **details}
         try:
-            await side_publisher.append(RETRYING, {"attempt": self.lease.attempt + 1, "reason": reason, **details})
+            try:
+                await side_publisher.append(RETRYING, told)
+            except EventTooLargeError:
+                # Events may be as small as 256 bytes.
+                await side_publisher.append(RETRYING, shortened(told, "attempt", "reason", "delay_seconds"))
         except TransitionRefusedError as refusal:
             await self._find_cancellation(refusal)
         else:
@@ -139,7 +163,8 @@ class Ownership:
         self._requests.close()
         await self.steering.aclose()
         await self.publisher.abandon()
-        if self.ended:
+        if self.ended or self.left_calls:
+            # What still acts must not meet another: that one has to wait for the lease to run out.
             self.lease.relax()
         else:
             await self.lease.release()
@@ -148,7 +173,7 @@ class Ownership:
         """Make a publisher that works beside that of the body."""
         self._side_publishers += 1
         return self._new_publisher(
-            f"words{self._side_publishers}", give_up_after_seconds=give_up_after_seconds, meta=self._meta
+            f"words{self._side_publishers}", give_up_after_seconds=give_up_after_seconds, meta=self.meta
         )
 
     def _new_publisher(self, part: str, **options: Unpack[PublisherOptions]) -> Publisher:
@@ -159,6 +184,11 @@ class Ownership:
 
     async def _flush(self) -> None:
         await self.publisher.flush()
+
+    async def _keep_given(self, given: dict[str, str]) -> None:
+        store = self._checkpoints.store_given
+        # However long Redis is away: who waits here is cancelled when the lease is in doubt.
+        await retry_unavailable(lambda: store(self._terms.execution_id, given, fence=self.lease.fence))
 
     async def _begin(self, lease: Lease) -> None:
         """Raises ExecutionClosedError when it was to be cancelled, and now is."""
@@ -181,9 +211,13 @@ class Ownership:
         if self.body.stop is not None:
             await self._end_at_once()
         # Not the attempt: one that was handed back without spending it has answered requests, too.
-        answered = await self._requests.answered(steering.asked) if lease.fence > 1 else ()
+        answered: set[str] = set()
+        given: dict[str, Cursor] = {}
+        if lease.fence > 1:
+            answered = await self._requests.answered(steering.asked)
+            given = await self._checkpoints.given(lease.execution_id)
         self.lease.note_status(lease.status if lease.status == "paused" else "running")
-        steering.begin(answered)
+        steering.begin(answered, given)
 
     async def _find_cancellation(self, refusal: TransitionRefusedError) -> None:
         """Nothing goes on in what was told to cancel. Raises any other refusal."""
@@ -247,6 +281,10 @@ class Ownership:
 
     def _is_over(self) -> bool:
         return self.ended or self.handed_back or self.publisher.closes_log
+
+    def _is_acting(self) -> bool:
+        """Whether anything acts that must not when another begins. Asked from the heartbeat's thread."""
+        return self._terms.on_uncertain == "stop" and (self.body.is_acting or bool(self.left_calls))
 
     def _doubt(self) -> None:
         execution_id = self._terms.execution_id

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from tailrace.bus.model.control_request import ControlRequest
 from tailrace.bus.model.counters import Counters
+from tailrace.bus.model.cursor import START, Cursor, parse
 
 logger = logging.getLogger(__name__)
 
@@ -28,15 +29,22 @@ class Signal:
 
 
 class SignalInbox:
-    """In the order in which they were sent, each given out once. The oldest gives way when there are too many."""
+    """In the order in which they were sent, each given out once. The oldest gives way when there are too many.
+
+    ``given`` are the last requests that attempts of this execution were given for good, by name: they and those before
+    them are not taken in again.
+    """
 
     def __init__(self, execution_id: str, counters: Counters) -> None:
         self._execution_id = execution_id
         self._counters = counters
         self._signals: deque[Signal] = deque()
+        self.given: dict[str, Cursor] = {}
         self._news = asyncio.Event()
 
     def put(self, request: ControlRequest) -> None:
+        if parse(request.id) <= self.given.get(request.name, START):
+            return
         if len(self._signals) == MAX_SIGNALS:
             lost = self._signals.popleft()
             self._counters.add("signals_dropped")
@@ -55,6 +63,18 @@ class SignalInbox:
                 self._signals.remove(signal)
                 return signal
         return None
+
+    def put_back(self, signal: Signal) -> None:
+        """It was not given out after all."""
+        self._signals.appendleft(signal)
+        self.wake()
+
+    def note_given(self, signal: Signal) -> dict[str, str]:
+        """Note that it is given out for good. Returns what is given by now, in as few names as Redis keeps requests."""
+        self.given[signal.name] = parse(signal.request)
+        newest = sorted(self.given.items(), key=lambda item: item[1])[-MAX_SIGNALS:]
+        self.given = dict(newest)
+        return {name: str(cursor) for name, cursor in newest}
 
     def wake(self) -> None:
         """Have all who wait look again."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
 from tailrace.bus.errors import (
@@ -21,6 +21,7 @@ from tailrace.bus.errors import (
 )
 from tailrace.bus.log.publisher import Publisher
 from tailrace.bus.model.control_request import ControlRequest, answer
+from tailrace.bus.model.cursor import Cursor
 from tailrace.bus.model.event import PAUSE_REQUESTED, PAUSED, RESUME_REQUESTED, RESUMED, SIGNAL_REQUESTED, SIGNALLED
 from tailrace.bus.ownership.deadline import ExecutionDeadline
 from tailrace.bus.ownership.ending import ENDING_SECONDS
@@ -35,7 +36,7 @@ class Steering:
     ``new_publisher`` makes one for the answers: not the body's, because a refusal ends a publisher, and a pause may
     be refused when a cancellation is on its way. It must not give up: an answer is written when Redis takes writes
     again.
-    ``flush`` waits until what the body has said is in the log.
+    ``flush`` waits until what the body has said is in the log. ``keep_given`` stores which signals the body was given.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Steering:
         *,
         new_publisher: Callable[[], Publisher],
         flush: Callable[[], Awaitable[None]],
+        keep_given: Callable[[dict[str, str]], Awaitable[None]],
         cancel: Callable[[ControlRequest], None],
         clock: ExecutionDeadline,
         note_status: Callable[[str], None],
@@ -54,6 +56,7 @@ class Steering:
         self._new_publisher = new_publisher
         self._publisher: Publisher | None = None
         self._flush = flush
+        self._keep_given = keep_given
         self._cancel = cancel
         self._clock = clock
         self._note_status = note_status
@@ -94,9 +97,13 @@ class Steering:
         self._paused = True
         self._running.clear()
 
-    def begin(self, answered: Collection[str]) -> None:
-        """Obey from now on. Requests that an earlier attempt has ``answered`` are not answered again."""
+    def begin(self, answered: Collection[str], given: Mapping[str, Cursor]) -> None:
+        """Obey from now on. Requests that an earlier attempt has ``answered`` are not answered again.
+
+        Signals that it was ``given`` are not given out again; these are the last of each name.
+        """
         self._answered = answered
+        self._inbox.given = dict(given)
         self._begun = True
         self._act_soon()
 
@@ -125,8 +132,22 @@ class Steering:
             finally:
                 self._standing -= 1
 
-    async def signal(self, name: str, timeout_seconds: float | None) -> Signal:
-        """Raises TimeoutError. The time during which it is paused does not count."""
+    async def signal(self, name: str, timeout_seconds: float | None, *, again: bool) -> Signal:
+        """``again``: a next attempt is given it, too. Raises TimeoutError, and as ``keep_given`` does.
+
+        The time during which it is paused does not count.
+        """
+        signal = await self._next_signal(name, timeout_seconds)
+        if not again:
+            try:
+                await self._keep_given(self._inbox.note_given(signal))
+            except BaseException:
+                # At most the next attempt goes without it; this one may ask again.
+                self._inbox.put_back(signal)
+                raise
+        return signal
+
+    async def _next_signal(self, name: str, timeout_seconds: float | None) -> Signal:
         loop = asyncio.get_running_loop()
         left = timeout_seconds
         while True:

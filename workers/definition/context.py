@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, ParamSpec, TypeVar
 
@@ -13,6 +14,8 @@ from tailrace.bus.model.event import LIFECYCLE_TYPES, TOKEN
 from tailrace.bus.ownership.checkpoints import pack
 from tailrace.workers.definition.backing import Backing
 from tailrace.workers.definition.question import Schema, ask, name_of
+from tailrace.workers.definition.surrogates import REPLACEMENT, joined
+from tailrace.workers.errors import StepOverError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -44,6 +47,10 @@ class Context:
     memory: dict[str, Any] = field(default_factory=dict)
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     asked: list[str] = field(default_factory=list)
+    # The first half of a surrogate pair, waiting for the token with the other.
+    _half: list[str] = field(default_factory=list, init=False, repr=False)
+    # Calls of the step's thread that are under way.
+    _calls: set[Future[Any]] = field(default_factory=set, init=False, repr=False)
 
     async def progress(self, fraction: float, message: str | None = None) -> None:
         """Say how much of this step is done, from 0 to 1. Raises ValueError for anything else."""
@@ -55,9 +62,15 @@ class Context:
         await self.backing.emit("step.progress", data)
 
     async def token(self, text: str) -> None:
-        """Give out a piece of text as it comes; the pieces put together are the text."""
-        if text:
-            await self.backing.emit(TOKEN, {"text": text})
+        """Give out a piece of text as it comes; the pieces put together are the text.
+
+        A piece may end within a surrogate pair, as JavaScript and some models cut it: that half goes with the next
+        piece. A half that stays alone is replaced by U+FFFD.
+        """
+        whole, half = joined("".join(self._half) + text)
+        self._half[:] = half
+        if whole:
+            await self.backing.emit(TOKEN, {"text": whole})
 
     async def log(self, text: str, *, stream: Literal["stdout", "stderr"] | None = None, level: Level = "info") -> None:
         """Say a line; ``stream`` in place of a level when it is a program's output."""
@@ -118,7 +131,8 @@ class Context:
     def from_thread(self, call: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> R:
         """Do the same from a plain function, which runs in a thread: ``ctx.from_thread(ctx.progress, 0.5)``.
 
-        Raises RuntimeError in the event loop's own thread, which it would block for ever.
+        Raises RuntimeError in the event loop's own thread, which it would block for ever; StepOverError when the step
+        is over, also while it waits.
         """
         if _running_loop() is self.loop:
             raise RuntimeError("from_thread is for plain functions: an async one awaits the call itself")
@@ -126,7 +140,27 @@ class Context:
         async def awaited() -> R:
             return await call(*args, **kwargs)
 
-        return asyncio.run_coroutine_threadsafe(awaited(), self.loop).result()
+        calling = asyncio.run_coroutine_threadsafe(awaited(), self.loop)
+        self._calls.add(calling)
+        try:
+            return calling.result()
+        except CancelledError:
+            raise StepOverError(self.step) from None
+        finally:
+            self._calls.discard(calling)
+
+
+async def flush_token(context: Context) -> None:
+    """Give out what waits for a next token; there will be none."""
+    if half := context._half:  # noqa: SLF001 - here, so that it is no call for steps
+        half.clear()
+        await context.backing.emit(TOKEN, {"text": REPLACEMENT})
+
+
+def end_calls(context: Context) -> None:
+    """Let a thread that waits for a call return: its step is over."""
+    for call in list(context._calls):  # noqa: SLF001 - as above
+        call.cancel()
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

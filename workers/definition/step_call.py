@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Callable
 from functools import partial
@@ -25,10 +26,15 @@ def prepared(
     return partial(run, *positional, **named)
 
 
-async def called(step: str, run: Callable[..., Any], call: Callable[[], Any]) -> Any:
-    """Raises StepExitedError for sys.exit(): it would end the whole worker, and with it everybody's executions."""
+async def called(
+    step: str, run: Callable[..., Any], call: Callable[[], Any], on_left: Callable[[asyncio.Future[Any]], None]
+) -> Any:
+    """Call it; ``on_left`` is as for ``in_thread``.
+
+    Raises StepExitedError for sys.exit(): it would end the whole worker, and with it everybody's executions.
+    """
     try:
-        returned = call() if is_async(run) else await in_thread(f"step {step!r}", call)
+        returned = call() if is_async(run) else await in_thread(f"step {step!r}", call, on_left=on_left)
         # A lambda around an async function does not look like one.
         return await returned if inspect.isawaitable(returned) else returned
     except SystemExit as error:

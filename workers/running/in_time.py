@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
 from tailrace.workers.definition.deadline import StepDeadline
@@ -14,14 +14,16 @@ logger = logging.getLogger(__name__)
 # How long a step whose time is up may take to stop before it is left behind.
 DEAF_SECONDS: Final = 5.0
 
-# The loop itself holds tasks weakly.
-_left_behind: set[asyncio.Task[Any]] = set()
 
-
-async def in_time(step: str, call: Coroutine[Any, Any, Any], deadlines: Sequence[StepDeadline]) -> Any:
+async def in_time(
+    step: str,
+    call: Coroutine[Any, Any, Any],
+    deadlines: Sequence[StepDeadline],
+    on_left: Callable[[asyncio.Future[Any]], None],
+) -> Any:
     """Return what it gives, or raise what it raises; CancelledError when this is cancelled, as by a deadline.
 
-    What a cancellation does not stop is waited for; if it is a deadline's, not for long.
+    What a cancellation does not stop is waited for; if it is a deadline's, not for long: then ``on_left`` is given it.
     """
     task = asyncio.create_task(call, name=f"step:{step}")
     try:
@@ -34,15 +36,14 @@ async def in_time(step: str, call: Coroutine[Any, Any, Any], deadlines: Sequence
             # Or its exception would be called never retrieved.
             task.cancelled() or task.exception()
         else:
-            _left_behind.add(task)
-            task.add_done_callback(_forget)
+            on_left(task)
+            task.add_done_callback(_tell_end)
             logger.error("step %r did not stop when its time was up; it is still running in the background", step)  # noqa: TRY400 - no trace helps
         raise
     return task.result()
 
 
-def _forget(task: asyncio.Task[Any]) -> None:
-    _left_behind.discard(task)
+def _tell_end(task: asyncio.Task[Any]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         logger.info(
             "%s, which had not stopped in time, ended with %s: %s", task.get_name(), type(error).__name__, error

@@ -23,7 +23,7 @@ from tailrace.bus.model.event import encode_json
 from tailrace.bus.ownership.checkpoints import pack
 from tailrace.bus.ownership.execution import failure_of
 from tailrace.workers.definition.backing import Answer
-from tailrace.workers.definition.context import Context
+from tailrace.workers.definition.context import Context, flush_token
 from tailrace.workers.definition.parameters import Parameters
 from tailrace.workers.definition.step_call import prepared
 from tailrace.workers.errors import OutputInvalidError, StepCancelledError, StepExitedError, StepInputInvalidError
@@ -180,7 +180,9 @@ def _called(worker: ParentWorker, order: StepOrder) -> Any:
         loop=worker.loop,
     )
     returned = prepared(order.run, Parameters.of(order.run), context, order.options, order.outputs)()
-    return asyncio.run(_awaited(returned)) if inspect.isawaitable(returned) else returned
+    output = asyncio.run(_awaited(returned)) if inspect.isawaitable(returned) else returned
+    worker.wait(flush_token(context))
+    return output
 
 
 async def _awaited(returned: Any) -> Any:

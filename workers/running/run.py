@@ -11,6 +11,7 @@ from tailrace.bus.model.codec import encode, ts_of
 from tailrace.bus.model.event import Event
 from tailrace.bus.ownership.checkpoints import Restored
 from tailrace.bus.ownership.execution import Execution
+from tailrace.bus.ownership.left_calls import LeftCalls
 from tailrace.bus.redis.retrying import retry_unavailable
 from tailrace.workers.definition.backing import Answer
 from tailrace.workers.definition.streaming import Streaming
@@ -31,6 +32,10 @@ class PipelineExecution(Protocol):
 
     @property
     def max_event_bytes(self) -> int: ...
+
+    @property
+    def left_calls(self) -> LeftCalls:
+        """What a step has left behind and still goes on."""
 
     @property
     def backlogged(self) -> bool:
@@ -76,6 +81,10 @@ class BusPipelineExecution:
         return self._bus.log.max_event_bytes
 
     @property
+    def left_calls(self) -> LeftCalls:
+        return self._execution.left_calls
+
+    @property
     def backlogged(self) -> bool:
         return self._execution.publisher.backlogged
 
@@ -92,13 +101,14 @@ class BusPipelineExecution:
         await self.pause_point()
         # What was emitted before stands before it.
         await self._execution.publisher.flush()
-        event = encode(Event(event_type, data, step), ts=ts_of(time.time_ns() // 1_000_000))
+        event = encode(Event(event_type, data, step, meta=self._execution.meta), ts=ts_of(time.time_ns() // 1_000_000))
         await _retry(
             lambda: self._bus.log.append(self.id, [event], producer=series, seq=number, fence=self._execution.fence)
         )
 
     async def answer(self, ask: str) -> Answer:
-        signal = await self._execution.signal(f"answer:{ask}")
+        # The accepted one is kept by its question; those that were rejected are counted anew by each attempt.
+        signal = await self._execution.signal(f"answer:{ask}", again=True)
         return Answer(signal.data, signal.by)
 
     async def restore(self) -> Restored:

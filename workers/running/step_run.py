@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -12,12 +13,15 @@ from tailrace.bus.errors import (
     AppendRefusedError,
     BusClosedError,
     BusUnavailableError,
+    EventTooLargeError,
     LeaseLostError,
     PublishFailedError,
 )
+from tailrace.bus.model.event import shortened
 from tailrace.bus.model.retry import Backoff
 from tailrace.bus.ownership.execution import failure_of
-from tailrace.workers.definition.context import Context
+from tailrace.bus.ownership.left_calls import LeftCalls
+from tailrace.workers.definition.context import Context, end_calls, flush_token
 from tailrace.workers.definition.deadline import StepDeadline
 from tailrace.workers.definition.group import Done, NodeGroup
 from tailrace.workers.definition.outputs import Outputs
@@ -28,6 +32,7 @@ from tailrace.workers.errors import (
     StepCancelledError,
     StepInputInvalidError,
     StepProcessError,
+    StepStuckError,
     StepTimeoutError,
 )
 from tailrace.workers.running.in_time import in_time
@@ -36,6 +41,8 @@ from tailrace.workers.running.process_step import called_in_process
 from tailrace.workers.running.run import PipelineExecution
 from tailrace.workers.running.step_output import StepOutput, shown
 
+# How long a try that does not stop is waited for before the next: two at once would act twice.
+LEFT_SECONDS: Final = 60.0
 # A failed step could not be told any more, or the step is not to blame.
 _NOT_THE_STEP: Final = (AppendRefusedError, BusClosedError, BusUnavailableError, LeaseLostError, PublishFailedError)
 # Trying again could only end the same way.
@@ -81,15 +88,16 @@ class StepRun:
                 group.fail(step.name)
             raise
         done = _done(step, kept)
-        await self.run.emit("step.completed", {**done.shown, **_duration(started)}, step=step.name)
+        await self._tell("step.completed", {**done.shown, **_duration(started)}, step)
         return done
 
     async def _tried(self, step: Step, outputs: Outputs) -> StepOutput:
         backoff = Backoff(step.retry_delay_seconds, step.max_retry_delay_seconds)
         tried = 0
+        left = LeftCalls()
         while True:
             try:
-                return await self._try(step, outputs)
+                return await self._try(step, outputs, left)
             except _NOT_THE_STEP:
                 raise
             except Exception as error:
@@ -98,11 +106,13 @@ class StepRun:
                     raise
                 delay = backoff.delay_seconds(tried, random.random)
                 told = {"retry": tried, "retries": step.retries, "delay_seconds": round(delay, 3)}
-                await self.run.emit("step.retrying", {**failure_of(error), **told}, step=step.name)
-            await asyncio.sleep(delay)
+                await self._tell("step.retrying", {**failure_of(error), **told}, step)
+                await asyncio.sleep(delay)
+                if not await left.ended(LEFT_SECONDS):
+                    raise StepStuckError(step.name, error) from error
             await self.run.pause_point()
 
-    async def _try(self, step: Step, outputs: Outputs) -> StepOutput:
+    async def _try(self, step: Step, outputs: Outputs, left: LeftCalls) -> StepOutput:
         deadline = StepDeadline(step.timeout_seconds)
         live = LiveStep(self.run, step.name, (self.deadline, deadline), self.notes)
         context = Context(
@@ -116,7 +126,8 @@ class StepRun:
         )
         try:
             async with deadline:
-                output = await self._output(step, context, outputs, deadline)
+                output = await self._output(step, context, outputs, deadline, left)
+                await flush_token(context)
         except (asyncio.CancelledError, TimeoutError) as error:
             _raise_timeout(step, deadline)
             if isinstance(error, asyncio.CancelledError) and not _is_being_cancelled():
@@ -124,21 +135,35 @@ class StepRun:
             raise
         finally:
             live.end()
+            end_calls(context)
         # It may have been deaf to its cancellation.
         _raise_timeout(step, deadline)
         return StepOutput.of(step.name, output)
 
-    async def _output(self, step: Step, context: Context, outputs: Outputs, deadline: StepDeadline) -> Any:
-        call = _call_input(step, context, outputs)
+    async def _output(
+        self, step: Step, context: Context, outputs: Outputs, deadline: StepDeadline, left: LeftCalls
+    ) -> Any:
+        def leave(call: asyncio.Future[Any]) -> None:
+            left.add(call)
+            self.run.left_calls.add(call)
+
+        call = _call_input(step, context, outputs, leave)
         deadlines = [each for each in (self.deadline, deadline) if each.seconds is not None]
         # A task more, where somebody has to wait for it no longer than so long.
-        return await (in_time(step.name, call, deadlines) if deadlines else call)
+        return await (in_time(step.name, call, deadlines, leave) if deadlines else call)
 
     async def skipped(self, step: Step, why: dict[str, Any]) -> None:
         await self.run.emit("step.skipped", why, step=step.name)
 
     async def _failed(self, step: Step, started: float, failure: dict[str, Any]) -> None:
-        await self.run.emit("step.failed", {**failure, **_duration(started)}, step=step.name)
+        await self._tell("step.failed", {**failure, **_duration(started)}, step)
+
+    async def _tell(self, event_type: str, data: dict[str, Any], step: Step) -> None:
+        try:
+            await self.run.emit(event_type, data, step=step.name)
+        except EventTooLargeError:
+            # Whatever an error or an output says must not cost the step its outcome.
+            await self.run.emit(event_type, shortened(data, "reason", "retry", "retries"), step=step.name)
 
 
 def _done(step: Step, kept: StepOutput) -> Done:
@@ -146,11 +171,13 @@ def _done(step: Step, kept: StepOutput) -> Done:
     return Done(step.name, {step.name: kept.output}, kept.output, shown(step.name, kept.output, size), size)
 
 
-async def _call_input(step: Step, context: Context, outputs: Outputs) -> Any:
+async def _call_input(
+    step: Step, context: Context, outputs: Outputs, on_left: Callable[[asyncio.Future[Any]], None]
+) -> Any:
     if step.process:
         return await called_in_process(step, context, outputs)
     call = prepared(step.run, step.parameters, context, step.options, outputs)
-    return await called(step.name, step.run, call)
+    return await called(step.name, step.run, call, on_left)
 
 
 def _raise_timeout(step: Step, deadline: StepDeadline) -> None:

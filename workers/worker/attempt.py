@@ -32,6 +32,7 @@ from tailrace.bus.model.trace import meta_of
 from tailrace.bus.ownership.execution import Execution, failure_of
 from tailrace.workers.errors import InputInvalidError, PlanningError, WorkerError
 from tailrace.workers.running.runner import run_pipeline
+from tailrace.workers.running.step_run import LEFT_SECONDS
 from tailrace.workers.worker.plan import AttemptPlan, plan_of
 from tailrace.workers.worker.registry import Registry
 
@@ -40,6 +41,7 @@ logger = logging.getLogger(__name__)
 ENDING_SECONDS: Final = 10.0
 # How long a stop lets an execution be begun, only to hand it back: interrupted, it would look like a worker's death.
 BEGINNING_SECONDS: Final = 5.0
+_STOPPED: Final = {"reason": "worker_stopped", "message": "The worker that ran it was stopped before it was done."}
 # The pipeline is not to blame, and we cannot append any more that it is tried again.
 _NOT_THE_PIPELINE: Final = (
     AppendRefusedError,
@@ -62,6 +64,9 @@ class Attempt:
         self._plan: AttemptPlan | None = None
         self._execution: Execution | None = None
         self._stopped = False
+        self._put_off = False
+        # Set when the attempt is not to count.
+        self._uncounted = False
         # Set once the execution is ours and its beginning is in the log.
         self._begun = False
         self._too_late: asyncio.TimerHandle | None = None
@@ -93,6 +98,20 @@ class Attempt:
                 self._too_late = loop.call_later(BEGINNING_SECONDS, self._task.cancel, "the worker stops")
         return self._task
 
+    async def give_up(self) -> None:
+        """Say what becomes of an execution whose step does not stop, though this process is about to end.
+
+        It is not handed back, because another could begin at once: a healer does that when this process is gone.
+        Raises BusError.
+        """
+        execution, plan = self._execution, self._plan
+        if execution is None or plan is None:
+            return
+        if plan.may_be_repeated:
+            await self._uncount(execution)
+        else:
+            await execution.append(CANCELLED, {**_STOPPED, "forced": True})
+
     async def keep_slot(self) -> None:
         """Keep the slot of its concurrency key."""
         if self._submission is not None and self._submission.concurrency_key is not None:
@@ -101,6 +120,9 @@ class Attempt:
     async def settle(self) -> None:
         """Be done with the job if there is nothing left to do for it, by anybody. Raises BusUnavailableError."""
         jobs, execution_id = self._bus.jobs, self.job.execution_id
+        if self._put_off:
+            await jobs.queues.acknowledge(self.job)
+            return
         # Ask the state, not our own memory: an ending that was not appended is no ending.
         state = await self._bus.state(execution_id)
         if state is None or state.ended:
@@ -164,7 +186,7 @@ class Attempt:
 
     async def _attempt(self, execution_id: str) -> None:
         plan = await self._planned(execution_id)
-        if self._asked_to_stop():
+        if plan is None or self._asked_to_stop():
             return
         name = None if self._submission is None else self._submission.pipeline
         most = plan.max_attempts if isinstance(plan, AttemptPlan) else None
@@ -196,8 +218,8 @@ class Attempt:
                     raise
                 await self._leave_failed(execution, error, delay_seconds)
 
-    async def _planned(self, execution_id: str) -> AttemptPlan | WorkerError:
-        """What is wrong with it is for its execution's log to say, so it is given, not raised."""
+    async def _planned(self, execution_id: str) -> AttemptPlan | WorkerError | None:
+        """What is wrong with it is for its execution's log to say, so it is given, not raised. None when too early."""
         jobs = self._bus.jobs
         try:
             submission, history = await asyncio.gather(jobs.submission_of(execution_id), jobs.history_of(execution_id))
@@ -206,6 +228,10 @@ class Attempt:
         if submission is None:
             raise ExecutionUnknownError(execution_id)
         self._submission = submission
+        if await jobs.put_off(execution_id, history.not_before_ms):
+            # A second job of it came first.
+            self._put_off = True
+            return None
         try:
             self._plan = plan = plan_of(self._registry, submission, failures=history.failures)
         except WorkerError as error:
@@ -220,6 +246,9 @@ class Attempt:
         return plan
 
     async def _leave_failed(self, execution: Execution, error: Exception, delay_seconds: float) -> None:
+        if not await execution.left_calls.ended(LEFT_SECONDS):
+            logger.error("execution %s is not tried again: one of its steps is still running", execution.id)
+            raise error
         if await self._bus.jobs.submission_of(execution.id) is None:
             # Redis has lost what was to be done: there is nothing that a next attempt could begin with.
             raise error
@@ -236,30 +265,38 @@ class Attempt:
 
     async def _leave_uncertain(self, execution: Execution) -> None:
         """Leave it to a next attempt when Redis answers again: that it could not be reached is not this one's fault."""
+        # As long as anything of it acts, the heartbeat may have to end this process.
+        await execution.left_calls.ended()
+        execution.stand_down()
         await self._bus.available()
-        await self._bus.jobs.uncount_attempt(execution.id, fence=execution.fence)
-        self._again_after_seconds = 0.0
         message = "Its worker could not renew the lease and stopped it before another could take over."
-        await execution.hand_back("lease_uncertain", message=message, attempt=execution.attempt)
+        await self._repeat(execution, "lease_uncertain", message)
 
     async def _leave_early(self, execution: Execution, plan: AttemptPlan) -> None:
-        message = "The worker that ran it was stopped before it was done."
+        await execution.left_calls.ended()
+        execution.stand_down()
         async with asyncio.timeout(ENDING_SECONDS):
             if plan.may_be_repeated:
-                await self._repeat(execution, message)
+                await self._repeat(execution, **_STOPPED)
             else:
-                await execution.append(CANCELLED, {"reason": "worker_stopped", "message": message})
+                await execution.append(CANCELLED, _STOPPED)
 
     async def _leave_unbegun(self, execution: Execution) -> None:
         """No step has begun, so that also what must not be repeated can be begun by another worker."""
         async with asyncio.timeout(ENDING_SECONDS):
-            await self._repeat(execution, "The worker that took it was stopped before the first step.")
+            message = "The worker that took it was stopped before the first step."
+            await self._repeat(execution, "worker_stopped", message)
 
-    async def _repeat(self, execution: Execution, message: str) -> None:
+    async def _repeat(self, execution: Execution, reason: str, message: str) -> None:
         """Leave it for the same attempt once more: this one was not its fault."""
-        await self._bus.jobs.uncount_attempt(execution.id, fence=execution.fence)
+        await self._uncount(execution)
         self._again_after_seconds = 0.0
-        await execution.hand_back("worker_stopped", message=message, attempt=execution.attempt)
+        await execution.hand_back(reason, message=message, attempt=execution.attempt)
+
+    async def _uncount(self, execution: Execution) -> None:
+        if not self._uncounted:
+            await self._bus.jobs.uncount_attempt(execution.id, fence=execution.fence)
+            self._uncounted = True
 
 
 def _place_of(error: BaseException) -> str:

@@ -15,6 +15,7 @@ from tailrace.workers.errors import (
     OutputInvalidError,
     PipelineTimeoutError,
     StepInputInvalidError,
+    StepStuckError,
     WorkerLostError,
 )
 from tailrace.workers.running.runner import checked_input
@@ -28,6 +29,7 @@ _FOR_GOOD: Final = (
     OutputInvalidError,
     PipelineTimeoutError,
     StepInputInvalidError,
+    StepStuckError,
 )
 
 

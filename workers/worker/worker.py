@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from tailrace.bus.bus import Bus
-from tailrace.bus.errors import BusUnavailableError, ReplyError
+from tailrace.bus.errors import BusError, BusUnavailableError, ReplyError
 from tailrace.bus.jobs.queue import Job, Taken, UnusableJob
 from tailrace.bus.model.retry import Backoff
 from tailrace.workers.settings import WorkerSettings
@@ -41,8 +41,9 @@ class Worker:
         self._attempts: dict[str, Attempt] = {}
         # Second jobs of what is being attempted: they have their turn when it is over.
         self._next: dict[str, Job] = {}
-        # Called in the heartbeat's thread when our event loop has stood still for too long: the process ends there.
-        self.on_stall_limit: Callable[[float], None] | None = None
+        # Called in the heartbeat's thread, with a sentence, when code that must not go on cannot be stopped: a process
+        # of workers ends there.
+        self.on_unstoppable: Callable[[str], None] | None = None
         self._failures = 0
         self._backoff = Backoff()
         self._stopping = asyncio.Event()
@@ -69,7 +70,7 @@ class Worker:
     async def run(self) -> None:
         """Raises BusUnavailableError when Redis cannot be reached at start; later it is waited for."""
         line = await self._bus.open_line("jobs", wait_seconds=LINE_WAIT_SECONDS)
-        self._bus.heartbeat.on_stall_limit = self.on_stall_limit
+        self._bus.heartbeat.on_unstoppable = self.on_unstoppable
         try:
             intake = JobIntake(self._bus, self.settings.queues, self.name, line)
             await intake.open()
@@ -169,13 +170,19 @@ class Worker:
                     await self._news.wait()
 
     async def _stop_attempts(self) -> None:
-        tasks = [attempt.stop() for attempt in self._attempts.values()]
+        attempts = list(self._attempts.values())
+        tasks = {attempt.stop(): attempt for attempt in attempts}
         if not tasks:
             return
         _, deaf = await asyncio.wait(tasks, timeout=STOPPING_SECONDS)
         for task in deaf:
-            # Its lease runs out, and it can append nothing once another has taken over.
-            logger.error("%s ignores its cancellation; it is still running in the background", task.get_name())
+            # No other worker begins before this process is gone.
+            self._bus.counters.add("attempts_deaf")
+            logger.error(
+                "execution %s does not stop; it is handed on when this process has ended", tasks[task].job.execution_id
+            )
+            with contextlib.suppress(BusError):
+                await tasks[task].give_up()
 
     async def _keep_jobs(self) -> None:
         """Tell the other workers that we live, so that they claim nothing that we work on."""

@@ -93,19 +93,14 @@ def worker(  # noqa: PLR0917 - typer tells options from arguments by their annot
     asyncio.run(_work(BusSettings(**only_given(redis_url=redis_url)), settings))
 
 
-def _exit_stalled(seconds: float) -> None:
+def _exit_unstoppable(reason: str) -> None:
     """End the process, from the heartbeat's thread: its event loop cannot do it any more."""
     import os  # noqa: PLC0415 - see tailrace.cli.app
     import sys  # noqa: PLC0415 - see tailrace.cli.app
 
     from tailrace.cli.exit_codes import ExitCode  # noqa: PLC0415 - see tailrace.cli.app
 
-    print(
-        f"tailrace worker: a step has blocked the event loop for {seconds:.0f} s; ending the process. "
-        "Run such a step in a thread (a plain function) or a process.",
-        file=sys.stderr,
-        flush=True,
-    )
+    print(f"tailrace worker: {reason}; ending the process", file=sys.stderr, flush=True)
     os._exit(ExitCode.RUN_FAILED)
 
 
@@ -127,7 +122,7 @@ async def _work(bus_settings: BusSettings, settings: WorkerSettings) -> None:
         raise CliError(f"--pipelines: {error}") from error
     async with await open_bus(settings=bus_settings) as bus:
         worker = Worker(bus, registry, settings)
-        worker.on_stall_limit = _exit_stalled
+        worker.on_unstoppable = _exit_unstoppable
         with obeying(lambda _order: worker.stop()):
             async with serving_metrics(bus, worker) as metrics_url:
                 print(

@@ -14,6 +14,7 @@ import orjson
 from pydantic import BaseModel
 
 from tailrace.bus import BusSettings, State, open_bus
+from tailrace.cli.commands.worker import _exit_unstoppable
 from tailrace.workers import Context, Pipeline, Registry, Step, Worker, WorkerSettings
 from tailrace.workers.worker.attempt import Attempt
 from tests.patience import patient
@@ -39,6 +40,7 @@ class Given(BaseModel):
     events: int = 10
     pause_seconds: float = 0.01
     block_seconds: float = 0.0
+    acts: str = ""
 
 
 async def say(ctx: Context) -> None:
@@ -83,6 +85,14 @@ async def poison(ctx: Context) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def act(ctx: Context) -> None:
+    """Note the time in a file for as long as the process lives, and hear of nothing."""
+    acts = os.open(ctx.input.acts, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    while True:
+        os.write(acts, f"{time.time_ns() // 1_000_000}\n".encode())
+        time.sleep(0.005)
+
+
 REGISTRY = Registry(
     [
         Pipeline("count", tuple(Step(name, count) for name in ("one", "two", "three")), Given),
@@ -90,6 +100,7 @@ REGISTRY = Registry(
         Pipeline("once", (Step("one", count),), Given, max_attempts=1),
         Pipeline("block", (Step("block", block),), Given),
         Pipeline("ignore", (Step("ignore", ignore),), Given),
+        Pipeline("act", (Step("act", act),), Given, max_attempts=1),
         Pipeline("poison", (Step("poison", poison),), Given),
     ]
 )
@@ -134,6 +145,7 @@ async def main(order: Order) -> None:
     working = WorkerSettings(concurrency=order.concurrency, drain_seconds=order.drain_seconds)
     async with await open_bus(order.redis_url, settings=settings) as bus:
         worker = Worker(bus, REGISTRY, working)
+        worker.on_unstoppable = _exit_unstoppable
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.stop)
         print("ready", flush=True)
         await worker.run()

@@ -197,23 +197,41 @@ async def test_a_signal_that_does_not_come_in_time_is_a_timeout_and_pauses_do_no
     assert (await story(bus))[-1].data == {"result": "gone"}
 
 
-async def test_a_new_attempt_is_given_all_signals_again_and_each_was_answered_once(bus: Bus, elsewhere: Bus) -> None:
+async def test_attack_09_a_new_attempt_is_given_the_signals_that_none_was_given(bus: Bus, elsewhere: Bus) -> None:
     async def first(execution: Execution) -> None:
         await execution.signal("go")
+        await execution.signal("kept", again=True)
         await asyncio.Event().wait()
 
     async with Running(bus, first):
         one = await bus.control.signal("run", "go", 1, wait_seconds=WAIT)
         two = await bus.control.signal("run", "go", 2, wait_seconds=WAIT)
+        kept = await bus.control.signal("run", "kept", wait_seconds=WAIT)
         taken = await take_over(elsewhere)
         three = await elsewhere.control.signal("run", "go", 3)
         async with taken as execution:
-            heard = [await execution.signal("go") for _ in range(3)]
-    assert [signal.data for signal in heard] == [1, 2, 3]
-    assert [signal.request for signal in heard] == [one.request, two.request, three.request]
+            heard = [await execution.signal("go") for _ in range(2)]
+            heard.append(await execution.signal("kept"))
+            with pytest.raises(TimeoutError):
+                await execution.signal("go", 0.05)
+    assert [signal.request for signal in heard] == [two.request, three.request, kept.request]
     entries = await story(bus)
     answered = [entry.data["request"] for entry in entries if entry.type == "execution.signalled"]
-    assert sorted(answered) == sorted({one.request, two.request, three.request})
+    assert sorted(answered) == sorted({one.request, two.request, three.request, kept.request})
+
+
+async def test_attack_09_a_signal_whose_giving_cannot_be_kept_is_given_when_asked_again(
+    fresh_server: RunningServer, prefix: str
+) -> None:
+    settings = BusSettings(prefix=prefix)
+    async with await open_bus(fresh_server.url, settings=settings) as bus, bus.execution("run") as execution:
+        await bus.control.signal("run", "go", 1, wait_seconds=patient(WAIT))
+        await bus.commands.command("CONFIG", "SET", "maxmemory", "1")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await execution.signal("go")
+        await bus.commands.command("CONFIG", "SET", "maxmemory", "0")
+        assert (await execution.signal("go", patient(WAIT))).data == 1
 
 
 async def test_who_waits_for_a_signal_stands_still_when_it_is_paused(bus: Bus) -> None:

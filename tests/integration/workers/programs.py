@@ -40,8 +40,8 @@ def tell_pid(_ctx: Context) -> int:
 
 def fetch(ctx: PlainContext, given: Given) -> Page:
     ctx.progress(0.5, "half way")
-    ctx.token("some ")
-    ctx.token("text")
+    ctx.token("some \ud83d")
+    ctx.token("\ude00 text \ud83d")
     ctx.metric("bytes", 3, "B")
     ctx.quality("size", 0.9, passed=True)
     ctx.emit("custom.fetched", {"url": given.url})

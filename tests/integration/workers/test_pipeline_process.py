@@ -51,7 +51,7 @@ async def test_a_step_runs_in_another_process_and_says_all_that_a_step_can_say(b
     of_fetch = [entry for entry in entries if entry.step == "fetch"]
     said = {entry.type: entry.data for entry in of_fetch if entry.type != "log"}
     assert said["step.progress"] == {"progress": 0.5, "message": "half way"}
-    assert "".join(data["text"] for data in data_of(of_fetch, "token")) == "some text"
+    assert "".join(data["text"] for data in data_of(of_fetch, "token")) == "some \U0001f600 text \ufffd"
     assert said["metric"] == {"name": "bytes", "value": 3, "unit": "B"}
     assert said["quality.check"] == {"name": "size", "score": 0.9, "passed": True}
     assert said["custom.fetched"] == {"url": "/a"}

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tailrace.bus.ownership.checkpoints import Restored, unpack
+from tailrace.bus.ownership.left_calls import LeftCalls
 from tailrace.workers.definition.backing import Answer
 from tailrace.workers.definition.context import Context
 from tailrace.workers.running.live_step import LiveStep, Notes
@@ -25,6 +26,7 @@ class RecordedRun:
     attempt: int = 1
     max_event_bytes: int = 262_144
     backlogged: bool = False
+    left_calls: LeftCalls = field(default_factory=LeftCalls)
     events: list[tuple[str, Any, str | None]] = field(default_factory=list)
     outputs: dict[str, Any] = field(default_factory=dict)
     states: dict[str, Any] = field(default_factory=dict)

@@ -7,9 +7,12 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from tailrace.bus.errors import InvalidEventError, InvalidInputError
+from tailrace.bus.model.event import encode_json
 from tailrace.bus.ownership.checkpoints import pack
 from tailrace.workers.definition.context import Context
+from tailrace.workers.definition.pipeline import Pipeline, Step
 from tailrace.workers.definition.plain_context import PlainContext
+from tailrace.workers.running.runner import run_steps
 from tests.unit.workers_core.fakes import RecordedRun, context_of
 
 pytestmark = pytest.mark.anyio
@@ -39,6 +42,22 @@ async def test_what_a_step_says_becomes_an_event_that_names_the_step(say: Says, 
     run = RecordedRun()
     await say(context_of(run))
     assert run.events == [(*expected, "fetch")]
+
+
+async def test_attack_15_a_token_that_ends_within_a_pair_is_joined_with_the_next() -> None:
+    async def speak(ctx: Context) -> None:
+        for piece in ("a\ud83d", "", "\ude00b", "\ude00", "c\ud83d", "d", "e\ud83d"):
+            await ctx.token(piece)
+
+    run = RecordedRun()
+    await run_steps(Pipeline("p", (Step("speak", speak),)), run, {})
+    text = "".join(data["text"] for event_type, data, _ in run.events if event_type == "token")
+    assert text == "a\U0001f600b\ufffdc\ufffdde\ufffd"
+
+
+def test_attack_15_half_a_pair_elsewhere_is_refused_with_its_place_and_the_cure() -> None:
+    with pytest.raises(InvalidEventError, match=r"data\.parts\.1: .* half a surrogate pair; join the halves"):
+        encode_json({"parts": ["a", "b\ud83d"]})
 
 
 async def test_progress_may_be_off_by_what_sums_of_floats_are_off_by() -> None:

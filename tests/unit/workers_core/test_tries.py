@@ -332,3 +332,48 @@ async def test_attack_76_a_plain_functions_cancelled_error_is_its_failure() -> N
 
     with pytest.raises(StepCancelledError):
         await run(Step("own", raise_it))
+
+
+async def test_attack_07_a_plain_step_is_tried_again_only_when_its_thread_has_returned() -> None:
+    on, release, overlapped = RecordedRun(), threading.Event(), threading.Event()
+    acting = threading.Lock()
+    calls = 0
+
+    def slow_once() -> int:
+        nonlocal calls
+        if not acting.acquire(blocking=False):
+            overlapped.set()
+            return 0
+        try:
+            calls += 1
+            if calls == 1:
+                release.wait(LONG_SECONDS)
+            return calls
+        finally:
+            acting.release()
+
+    step = Step("slow", slow_once, timeout_seconds=0.05, retries=1, retry_delay_seconds=0.001)
+    running = asyncio.create_task(run(step, on=on))
+    await on.said("step.retrying")
+    for _ in range(20):
+        await asyncio.sleep(0)
+    release.set()
+    assert await running == 2
+    assert not overlapped.is_set()
+
+
+async def test_attack_07_a_step_that_is_still_running_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tailrace.workers.running.step_run.LEFT_SECONDS", 0.05)
+    on, release = RecordedRun(), threading.Event()
+
+    def hang() -> None:
+        release.wait(LONG_SECONDS)
+
+    try:
+        step = Step("hang", hang, timeout_seconds=0.05, retries=5, retry_delay_seconds=0.001)
+        with pytest.raises(StepTimeoutError, match=r"0\.05 s\. It is still running, so it is not tried again"):
+            await run(step, on=on)
+    finally:
+        release.set()
+    assert on.types.count("step.retrying") == 1
+    assert on.data_of("step.failed")["reason"] == "timeout"
