@@ -24,6 +24,7 @@ from tailrace.bus.errors import BusClosedError, BusUnavailableError, InvalidInpu
 from tailrace.bus.healing.healer import Healer
 from tailrace.bus.jobs.dead_letters import DeadLetters
 from tailrace.bus.jobs.jobs import Jobs
+from tailrace.bus.log.deletion import delete
 from tailrace.bus.log.follow import follow
 from tailrace.bus.log.index import ExecutionIndex
 from tailrace.bus.log.log import Log
@@ -304,6 +305,14 @@ class Bus:
 
     async def state(self, execution_id: str) -> State | None:
         return await self.log.state(check_execution_id(execution_id))
+
+    async def delete(self, execution_id: str) -> None:
+        """Forget an execution that has ended: events, state, checkpoints, its place in the lists and in groups.
+
+        Viewers who ask for it afterwards are told that there is no such execution. Raises ExecutionUnknownError,
+        ExecutionNotEndedError, InvalidExecutionIdError, BusUnavailableError.
+        """
+        await delete(self.commands, self.keys, self.index, check_execution_id(execution_id))
 
     async def available(self) -> None:
         """Wait until Redis answers, however long that takes. Raises BusClosedError."""

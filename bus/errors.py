@@ -13,6 +13,7 @@ TailraceError
 │   │   ├── TransitionRefusedError            not in this status, or not by this producer; carries the status
 │   │   └── LogExhaustedError                 no id is left above the last one, or no room for a producer or request
 │   ├── ExecutionUnknownError                 neither a log nor a state of that id
+│   ├── ExecutionNotEndedError                only what has ended can be deleted; carries the status
 │   ├── ExecutionExistsError                  the id was submitted before, with something else
 │   ├── TenantMismatchError                   the execution exists and is not the tenant's; carries both
 │   ├── LeaseHeldError                        another owner runs it; carries the owner
@@ -119,6 +120,15 @@ class ExecutionUnknownError(BusError):
     def __init__(self, execution_id: str) -> None:
         super().__init__(f"no execution {execution_id}; it never existed, or its retention has passed")
         self.execution_id = execution_id
+
+
+class ExecutionNotEndedError(BusError):
+    """Only an execution that has ended can be deleted."""
+
+    def __init__(self, execution_id: str, status: str) -> None:
+        super().__init__(f"execution {execution_id} is {status}; only an ended one can be deleted: cancel it first")
+        self.execution_id = execution_id
+        self.status = status
 
 
 class ExecutionExistsError(BusError):

@@ -60,6 +60,13 @@ class ExecutionIndex:
         """Schedule no more looks at these; they stay listed."""
         await self._commands.command("ZREM", self._keys.due(), *execution_ids)
 
+    async def remove(self, execution_id: str, tenant: str | None) -> None:
+        """Schedule no more looks at it, and list it no more."""
+        keys = [self._keys.due(), self._keys.executions(None)]
+        if tenant is not None:
+            keys.append(self._keys.executions(tenant))
+        await asyncio.gather(*(self._commands.command("ZREM", key, execution_id) for key in keys))
+
     async def claim_due(self, count: int, again_after_ms: int) -> list[str]:
         """Take at most ``count`` that are due; other callers get them only after ``again_after_ms``."""
         ids: list[bytes] = await self._due.run(self._commands, (self._keys.due(),), count, again_after_ms)

@@ -124,6 +124,9 @@ def _of_bus(error: bus.BusError) -> Problem:
         case bus.TransitionRefusedError():
             known = {"execution_id": error.execution_id, "execution_status": error.status}
             return Problem(409, "transition_refused", str(error), more=known)
+        case bus.ExecutionNotEndedError():
+            known = {"execution_id": error.execution_id, "execution_status": error.status}
+            return Problem(409, "execution_not_ended", str(error), more=known)
         case bus.ControlTimeoutError():
             known = {"execution_id": error.execution_id, "request": error.request}
             return Problem(504, "control_timeout", str(error), more=known)

@@ -30,6 +30,7 @@ ERRORS: list[tuple[bus.BusError, int, str, str | None]] = [
     (bus.LeaseHeldError("a", "b"), 409, "execution_held", None),
     (bus.LeaseLostError("a"), 409, "execution_held", None),
     (bus.TransitionRefusedError("a", "cancelling", "execution.paused"), 409, "transition_refused", None),
+    (bus.ExecutionNotEndedError("a", "running"), 409, "execution_not_ended", None),
     (bus.ControlTimeoutError("a", "5-5", 2.0), 504, "control_timeout", None),
     (bus.LogExhaustedError("no id left"), 409, "append_refused", None),
     (bus.AppendRefusedError("no"), 409, "append_refused", None),
