@@ -38,7 +38,7 @@ class GatewayContext:
     def __post_init__(self) -> None:
         bus, settings = self.bus, self.settings
         # The hub comes later.
-        self.presence = Presence(bus, lambda: self.hub.viewers_by_execution())  # noqa: PLW0108 - as said
+        self.presence = Presence(bus, lambda: self.hub.viewers_by_execution(), lambda: self.connections.by_holder)  # noqa: PLW0108 - as said
         self.counts = LiveCounts(bus.log)
         self.auth = Authenticator(bus, settings)
         self.auth.on_change = lambda: self.presence.end_where(self.auth.is_revoked)

@@ -102,5 +102,9 @@ class Keys:
     def gateway_viewers(self, gateway: str) -> str:
         return f"{self.prefix}:gw:{{{gateway}}}:viewers"
 
+    def gateway_holders(self, gateway: str) -> str:
+        """How many connections each subject and each address has there."""
+        return f"{self.prefix}:gw:{{{gateway}}}:holders"
+
     def gateway_orders(self, gateway: str) -> str:
         return f"{self.prefix}:gw:{{{gateway}}}:orders"

@@ -176,7 +176,9 @@ class Access:
 
         Raises GatewayFullError (503), ProblemError (429), UnauthenticatedError (``ticket_used``).
         """
-        self._gateway.connections.check(self._client)
+        connections = self._gateway.connections
+        elsewhere = await self._gateway.presence.held_elsewhere(connections.holders(self._client))
+        connections.check(self._client, elsewhere)
         await self._gateway.auth.tickets.use_up(self.principal)
 
     def register(self, kind: Kind, watching: Watching, end: Callable[[ConnectionEnding], None]) -> Registration:

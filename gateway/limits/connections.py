@@ -1,8 +1,9 @@
-"""How many live connections there are in this process, and whose. Pure."""
+"""How many live connections there are, and whose. Pure."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -39,39 +40,61 @@ class GatewayFullError(ProblemError):
 
 
 class Connections:
+    """``by_holder`` counts them by subject and by address; both limits are of all gateways together."""
+
     def __init__(self, limits: ConnectionLimits, counters: Counters) -> None:
         self.total = 0
+        self.by_holder: Counter[str] = Counter()
         self._limits = limits
         self._counters = counters
-        self._by_account: Counter[str] = Counter()
-        self._by_address: Counter[str] = Counter()
 
-    def check(self, client: Client) -> None:
+    def holders(self, client: Client) -> list[str]:
+        """Whose connections are bounded."""
+        return [holder for holder, *_ in self._bounds(client)]
+
+    def check(self, client: Client, elsewhere: Mapping[str, int]) -> None:
         """Raises GatewayFullError (503), ProblemError (429, ``too_many_connections``)."""
-        limits = self._limits
-        if self.total >= limits.total:
+        if self.total >= self._limits.total:
             self._counters.add("refused_connections_gateway_full")
-            raise GatewayFullError(limits.total)
-        if limits.per_principal and client.account and self._by_account[client.account] >= limits.per_principal:
-            self._counters.add("refused_connections_principal")
-            raise _too_many(limits.per_principal, "of this subject")
-        if limits.per_address and client.address and self._by_address[client.address] >= limits.per_address:
-            self._counters.add("refused_connections_address")
-            raise _too_many(limits.per_address, "from this address")
+            raise GatewayFullError(self._limits.total)
+        for holder, limit, counter, whose in self._bounds(client):
+            if self.by_holder[holder] + elsewhere.get(holder, 0) >= limit:
+                self._counters.add(counter)
+                raise _too_many(limit, whose)
 
     def enter(self, client: Client) -> None:
         self.total += 1
-        for counted, who in ((self._by_account, client.account), (self._by_address, client.address)):
-            if who is not None:
-                counted[who] += 1
+        for holder in _holders(client):
+            self.by_holder[holder] += 1
 
     def leave(self, client: Client) -> None:
         self.total -= 1
-        for counted, who in ((self._by_account, client.account), (self._by_address, client.address)):
-            if who is not None:
-                counted[who] -= 1
-                if not counted[who]:
-                    del counted[who]
+        for holder in _holders(client):
+            self.by_holder[holder] -= 1
+            if not self.by_holder[holder]:
+                del self.by_holder[holder]
+
+    def _bounds(self, client: Client) -> Iterator[tuple[str, int, str, str]]:
+        limits = self._limits
+        if limits.per_principal and client.account:
+            yield _subject(client.account), limits.per_principal, "refused_connections_principal", "of this subject"
+        if limits.per_address and client.address:
+            yield _address(client.address), limits.per_address, "refused_connections_address", "from this address"
+
+
+def _holders(client: Client) -> Iterator[str]:
+    if client.account is not None:
+        yield _subject(client.account)
+    if client.address is not None:
+        yield _address(client.address)
+
+
+def _subject(account: str) -> str:
+    return f"subject {account}"
+
+
+def _address(address: str) -> str:
+    return f"address {address}"
 
 
 def _too_many(limit: int, whose: str) -> ProblemError:

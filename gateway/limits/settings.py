@@ -17,8 +17,8 @@ class LimitSettings(BaseSettings):
     """0 is no limit, save for ``max_connections``."""
 
     max_connections: int = Field(50_000, ge=1, description="live streams and sockets of this process")
-    max_connections_per_principal: int = Field(1000, ge=0, description="the same of one subject, on this process")
-    max_connections_per_ip: int = Field(1000, ge=0, description="the same of one address, on this process")
+    max_connections_per_principal: int = Field(1000, ge=0, description="the same of one subject, over all gateways")
+    max_connections_per_ip: int = Field(1000, ge=0, description="the same of one address, over all gateways")
     max_subscriptions: int = Field(MAX_SUBSCRIPTIONS, ge=1, le=10_000, description="executions of one socket")
     requests_per_second: float = Field(100.0, ge=0, description="of one subject, over all gateways")
     requests_burst: int = Field(500, ge=1, description="of them at once")

@@ -1,6 +1,7 @@
 """Who watches what, over all gateways, right within ``BELIEVED_SECONDS`` after one of them was killed.
 
-Each gateway keeps two hashes, its connections and its viewers per execution, and says every few seconds that it lives.
+Each gateway keeps three hashes, its connections, its viewers per execution and its connections per subject and address,
+and says every few seconds that it lives.
 Only what changed is written, so that thousands of idle viewers cost nothing.
 """
 
@@ -53,13 +54,18 @@ class Subscribers:
 
 
 class Presence:
-    def __init__(self, bus: Bus, viewers: Callable[[], Mapping[str, int]]) -> None:
-        """``viewers`` gives how many viewers each execution has here."""
+    def __init__(
+        self, bus: Bus, viewers: Callable[[], Mapping[str, int]], holders: Callable[[], Mapping[str, int]]
+    ) -> None:
+        """``viewers`` gives how many viewers each execution has here, ``holders`` who has how many connections."""
         self.gateway = bus.name
         self.connections = LiveConnections(int(time.time()))
         self._bus = bus
         self._viewers = viewers
+        self._holders = holders
         self._counted: dict[str, int] = {}
+        self._held: dict[str, int] = {}
+        self._others: list[str] = []
         self._unsure = False
 
     @asynccontextmanager
@@ -93,6 +99,22 @@ class Presence:
             if viewers := fields.number(count):
                 by_gateway[name] = viewers
         return Subscribers(sum(by_gateway.values()), by_gateway)
+
+    async def held_elsewhere(self, holders: Sequence[str]) -> dict[str, int]:
+        """How many connections these have on all other gateways, as of some seconds ago; none while Redis is away."""
+        sums = dict.fromkeys(holders, 0)
+        if not (holders and self._others):
+            return sums
+        try:
+            replies = await asyncio.gather(
+                *(self._command("HMGET", self._bus.keys.gateway_holders(name), *holders) for name in self._others)
+            )
+        except BusUnavailableError:
+            return sums
+        for counts in replies:
+            for holder, count in zip(holders, counts, strict=True):
+                sums[holder] += fields.number(count) or 0
+        return sums
 
     async def clients(self, wanted: Callable[[Record], bool]) -> list[PresentClient]:
         """All of them, ordered by gateway and by when they came. Raises BusUnavailableError."""
@@ -146,13 +168,16 @@ class Presence:
             # What Redis has by now is not known.
             await self._command("DEL", keys.gateway_clients(self.gateway))
             await self._command("DEL", keys.gateway_viewers(self.gateway))
+            await self._command("DEL", keys.gateway_holders(self.gateway))
             self._unsure = False
         await self._write_clients(keys.gateway_clients(self.gateway))
-        await self._write_viewers(keys.gateway_viewers(self.gateway))
+        self._counted = await self._write_counts(keys.gateway_viewers(self.gateway), self._viewers(), self._counted)
+        self._held = await self._write_counts(keys.gateway_holders(self.gateway), self._holders(), self._held)
         now_ms = await server_ms(self._bus.commands)
         await self._command("ZADD", keys.gateways(), now_ms + BELIEVED_SECONDS * 1000, self.gateway)
         await self._command("ZREMRANGEBYSCORE", keys.gateways(), "-inf", now_ms - KEPT_SECONDS * 1000)
         await self._command("EXPIRE", keys.gateways(), KEPT_SECONDS)
+        self._others = [name for name in await self._alive() if name != self.gateway]
 
     def end_where(self, is_revoked: Callable[[Principal], bool]) -> None:
         """End the connections here whose credentials have been revoked."""
@@ -194,13 +219,14 @@ class Presence:
             await self._write(key, some, ())
         await self._write(key, {}, list(map(str, gone)))
 
-    async def _write_viewers(self, key: str) -> None:
+    async def _write_counts(self, key: str, counts: Mapping[str, int], told: Mapping[str, int]) -> dict[str, int]:
+        """Gives what the others know now, of which ``told`` is what they knew before."""
         if not await self._command("EXPIRE", key, KEPT_SECONDS):
-            self._counted = {}
-        now = {run: count for run, count in self._viewers().items() if count}
-        changed = {run: b"%d" % count for run, count in now.items() if self._counted.get(run) != count}
-        await self._write(key, changed, [run for run in self._counted if run not in now])
-        self._counted = now
+            told = {}
+        now = {name: count for name, count in counts.items() if count}
+        changed = {name: b"%d" % count for name, count in now.items() if told.get(name) != count}
+        await self._write(key, changed, [name for name in told if name not in now])
+        return now
 
     async def _write(self, key: str, changed: Mapping[str, bytes], gone: Sequence[str]) -> None:
         fields: Sequence[Any] = [part for pair in changed.items() for part in pair]
@@ -215,7 +241,7 @@ class Presence:
         keys = self._bus.keys
         try:
             await self._command("ZREM", keys.gateways(), self.gateway)
-            for key in (keys.gateway_clients, keys.gateway_viewers, keys.gateway_orders):
+            for key in (keys.gateway_clients, keys.gateway_viewers, keys.gateway_holders, keys.gateway_orders):
                 await self._command("DEL", key(self.gateway))
         except BusError as error:
             logger.debug("presence not taken away: %s", error)

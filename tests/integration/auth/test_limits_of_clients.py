@@ -12,11 +12,12 @@ import httpx
 import pytest
 import websockets
 
-from tailrace.bus import Bus
+from tailrace.bus import Bus, BusSettings, open_bus
+from tailrace.gateway.app import create_app
 from tailrace.gateway.settings import read_settings
 from tests.e2e.sse_client import open_stream
 from tests.integration.auth.issuer import SECRET, Issuer
-from tests.integration.gateway.live import live_gateway
+from tests.integration.gateway.live import live_app, live_gateway
 from tests.integration.ws.client import connected
 from tests.patience import patient
 
@@ -164,6 +165,32 @@ async def test_streams_of_one_subject_are_bounded_and_who_leaves_makes_room(bus:
                 async with open_stream(url, RUN, headers=issuer.headers()) as again:
                     if again.status == 200:
                         break
+
+
+async def test_attack_61_streams_of_one_subject_are_bounded_over_all_gateways(
+    bus: Bus, server_url: str, prefix: str, issuer: Issuer
+) -> None:
+    """As of some seconds ago: here the gateways write at once, in place of waiting for that."""
+    few = read_settings(drain_seconds=0, jwt_hs256_keys=SECRET, max_connections_per_principal=3)
+    async with AsyncExitStack() as stack:
+        other_bus = await stack.enter_async_context(await open_bus(server_url, settings=BusSettings(prefix=prefix)))
+        apps = [create_app(each, few) for each in (bus, other_bus)]
+        urls = [await stack.enter_async_context(live_app(app)) for app in apps]
+
+        async def tell() -> None:
+            for app in (*apps, *apps):
+                await app.state.gateway.presence.write()
+
+        await tell()
+        for url in (urls[0], urls[1], urls[1]):
+            stream = await stack.enter_async_context(open_stream(url, RUN, headers=issuer.headers()))
+            await stream.until("stream.caught_up")
+        await tell()
+        for url in urls:
+            async with httpx.AsyncClient(base_url=url) as client:
+                check_refusal(await client.get(f"{PATH}/events", headers=issuer.headers()), "too_many_connections")
+        async with open_stream(urls[0], RUN, headers=issuer.headers(subject="bob")) as stream:
+            assert stream.status == 200
 
 
 async def test_streams_of_one_address_are_bounded(bus: Bus, issuer: Issuer) -> None:

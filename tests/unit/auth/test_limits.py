@@ -56,7 +56,7 @@ def connections(total: int = 100, per_principal: int = 0, per_address: int = 0) 
 
 def refusal(counted: Connections, client: Client) -> str:
     with pytest.raises(ProblemError) as refused:
-        counted.check(client)
+        counted.check(client, {})
     assert "Retry-After" in refused.value.problem.headers
     return f"{refused.value.problem.status} {refused.value.problem.code}"
 
@@ -64,10 +64,10 @@ def refusal(counted: Connections, client: Client) -> str:
 def test_each_limit_has_its_own_answer() -> None:
     ann, bob = Client("acme/ann", "192.0.2.1"), Client("acme/bob", "192.0.2.1")
     counted = connections(total=3, per_principal=1, per_address=2)
-    counted.check(ann)
+    counted.check(ann, {})
     counted.enter(ann)
     assert refusal(counted, ann) == "429 too_many_connections"
-    counted.check(bob)
+    counted.check(bob, {})
     counted.enter(bob)
     assert refusal(counted, Client("acme/eve", "192.0.2.1")) == "429 too_many_connections"
     counted.enter(Client("acme/eve", "192.0.2.2"))
@@ -78,17 +78,16 @@ def test_who_leaves_makes_room_and_leaves_nothing_behind() -> None:
     ann = Client("acme/ann", "192.0.2.1")
     counted = connections(per_principal=1, per_address=1)
     for _ in range(3):
-        counted.check(ann)
+        counted.check(ann, {})
         counted.enter(ann)
         counted.leave(ann)
     assert counted.total == 0
-    assert not counted._by_account
-    assert not counted._by_address
+    assert not counted.by_holder
 
 
 def test_without_credentials_only_the_process_is_bounded() -> None:
     counted = connections(total=2, per_principal=1, per_address=1)
     counted.enter(Client())
-    counted.check(Client())
+    counted.check(Client(), {})
     counted.enter(Client())
     assert refusal(counted, Client()) == "503 gateway_full"
