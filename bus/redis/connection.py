@@ -56,6 +56,7 @@ class Connection(asyncio.Protocol):
             protocolError=ConnectionLostError, replyError=ReplyError, notEnoughData=_NOTHING_YET
         )
         self._waiting: deque[Answer] = deque()
+        self._ended = False
         self.received_bytes = 0
         self._outgoing: list[bytes] = []
         self._last_heard = loop.time()
@@ -111,6 +112,14 @@ class Connection(asyncio.Protocol):
     def close(self, reason: str = "closed by us") -> None:
         self._end(ConnectionLostError(reason))
 
+    def retire(self, reason: str) -> None:
+        """Take no more commands; close when what was asked before has been answered."""
+        if self.lost.done():
+            return
+        self.lost.set_result(ConnectionLostError(reason))
+        if not self._waiting:
+            self._end(ConnectionLostError(reason))
+
     # asyncio.Protocol
 
     def data_received(self, data: bytes) -> None:
@@ -128,6 +137,8 @@ class Connection(asyncio.Protocol):
                     raise ConnectionLostError("Redis answered more than it was asked")  # noqa: TRY301 - as the reader does
         except ConnectionLostError as error:
             self._end(error)
+        if self.lost.done() and not waiting:
+            self.close("all answers of a retired connection are read")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end(ConnectionLostError(f"connection to Redis lost: {exc or 'closed by the server'}"))
@@ -136,26 +147,28 @@ class Connection(asyncio.Protocol):
         pass
 
     def _flush(self) -> None:
-        if self._outgoing and not self.lost.done():
+        if self._outgoing and not self._ended:
             self._transport.write(b"".join(self._outgoing))
         self._outgoing.clear()
 
     def _watch(self) -> None:
-        if self.lost.done():
+        if self._ended:
             return
         silent_seconds = self._loop.time() - self._last_heard
         if self._waiting and silent_seconds > SILENT_AFTER_SECONDS:
             self._end(ConnectionLostError(f"Redis has not answered for {silent_seconds:.1f} s"))
             return
-        if not self._waiting and silent_seconds > PING_AFTER_SECONDS:
+        if not (self._waiting or self.lost.done()) and silent_seconds > PING_AFTER_SECONDS:
             self.send(b"PING").add_done_callback(_retrieve)
             self._last_heard -= PING_AFTER_SECONDS
         self._watchdog = self._loop.call_later(WATCH_SECONDS, self._watch)
 
     def _end(self, reason: ConnectionLostError) -> None:
-        if self.lost.done():
+        if self._ended:
             return
-        self.lost.set_result(reason)
+        self._ended = True
+        if not self.lost.done():
+            self.lost.set_result(reason)
         self._watchdog.cancel()
         self._transport.abort()
         forget_transport(self._connection)

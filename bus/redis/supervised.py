@@ -41,6 +41,8 @@ class SupervisedConnection:
         self._wait_seconds = wait_seconds
         self._backoff = backoff or Backoff()
         self._connection: Connection | None = None
+        # Left, with answers to come.
+        self._retired: Connection | None = None
         self._connected = asyncio.Event()
         self._why_not = "not connected yet"
         self._closed = False
@@ -68,7 +70,9 @@ class SupervisedConnection:
             self._connection = None
             self._connected.clear()
             self._why_not = reason
-        connection.close(reason)
+        # Others have asked on it too, and reads are answered there all the same.
+        connection.retire(reason)
+        self._retired = connection
 
     async def wait_connected(self) -> Connection:
         """Wait for a live connection, up to ``wait_seconds``. Raises BusUnavailableError, BusClosedError."""
@@ -80,9 +84,10 @@ class SupervisedConnection:
         if self._supervisor is not None:
             self._supervisor.cancel()
             await asyncio.wait([self._supervisor])
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        for connection in (self._connection, self._retired):
+            if connection is not None:
+                connection.close()
+        self._connection = None
 
     @property
     def connected(self) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from tailrace.bus import Bus, open_bus
+from tailrace.bus import Bus, ReplyError, open_bus
 from tests.e2e.waiting import eventually
 from tests.faults.tail.following import following
 from tests.servers import RunningServer
@@ -45,6 +45,27 @@ async def test_case_23_writes_refused_by_a_replica_are_retried_until_it_is_a_pri
     # READONLY may mean that a proxy or a name leads elsewhere by now.
     assert bus.counters["redis_disconnects"] >= 3
     assert bus.counters["publish_lost_events"] == 0
+
+
+async def test_attack_59_reads_are_answered_while_a_replica_refuses_writes_on_the_same_connection(
+    own_server: RunningServer, run: str
+) -> None:
+    async with await open_bus(own_server.url) as bus:
+        await bus.commands.command("SET", run, "1")
+        await bus.commands.command("REPLICAOF", "127.0.0.1", "1")
+        for _ in range(10):
+            # One refusal stands between reads that were sent before it and after it.
+            answers = await asyncio.gather(
+                *(bus.commands.command("GET", run) for _ in range(20)),
+                bus.commands.command("SET", run, "2"),
+                *(bus.commands.command("GET", run) for _ in range(20)),
+                return_exceptions=True,
+            )
+            refusal = answers.pop(20)
+            assert isinstance(refusal, ReplyError)
+            assert refusal.code == "READONLY"
+            assert answers == [b"1"] * 40
+        assert bus.counters["redis_disconnects"] >= 9
 
 
 async def refused_times(bus: Bus, count: int) -> None:

@@ -165,5 +165,6 @@ async def test_attack_13_a_viewer_from_behind_the_ending_is_told_the_end_alone(
     terminal, late = await ended_and_written_on(bus)
     async with aclosing(by_sse(client, f"{EVENTS}?from={late}")) as frames:
         told = [frame async for frame in frames]
-    assert [frame["type"] for frame in told] == ["stream.open", "stream.end"]
+    # The cursor with which a reconnect finds out that it has ended.
+    assert [frame["type"] for frame in told] == ["stream.open", "stream.cursor", "stream.end"]
     assert told[-1]["cursor"] == terminal

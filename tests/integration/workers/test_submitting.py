@@ -55,7 +55,7 @@ async def test_of_a_concurrency_key_the_second_gets_a_conflict_that_names_the_fi
 async def test_other_keys_and_other_tenants_are_in_nobodys_way(bus: Bus) -> None:
     wishes: list[dict[str, Any]] = [
         {"concurrency_key": "a:b", "tenant": "t"},
-        {"concurrency_key": "b", "tenant": "t:a"},
+        {"concurrency_key": "b", "tenant": "t-a"},
         {"concurrency_key": "a:b"},
         {"concurrency_key": "a"},
         {},

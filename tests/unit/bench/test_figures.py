@@ -138,7 +138,7 @@ def test_a_million_viewers_are_a_million_times_the_measured_figure() -> None:
     results.add(measured("idle-sse-5000-own", "tailrace", kb_per_viewer=12.0, idle_us_per_viewer_second=2.0))
     needs = {load: needed for load, _, _, _, needed in million(results)}
     assert needs == {
-        "memory of idle SSE viewers, each of its own run": "12.0 GB",
+        "memory of idle SSE viewers, each of its own execution": "12.0 GB",
         "keeping idle viewers (heartbeats, checks)": "2.0 cores",
     }
 
