@@ -10,68 +10,45 @@ from importlib import metadata
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.exceptions import RequestValidationError
 from fastapi.routing import iter_route_contexts
-from pydantic import ValidationError
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import compile_path
 from starlette.types import Receive, Scope, Send
 
-from tailrace.bus import Bus, BusError
-from tailrace.gateway.access.guard import CrashGuard, HostGuard, PeerGuard
-from tailrace.gateway.asgi.server_writes import PlainConnection, why_stepped
+from tailrace.bus import Bus
+from tailrace.gateway.access.guard import CrashGuard, HostGuard
 from tailrace.gateway.auth.openapi import with_security
 from tailrace.gateway.context import GatewayContext
+from tailrace.gateway.gateway import Gateway
 from tailrace.gateway.http.cors import Cors, cors_options
 from tailrace.gateway.http.head import HeadAsGet
 from tailrace.gateway.http.problem_docs import with_problem_schema
-from tailrace.gateway.http.problems import ProblemError, problem_of
+from tailrace.gateway.http.problems import problem_of
 from tailrace.gateway.http.request_id import RequestIds
-from tailrace.gateway.hub import Hub, HubLimits
-from tailrace.gateway.metrics import metrics_of
-from tailrace.gateway.routes import (
-    activity,
-    clients,
-    control,
-    events,
-    executions,
-    health,
-    index,
-    listing,
-    publish,
-    requests,
-    revocations,
-    stats,
-    stream,
-    submit_stream,
-    tickets,
-    ws,
-)
-from tailrace.gateway.routes import (
-    metrics as metrics_route,
-)
+from tailrace.gateway.routes.groups import GROUPS
+from tailrace.gateway.routes.problem_route import PROBLEMS
 from tailrace.gateway.settings import GatewaySettings
-from tailrace.gateway.streams.deferred import deferral, is_deferred
+from tailrace.gateway.streams.deferred import answer
+from tailrace.gateway.streams.writing import AFTERWARDS, SERVER_SEND
 
 # What servers look up in a scope while they write the body.
-_DISCONNECT = {"http": "http.disconnect", "websocket": "websocket.disconnect"}
+_SERVED = frozenset({"http", "websocket"})
 _KEPT_OF_SCOPE = frozenset({"type", "method", "http_version"})
 
 
 class GatewayApp(FastAPI):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] in _DISCONNECT:
+        if scope["type"] in _SERVED:
             gateway: GatewayContext = self.state.gateway
             if gateway.stepped is not None:
-                plain = PlainConnection(receive, send, _DISCONNECT[scope["type"]])
-                receive, send = plain.receive, plain.send
+                await super().__call__(scope, receive, send)
+                return
             # The server's own, before every layer wraps it once more: streams write through it without a task.
             state = scope.setdefault("state", {})
-            state.update(server_send=send, afterwards=None)
+            state.update({SERVER_SEND: send, AFTERWARDS: None})
             await super().__call__(scope, receive, send)
-            if (afterwards := state.get("afterwards")) is not None:
+            if (afterwards := state.get(AFTERWARDS)) is not None:
                 _forget_request(scope)
                 await afterwards(receive)
         else:
@@ -87,63 +64,33 @@ class GatewayApp(FastAPI):
 
 def create_app(bus: Bus, settings: GatewaySettings) -> GatewayApp:
     """Make a gateway on an open bus, which stays its caller's to close."""
-    gateway = GatewayContext(bus, settings)
-    metrics = metrics_of(gateway)
+    gateway = Gateway(bus, routes=GROUPS, settings=settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
-        gateway.stepped = await why_stepped(wanted=settings.direct_writes)
-        await gateway.auth.start()
-        tail, limits = await bus.tail(), _limits(settings)
-        gateway.hub = Hub(bus.log, tail, limits, healer=bus.healer)
-        gateway.activity = Hub(bus.activity.log, tail, limits)
-        try:
-            # Here too, so that the truth is told though all the workers are dead.
-            async with bus.healer.running(), metrics.running(), gateway.presence.running():
-                yield
-        finally:
-            await gateway.auth.aclose()
-            await gateway.hub.aclose()
-            await gateway.activity.aclose()
+        # The server drains by itself: it closes its port first.
+        async with gateway.running(hear_signals=False):
+            yield
 
     app = GatewayApp(
         title="Tailrace",
         version=metadata.version("tailrace"),
-        summary="Runs' events, live and resumable",
+        summary="Executions' events, live and resumable",
         lifespan=lifespan,
         redirect_slashes=False,
         # Swagger's page would run scripts of a foreign host in this origin.
         docs_url=None,
         redoc_url=None,
     )
-    app.state.gateway = gateway
-    app.state.metrics = metrics
-    app.include_router(index.router)
-    app.include_router(health.router)
-    app.include_router(metrics_route.router)
-    app.include_router(executions.router, prefix="/v1")
-    app.include_router(listing.router, prefix="/v1")
-    app.include_router(requests.router, prefix="/v1")
-    app.include_router(control.router, prefix="/v1")
-    app.include_router(events.router, prefix="/v1")
-    app.include_router(publish.router, prefix="/v1")
-    app.include_router(submit_stream.router, prefix="/v1")
-    app.include_router(stream.router, prefix="/v1")
-    app.include_router(activity.router, prefix="/v1")
-    app.include_router(stats.router, prefix="/v1")
-    app.include_router(clients.router, prefix="/v1")
-    app.include_router(ws.router, prefix="/v1")
-    app.include_router(tickets.router, prefix="/v1")
-    app.include_router(revocations.router, prefix="/v1")
-    for kind in (BusError, ProblemError, RequestValidationError, ValidationError, HTTPException):
+    app.state.gateway = gateway.context
+    app.include_router(gateway.router)
+    for kind in PROBLEMS:
         app.add_exception_handler(kind, _answer)
     app.add_middleware(HeadAsGet)
     # The last one added stands outermost.
     # A page that came by another name has no credential of ours: where one is asked for, names need not be known.
     anybody = settings.auth_required and not settings.allowed_hosts
     app.add_middleware(HostGuard, allowed=("*",) if anybody else settings.allowed_hosts)
-    if not settings.auth_required:
-        app.add_middleware(PeerGuard)
     # Around the guards, so that a page can read their refusals.
     app.add_middleware(Cors, **cors_options(settings.allowed_origins, auth_required=settings.auth_required))
     app.add_middleware(CrashGuard)
@@ -164,13 +111,10 @@ def _forget_request(scope: Scope) -> None:
 
 async def _answer(request: Request, error: Exception) -> Response:
     problem = problem_of(error)
-    if problem.status == HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = sorted(_methods_at(request))
-        problem = replace(problem, headers={**problem.headers, "Allow": ", ".join(allowed)})
-    if is_deferred(request, problem):
-        gateway: GatewayContext = request.app.state.gateway
-        return deferral(request, problem, gateway.bus.counters)
-    return problem.response()
+    if problem.status != HTTPStatus.METHOD_NOT_ALLOWED:
+        return answer(request, error)
+    allowed = sorted(_methods_at(request))
+    return replace(problem, headers={**problem.headers, "Allow": ", ".join(allowed)}).response()
 
 
 def _methods_at(request: Request) -> set[str]:
@@ -181,13 +125,3 @@ def _methods_at(request: Request) -> set[str]:
         if compile_path(found.path or "")[0].match(path):
             methods |= getattr(found.original_route, "methods", None) or set()
     return methods | ({"HEAD"} if "GET" in methods else set())
-
-
-def _limits(settings: GatewaySettings) -> HubLimits:
-    return HubLimits(
-        heartbeat_seconds=settings.heartbeat_seconds,
-        slow_timeout_seconds=settings.slow_timeout_seconds,
-        linger_seconds=settings.linger_seconds,
-        ring_entries=settings.ring_entries,
-        ring_bytes=settings.ring_bytes,
-    )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
-from typing import Annotated, cast
+from typing import Annotated, Final, cast
 
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
 from tailrace.bus import Bus
+from tailrace.bus.ops.metrics import BusMetrics
 from tailrace.bus.queries.counts import LiveCounts
 from tailrace.gateway.auth.auth import Authenticator
 from tailrace.gateway.hub import Hub
@@ -16,6 +18,9 @@ from tailrace.gateway.limits.connections import ConnectionLimits, Connections
 from tailrace.gateway.limits.rates import Rate, Rates
 from tailrace.gateway.presence import Presence
 from tailrace.gateway.settings import GatewaySettings
+
+# Where a request to one of our routes finds its gateway: there may be several in one application.
+SCOPE_KEY: Final = "tailrace.gateway"
 
 
 @dataclass(slots=True)
@@ -31,9 +36,18 @@ class GatewayContext:
     presence: Presence = field(init=False)
     activity: Hub = field(init=False)
     counts: LiveCounts = field(init=False)
+    metrics: BusMetrics = field(init=False)
     draining: bool = False
+    # It has been started; a second start needs a new one.
+    ran: bool = False
     # Why viewers are not written to directly, where they are not.
     stepped: str | None = None
+
+    async def drain(self) -> None:
+        """Send all viewers elsewhere, spread over the time that the settings give."""
+        self.draining = True
+        seconds = self.settings.drain_seconds
+        await asyncio.gather(self.hub.drain(seconds), self.activity.drain(seconds))
 
     def __post_init__(self) -> None:
         bus, settings = self.bus, self.settings
@@ -62,7 +76,7 @@ class GatewayContext:
 
 
 async def gateway_of(connection: HTTPConnection) -> GatewayContext:
-    return cast("GatewayContext", connection.app.state.gateway)
+    return cast("GatewayContext", connection.scope[SCOPE_KEY])
 
 
 CurrentGateway = Annotated[GatewayContext, Depends(gateway_of)]

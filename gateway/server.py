@@ -132,7 +132,7 @@ class GatewayServer(uvicorn.Server):
 
     async def _drain(self) -> None:
         seconds = self._gateway.settings.drain_seconds
-        drain = asyncio.create_task(self._send_viewers_away(seconds))
+        drain = asyncio.create_task(self._gateway.drain())
         forced = asyncio.create_task(self._forced.wait())
         await asyncio.wait([drain, forced], timeout=seconds + GRACE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         for task in (drain, forced):
@@ -140,9 +140,6 @@ class GatewayServer(uvicorn.Server):
         await asyncio.wait([drain, forced])
         if not drain.cancelled() and (error := drain.exception()) is not None:
             logger.error("drain failed; viewers are disconnected and will resume", exc_info=error)
-
-    async def _send_viewers_away(self, seconds: float) -> None:
-        await asyncio.gather(self._gateway.hub.drain(seconds), self._gateway.activity.drain(seconds))
 
 
 def tune_collector() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-_HOMES = ("tailrace.bus", "tailrace.workers")
+_HOMES = ("tailrace.bus", "tailrace.workers", "tailrace.gateway.gateway")
 
 if TYPE_CHECKING:
     from tailrace.bus import (
@@ -64,6 +64,7 @@ if TYPE_CHECKING:
         TransitionRefusedError,
         open_bus,
     )
+    from tailrace.gateway.gateway import Gateway, GatewayNotRunningError, GatewaySettings
     from tailrace.workers import (
         AnswerInvalidError,
         CommandFailedError,
@@ -147,6 +148,9 @@ __all__ = [
     "ExecutionUnknownError",
     "FenceStaleError",
     "Gap",
+    "Gateway",
+    "GatewayNotRunningError",
+    "GatewaySettings",
     "Handler",
     "Handlers",
     "InputInvalidError",

@@ -15,7 +15,6 @@ from typing import Annotated, Any, Final
 
 from fastapi import Depends
 from starlette.requests import HTTPConnection
-from starlette.types import Scope as AsgiScope
 
 from tailrace.bus import ExecutionUnknownError, InvalidInputError
 from tailrace.bus.model.control_request import MAX_NAME_CHARS
@@ -39,11 +38,11 @@ _READING: Final = frozenset({"GET", "HEAD"})
 class Access:
     """What one request, or one socket, may do."""
 
-    __slots__ = ("_client", "_gateway", "principal")
+    __slots__ = ("_client", "gateway", "principal")
 
     def __init__(self, gateway: GatewayContext, principal: Principal, client: Client = _NO_CLIENT) -> None:
         self.principal = principal
-        self._gateway = gateway
+        self.gateway = gateway
         self._client = client
 
     @property
@@ -58,7 +57,7 @@ class Access:
 
     def check_current(self) -> None:
         """For a request that waited before it answers. Raises UnauthenticatedError."""
-        self._gateway.auth.check_current(self.principal)
+        self.gateway.auth.check_current(self.principal)
 
     def check_all(self) -> None:
         """For what tells of all tenants at once. Raises ForbiddenError."""
@@ -81,7 +80,7 @@ class Access:
             raise ExecutionUnknownError(execution_id)
 
     async def _covers(self, execution_id: str, *, may_be_new: bool) -> bool:
-        principal, log = self.principal, self._gateway.bus.log
+        principal, log = self.principal, self.gateway.bus.log
         if not principal.names(execution_id):
             return False
         if principal.tenant == ANY_TENANT:
@@ -102,7 +101,7 @@ class Access:
         Raises ExecutionUnknownError where it may not choose that id, as if it were another's.
         """
         check_execution_id(execution_id)
-        bus = self._gateway.bus
+        bus = self.gateway.bus
         if not self._may_begin(execution_id):
             allowed = await self._covers(execution_id, may_be_new=True)
         elif self.tenant is None:
@@ -140,7 +139,7 @@ class Access:
     async def spend(self, events: int) -> None:
         """Count events to be published. Raises ProblemError (429)."""
         if self._client.account is not None:
-            await self._gateway.rates.spend("events", self._client.account, events)
+            await self.gateway.rates.spend("events", self._client.account, events)
 
     @property
     def has_quotas(self) -> bool:
@@ -149,7 +148,7 @@ class Access:
     async def spend_quota(self, size_bytes: int, *, executions: int = 0) -> None:
         """Count what it puts into Redis in its tenant's name. Raises ProblemError (429)."""
         if self._client.account is not None:
-            rates, tenant = self._gateway.rates, self.tenant or ""
+            rates, tenant = self.gateway.rates, self.tenant or ""
             if executions:
                 await rates.spend("executions", tenant, executions)
             if size_bytes:
@@ -158,7 +157,7 @@ class Access:
     async def spend_request(self) -> None:
         """Raises ProblemError (429)."""
         if self._client.account is not None:
-            await self._gateway.rates.spend("requests", self._client.account)
+            await self.gateway.rates.spend("requests", self._client.account)
 
     def asker(self, claimed: str | None) -> str | None:
         """Who asks, for all to see: as the credential says, or as claimed where none is asked for.
@@ -176,23 +175,23 @@ class Access:
 
         Raises GatewayFullError (503), ProblemError (429), UnauthenticatedError (``ticket_used``).
         """
-        connections = self._gateway.connections
-        elsewhere = await self._gateway.presence.held_elsewhere(connections.holders(self._client))
+        connections = self.gateway.connections
+        elsewhere = await self.gateway.presence.held_elsewhere(connections.holders(self._client))
         connections.check(self._client, elsewhere)
-        await self._gateway.auth.tickets.use_up(self.principal)
+        await self.gateway.auth.tickets.use_up(self.principal)
 
     def register(self, kind: Kind, watching: Watching, end: Callable[[ConnectionEnding], None]) -> Registration:
         """Be a live connection from now on. ``end`` closes it when the credential ends, or an operator says so."""
         since_ms = time.time_ns() // 1_000_000
         connection = LiveConnection(kind, watching, self.principal, self._client.address, since_ms, end)
-        return Registration(self._gateway, self._client, connection)
+        return Registration(self.gateway, self._client, connection)
 
     async def renewed(self, token: str, executions: list[str]) -> Principal:
         """Whom a newer token speaks for: the same one, and for all that is being watched.
 
         Raises UnauthenticatedError, ForbiddenError.
         """
-        principal = await self._gateway.auth.verify(token) if self._gateway.auth.required else self.principal
+        principal = await self.gateway.auth.verify(token) if self.gateway.auth.required else self.principal
         if (principal.subject, principal.tenant) != (self.principal.subject, self.principal.tenant):
             raise ForbiddenError(
                 "other_principal", "the token belongs to another principal; open another connection for it"
@@ -248,8 +247,6 @@ class Requires:
         await access.spend_request()
         if connection.scope.get("method", "GET") not in _READING:
             await auth.tickets.use_up(principal)
-        # Responses that last find it there.
-        connection.scope.setdefault("state", {})["access"] = access
         return access
 
 
@@ -269,14 +266,6 @@ ControlAccess = Annotated[Access, requires("control")]
 SubmitAccess = Annotated[Access, requires("submit")]
 AdminAccess = Annotated[Access, requires("admin")]
 Everybody: Final = Depends(everybody)
-
-
-def access_of(scope: AsgiScope) -> Access:
-    """The access that a request in progress was given."""
-    found = scope.get("state", {}).get("access")
-    if not isinstance(found, Access):
-        raise TypeError("the route has no access: give it a dependency of gateway.access")
-    return found
 
 
 def _client_of(connection: HTTPConnection, gateway: GatewayContext, principal: Principal) -> Client:

@@ -12,6 +12,7 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tailrace.gateway.auth.refusals import ForbiddenError
 from tailrace.gateway.http.loopback import is_loopback
 from tailrace.gateway.http.problems import Problem
 
@@ -51,24 +52,15 @@ class CrashGuard:
                 await problem.response()(scope, receive, send)
 
 
-class PeerGuard:
+def check_local(scope: Scope) -> None:
     """Refuse whoever connects from another machine: for a gateway that asks for no credentials.
 
-    It is judged by the connection. A Host header says what a client likes, and a socket of the application that this
-    one is mounted in may listen anywhere.
+    It is judged by the connection. A Host header says what a client likes, and a socket of the application that our
+    routes stand in may listen anywhere. Raises ForbiddenError.
     """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] in _GUARDED and _is_remote(scope.get("client")):
-            detail = (
-                "this gateway asks for no credentials, so it serves its own machine only; give it keys to serve others"
-            )
-            await Problem(403, "local_clients_only", detail).response()(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
+    if _is_remote(scope.get("client")):
+        detail = "this gateway asks for no credentials, so it serves its own machine only; give it keys to serve others"
+        raise ForbiddenError("local_clients_only", detail)
 
 
 def _is_remote(client: Sequence[Any] | None) -> bool:

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
 
 from starlette.types import Receive, Send
 
-from tailrace.gateway.asgi import uvicorn_internals, websockets_internals
+from tailrace.gateway.asgi import starlette_internals, uvicorn_internals, websockets_internals
 from tailrace.gateway.wire.formats import Message
 
 logger = logging.getLogger(__name__)
+
+# As asyncio's own default for a transport: what waits for a client that does not read.
+HIGH_WATER_BYTES: Final = 64 * 1024
+# What a message costs beside its payload.
+_MESSAGE_BYTES: Final = 256
+# Middlewares of an application around ours.
+_MAX_LAYERS: Final = 32
 
 
 async def why_stepped(*, wanted: bool = True) -> str | None:
@@ -28,8 +37,27 @@ async def why_stepped(*, wanted: bool = True) -> str | None:
     return None
 
 
-class PlainConnection:
-    """A connection by the means that ASGI itself has: to abort it is to have its application return."""
+def servers_own(send: Send) -> Send | None:
+    """The server's own ``send`` below what an application has wrapped around it; None where it is not seen.
+
+    Past layers that are known to change nothing once a response has begun, and where the server is uvicorn.
+    """
+    for _ in range(_MAX_LAYERS):
+        if uvicorn_internals.is_own(send):
+            return send
+        inner = starlette_internals.inside(send)
+        if inner is None:
+            return None
+        send = inner
+    return None
+
+
+class PumpedConnection:
+    """A connection by the means that ASGI itself has: messages wait in a queue, and one task sends them in turn.
+
+    Its ``send`` can be stepped, whatever the one below it waits for; to abort the connection is to have its
+    application return, which is when ``run`` does.
+    """
 
     def __init__(self, receive: Receive, send: Send, disconnect: str) -> None:
         """``disconnect`` is the type of the message that tells its end."""
@@ -37,23 +65,91 @@ class PlainConnection:
         self._receive = receive
         self._send = send
         self._disconnect = disconnect
-        self._aborted = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._waiting: deque[Message] = deque()
+        self._size = 0
+        self._news = asyncio.Event()
+        self._room = asyncio.Event()
+        self._error: BaseException | None = None
+
+    async def run(self, watching: Callable[[Receive], Awaitable[None]]) -> None:
+        """Send what is written until the watching ends, and then what is left."""
+        pump = asyncio.create_task(self._pump())
+        try:
+            await watching(self.receive)
+            if not self._ended.is_set():
+                await self._flush(pump)
+        finally:
+            pump.cancel()
+            await asyncio.wait([pump])
 
     async def send(self, message: Message) -> None:
-        await self._send(message)
+        """Completes at once unless much is waiting already."""
+        if self._error is not None:
+            raise ConnectionError("the connection is gone") from self._error
+        self._waiting.append(message)
+        self._size += _size_of(message)
+        self._news.set()
+        while self._size > HIGH_WATER_BYTES and self._error is None:
+            self._room.clear()
+            await self._room.wait()
+
+    def get_write_buffer_size(self) -> int:
+        return self._size
+
+    def get_extra_info(self, name: str) -> None:
+        """As of a transport that tells nothing of itself."""
 
     def abort(self) -> None:
-        self._aborted.set()
+        self._ended.set()
 
     async def receive(self) -> Message:
         receiving = asyncio.ensure_future(self._receive())
-        aborted = asyncio.create_task(self._aborted.wait())
+        ended = asyncio.create_task(self._ended.wait())
         try:
-            await asyncio.wait([receiving, aborted], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([receiving, ended], return_when=asyncio.FIRST_COMPLETED)
             if receiving.done():
                 return receiving.result()
         finally:
-            aborted.cancel()
+            ended.cancel()
             receiving.cancel()
-        ended: dict[str, Any] = {"type": self._disconnect, "code": 1006}
-        return ended
+        message: dict[str, Any] = {"type": self._disconnect, "code": 1006}
+        return message
+
+    async def _pump(self) -> None:
+        try:
+            while True:
+                while self._waiting:
+                    message = self._waiting[0]
+                    await self._send(message)
+                    self._waiting.popleft()
+                    self._size -= _size_of(message)
+                    self._room.set()
+                    if _is_last(message):
+                        self._ended.set()
+                        return
+                self._news.clear()
+                await self._news.wait()
+        except Exception as error:  # noqa: BLE001 - servers differ in how they say that the client has gone
+            logger.debug("write failed: %r", error)
+            self._error = error
+            self._room.set()
+            self._ended.set()
+
+    async def _flush(self, pump: asyncio.Task[None]) -> None:
+        while self._waiting and not pump.done():
+            self._room.clear()
+            room = asyncio.create_task(self._room.wait())
+            await asyncio.wait([pump, room], return_when=asyncio.FIRST_COMPLETED)
+            room.cancel()
+
+
+def _size_of(message: Message) -> int:
+    payload = message.get("body") or message.get("bytes") or message.get("text") or b""
+    return len(payload) + _MESSAGE_BYTES
+
+
+def _is_last(message: Message) -> bool:
+    if message["type"] == "http.response.body":
+        return not message.get("more_body", False)
+    return bool(message["type"] == "websocket.close")

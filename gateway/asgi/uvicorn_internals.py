@@ -42,6 +42,13 @@ _FRAME: Final = "tailrace.frame"
 _CHUNK = "tailrace.chunk"
 
 
+def is_own(send: Send) -> bool:
+    """Whether it is uvicorn's, which may be stepped outside any task."""
+    return type(getattr(send, "__self__", None)).__module__.startswith("uvicorn.") or isinstance(
+        getattr(send, "__self__", None), RequestResponseCycle | WebSocketsSansIOProtocol
+    )
+
+
 class AsgiSink(SteppedSend):
     """One viewer's connection, its response already begun.
 

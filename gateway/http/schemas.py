@@ -10,6 +10,7 @@ from tailrace.bus.model.entry import GapReason
 from tailrace.bus.model.lifecycle import Status
 from tailrace.bus.model.submission import MAX_DELAY_SECONDS
 from tailrace.bus.queries import state
+from tailrace.gateway.http.links import link
 
 _ID = "019a5c3e-7d51-7c3a-9f5e-0b6f0a9d2c11"
 _CURSOR = "1760000000000-7"
@@ -44,7 +45,7 @@ class Links(BaseModel):
 
     @classmethod
     def of(cls, execution_id: str) -> Links:
-        path = f"/v1/executions/{execution_id}"
+        path = link(f"/v1/executions/{execution_id}")
         return cls(self=path, events=f"{path}/events")
 
 

@@ -15,6 +15,7 @@ from tailrace.gateway.access.access import Access, ReadAccess
 from tailrace.gateway.access.activity_filter import ActivityFilter, viewer_of
 from tailrace.gateway.context import CurrentGateway
 from tailrace.gateway.http.problem_docs import problems
+from tailrace.gateway.routes.problem_route import ProblemRoute
 from tailrace.gateway.streams.deferred import SSE_TYPE, redis_away
 from tailrace.gateway.streams.parameters import ActivityParameters, StreamParameters
 from tailrace.gateway.streams.response import HubResponse
@@ -23,7 +24,7 @@ from tailrace.gateway.wire.formats import SSE
 
 logger = logging.getLogger(__name__)
 
-router = APIRouter(tags=["activity"])
+router = APIRouter(route_class=ProblemRoute, tags=["activity"])
 
 _EXAMPLE: Final = (
     "id: 1760000000000-7\n"
@@ -66,6 +67,7 @@ async def watch_activity(
         return redis_away(gateway.bus.counters, rendering)
     return HubResponse(
         gateway.activity,
+        access,
         topic,
         Numbering.after(topic.head if cursor is None else cursor),
         rendering=rendering,

@@ -17,8 +17,9 @@ from tailrace.gateway.http.problem_docs import problems
 from tailrace.gateway.http.problems import Problem, ProblemError
 from tailrace.gateway.presence import PresentClient
 from tailrace.gateway.presence.record import Record
+from tailrace.gateway.routes.problem_route import ProblemRoute
 
-router = APIRouter(tags=["viewers"])
+router = APIRouter(route_class=ProblemRoute, tags=["viewers"])
 
 DEFAULT_LIMIT: Final = 100
 MAX_LIMIT: Final = 1000

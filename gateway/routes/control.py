@@ -23,9 +23,10 @@ from tailrace.gateway.http.control_schemas import (
 )
 from tailrace.gateway.http.parsing import ExecutionId, json_body
 from tailrace.gateway.http.problem_docs import problems
+from tailrace.gateway.routes.problem_route import ProblemRoute
 from tailrace.gateway.streams.long_poll import follow_by_news
 
-router = APIRouter(prefix="/executions", tags=["control"])
+router = APIRouter(route_class=ProblemRoute, prefix="/executions", tags=["control"])
 
 MAX_WAIT_SECONDS: Final = 60.0
 _EMPTY: Final = frozenset({None, "0"})
@@ -65,7 +66,7 @@ class ControlRoute:
 
         Raises BusUnavailableError; ClientDisconnect when the client has gone.
         """
-        items = follow_by_news(self._request, self._gateway, asked.execution_id, parse(asked.request))
+        items = follow_by_news(self._request, self._access, asked.execution_id, parse(asked.request))
         try:
             return await await_outcome(asked, items, self._gateway.bus.control.status, self._wait_seconds)
         except ControlTimeoutError:

@@ -13,19 +13,20 @@ from tailrace.bus import START, Cursor, ExecutionUnknownError, InvalidInputError
 from tailrace.bus.model.cursor import parse
 from tailrace.bus.model.filter import Filter
 from tailrace.bus.queries.page import collect
-from tailrace.gateway.access.access import WatchAccess
+from tailrace.gateway.access.access import Access, WatchAccess
 from tailrace.gateway.context import CurrentGateway, GatewayContext
 from tailrace.gateway.http.accept import accepted, choose
 from tailrace.gateway.http.parsing import ExecutionId, check_limit
 from tailrace.gateway.http.problem_docs import problems
 from tailrace.gateway.http.problems import Problem, ProblemError
 from tailrace.gateway.http.schemas import EventPage, Links
+from tailrace.gateway.routes.problem_route import ProblemRoute
 from tailrace.gateway.streams.deferred import SSE_TYPE
 from tailrace.gateway.streams.long_poll import await_news
 from tailrace.gateway.streams.opening import NDJSON_TYPE, stream
 from tailrace.gateway.streams.parameters import CurrentParameters, StreamParameters
 
-router = APIRouter(tags=["events"])
+router = APIRouter(route_class=ProblemRoute, tags=["events"])
 
 PAGE = "application/json"
 # The page before NDJSON: application/* is what programs say that know of neither.
@@ -85,7 +86,7 @@ async def read_events(
         # First: what is wrong with it must not tell whether another tenant's execution is there.
         query = _page_query(gateway, parameters, after, limit, last, wait)
         await access.run(execution_id)
-        page = await _read_page(request, gateway, execution_id, query)
+        page = await _read_page(request, access, execution_id, query)
         access.check_current()
         return page
     detail = f"events come as {', '.join(OFFERED)}; this Accept header allows none of them"
@@ -109,9 +110,10 @@ class _PageQuery:
         return urlencode({"after": str(cursor), "limit": self.limit, **wait, **self.filters})
 
 
-async def _read_page(request: Request, gateway: GatewayContext, execution_id: str, query: _PageQuery) -> Response:
+async def _read_page(request: Request, access: Access, execution_id: str, query: _PageQuery) -> Response:
     """Raises ExecutionUnknownError, BusUnavailableError; ClientDisconnect while it waits."""
     headers = {"Cache-Control": "no-store", "Vary": "Accept"}
+    gateway = access.gateway
     log, after, max_bytes = gateway.bus.log, query.after, gateway.settings.page_bytes
     if not await log.exists(execution_id):
         raise ExecutionUnknownError(execution_id)
@@ -120,7 +122,7 @@ async def _read_page(request: Request, gateway: GatewayContext, execution_id: st
     page = await collect(log, execution_id, after, query.limit, max_bytes, wanted=query.wanted)
     if query.wait_seconds and page.has_no_news:
         after = page.next
-        if not await await_news(request, gateway, execution_id, after, query.wait_seconds):
+        if not await await_news(request, access, execution_id, after, query.wait_seconds):
             headers["Connection"] = "close"
         page = await collect(log, execution_id, after, query.limit, max_bytes, wanted=query.wanted)
     following = None if page.ended else f"{Links.of(execution_id).events}?{query.following(page.next)}"

@@ -17,8 +17,9 @@ from tailrace.gateway.http.parsing import ExecutionId, json_body
 from tailrace.gateway.http.problem_docs import problems
 from tailrace.gateway.http.problems import Problem, ProblemError
 from tailrace.gateway.http.schemas import ExecutionState, Links, Submit, Submitted
+from tailrace.gateway.routes.problem_route import ProblemRoute
 
-router = APIRouter(prefix="/executions", tags=["executions"])
+router = APIRouter(route_class=ProblemRoute, prefix="/executions", tags=["executions"])
 
 IDEMPOTENCY_KEY: Final = "Idempotency-Key"
 TAKES_SUBMISSION: Final[dict[str, Any]] = {

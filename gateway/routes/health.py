@@ -10,8 +10,9 @@ from tailrace.bus import BusError, ReplyError
 from tailrace.gateway.access.access import Everybody
 from tailrace.gateway.context import CurrentGateway, GatewayContext
 from tailrace.gateway.http.schemas import Alive, Readiness
+from tailrace.gateway.routes.problem_route import ProblemRoute
 
-router = APIRouter(tags=["health"])
+router = APIRouter(route_class=ProblemRoute, tags=["health"])
 
 DEADLINE_SECONDS = 1.0
 PROBE_SECONDS = 60

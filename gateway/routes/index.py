@@ -6,8 +6,9 @@ from fastapi import APIRouter, Request
 
 from tailrace.gateway.access.access import Everybody
 from tailrace.gateway.http.schemas import ApiIndex
+from tailrace.gateway.routes.problem_route import ProblemRoute
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(route_class=ProblemRoute, include_in_schema=False)
 
 
 @router.get("/", dependencies=[Everybody])

@@ -13,10 +13,12 @@ from tailrace.bus.model.lifecycle import Status
 from tailrace.bus.queries.listing import MAX_LIMIT, ListQuery, list_executions, parse_place, parse_time, place_text
 from tailrace.gateway.access.access import ReadAccess
 from tailrace.gateway.context import CurrentGateway
+from tailrace.gateway.http.links import link
 from tailrace.gateway.http.problem_docs import problems
 from tailrace.gateway.http.schemas import ExecutionList, ExecutionSummary, Links, ListLinks
+from tailrace.gateway.routes.problem_route import ProblemRoute
 
-router = APIRouter(prefix="/executions", tags=["executions"])
+router = APIRouter(route_class=ProblemRoute, prefix="/executions", tags=["executions"])
 
 DEFAULT_LIMIT: Final = 50
 
@@ -69,7 +71,7 @@ async def read_list(
     return ExecutionList(
         items=[ExecutionSummary.of(state, links=Links.of(state.execution_id)) for state in page.states],
         next=following,
-        links=ListLinks(next=None if following is None else f"/v1/executions?{_encoded(query, following)}"),
+        links=ListLinks(next=None if following is None else link(f"/v1/executions?{_encoded(query, following)}")),
     )
 
 

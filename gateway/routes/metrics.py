@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 
-from tailrace.bus.ops.metrics import CONTENT_TYPE, BusMetrics
+from tailrace.bus.ops.metrics import CONTENT_TYPE
 from tailrace.gateway.access.access import AdminAccess
 from tailrace.gateway.http.problem_docs import problems
+from tailrace.gateway.routes.problem_route import ProblemRoute
 
-router = APIRouter(tags=["health"])
+router = APIRouter(route_class=ProblemRoute, tags=["health"])
 
 
 @router.get(
@@ -19,7 +20,6 @@ router = APIRouter(tags=["health"])
     response_class=Response,
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **problems()},
 )
-async def read_metrics(access: AdminAccess, request: Request) -> Response:
+async def read_metrics(access: AdminAccess) -> Response:
     access.check_all()
-    metrics: BusMetrics = request.app.state.metrics
-    return Response(metrics.text(), headers={"Content-Type": CONTENT_TYPE, "Cache-Control": "no-store"})
+    return Response(access.gateway.metrics.text(), headers={"Content-Type": CONTENT_TYPE, "Cache-Control": "no-store"})

@@ -29,8 +29,9 @@ from tailrace.gateway.http.publishing import (
     read_event,
     read_lines,
 )
+from tailrace.gateway.routes.problem_route import ProblemRoute
 
-router = APIRouter(prefix="/executions", tags=["events"])
+router = APIRouter(route_class=ProblemRoute, prefix="/executions", tags=["events"])
 
 JSON: Final = "application/json"
 NDJSON: Final = "application/x-ndjson"

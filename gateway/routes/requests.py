@@ -9,8 +9,9 @@ from tailrace.gateway.access.access import ReadAccess
 from tailrace.gateway.context import CurrentGateway
 from tailrace.gateway.http.parsing import ExecutionId
 from tailrace.gateway.http.problem_docs import problems
+from tailrace.gateway.routes.problem_route import ProblemRoute
 
-router = APIRouter(prefix="/executions", tags=["executions"])
+router = APIRouter(route_class=ProblemRoute, prefix="/executions", tags=["executions"])
 
 
 @router.get(

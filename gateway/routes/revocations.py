@@ -10,8 +10,9 @@ from tailrace.gateway.auth.revoked import Revocation, RevocationKind
 from tailrace.gateway.context import CurrentGateway
 from tailrace.gateway.http.parsing import json_body
 from tailrace.gateway.http.problem_docs import problems
+from tailrace.gateway.routes.problem_route import ProblemRoute
 
-router = APIRouter(tags=["security"])
+router = APIRouter(route_class=ProblemRoute, tags=["security"])
 
 
 class RevocationRequest(BaseModel):

@@ -8,8 +8,9 @@ from pydantic import BaseModel, Field
 from tailrace.gateway.access.access import ReadAccess
 from tailrace.gateway.context import CurrentGateway, GatewayContext
 from tailrace.gateway.http.problem_docs import problems
+from tailrace.gateway.routes.problem_route import ProblemRoute
 
-router = APIRouter(tags=["activity"])
+router = APIRouter(route_class=ProblemRoute, tags=["activity"])
 
 
 class Active(BaseModel):

@@ -14,6 +14,7 @@ from tailrace.bus.model.event import check_execution_id
 from tailrace.gateway.access.access import Access, ReadAccess
 from tailrace.gateway.context import CurrentGateway, GatewayContext
 from tailrace.gateway.http.problem_docs import problems
+from tailrace.gateway.routes.problem_route import ProblemRoute
 from tailrace.gateway.streams.deferred import SSE_TYPE, redis_away
 from tailrace.gateway.streams.multiplex_response import Member, MultiplexRequest, MultiplexResponse
 from tailrace.gateway.streams.parameters import CurrentParameters, StreamParameters
@@ -21,7 +22,7 @@ from tailrace.gateway.wire.cursors import parse_cursors
 from tailrace.gateway.wire.formats import SSE
 from tailrace.gateway.wire.multiplex import MULTIPLEX_SSE, MULTIPLEX_SSE_UNNAMED, MultiplexFormat
 
-router = APIRouter(tags=["events"])
+router = APIRouter(route_class=ProblemRoute, tags=["events"])
 
 MAX_EXECUTIONS: Final = 64
 
@@ -70,7 +71,7 @@ async def watch_several(
         return Response(status_code=204)
     if seen is not None:
         gateway.bus.counters.add("resumes")
-    return MultiplexResponse(gateway.hub, members, wishes)
+    return MultiplexResponse(gateway.hub, access, members, wishes)
 
 
 def _rendering_of(parameters: StreamParameters) -> MultiplexFormat:

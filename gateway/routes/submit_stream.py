@@ -13,11 +13,12 @@ from tailrace.gateway.http.problem_docs import problems
 from tailrace.gateway.http.problems import Problem, ProblemError
 from tailrace.gateway.http.schemas import Links
 from tailrace.gateway.routes.executions import TAKES_SUBMISSION, take_submission
+from tailrace.gateway.routes.problem_route import ProblemRoute
 from tailrace.gateway.streams.deferred import SSE_TYPE
 from tailrace.gateway.streams.opening import NDJSON_TYPE, stream
 from tailrace.gateway.streams.parameters import CurrentParameters
 
-router = APIRouter(prefix="/executions", tags=["executions"])
+router = APIRouter(route_class=ProblemRoute, prefix="/executions", tags=["executions"])
 
 OFFERED: Final = {kind: kind for kind in (SSE_TYPE, NDJSON_TYPE)}
 _EXAMPLE: Final = (

@@ -15,8 +15,9 @@ from tailrace.gateway.auth.scopes import Scope
 from tailrace.gateway.context import CurrentGateway
 from tailrace.gateway.http.parsing import json_body
 from tailrace.gateway.http.problem_docs import problems
+from tailrace.gateway.routes.problem_route import ProblemRoute
 
-router = APIRouter(tags=["security"])
+router = APIRouter(route_class=ProblemRoute, tags=["security"])
 
 
 class TicketRequest(BaseModel):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import cast
 
-from fastapi import APIRouter
 from starlette.requests import HTTPConnection
 from starlette.routing import WebSocketRoute
 from starlette.types import Receive, Scope, Send
@@ -20,9 +19,10 @@ from tailrace.gateway.http.problems import Problem, ProblemError, problem_of, un
 from tailrace.gateway.streams.parameters import StreamParameters
 from tailrace.gateway.streams.socket import Socket, Wanted
 from tailrace.gateway.streams.socket_connection import SocketConnection
+from tailrace.gateway.streams.writing import AFTERWARDS, SERVER_SEND, Watching, written_to
 from tailrace.gateway.wire.socket_formats import SUBPROTOCOLS, WS_JSON
 
-router = APIRouter()
+Enter = Callable[[Scope], GatewayContext]
 
 
 class SocketEndpoint:
@@ -31,20 +31,19 @@ class SocketEndpoint:
     Whom an execution belongs to is asked when it is subscribed to, as for all executions of a socket.
     """
 
-    def __init__(self, requirement: Requires) -> None:
+    def __init__(self, requirement: Requires, enter: Enter) -> None:
+        """``enter`` finds the gateway of a request, as for the other routes."""
         self.requirement = requirement
+        self._enter = enter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        gateway = cast("GatewayContext", scope["app"].state.gateway)
         request = HTTPConnection(scope)
         subprotocol = next((name for name in scope["subprotocols"] if name in SUBPROTOCOLS), None)
-        problem = _refusal(gateway, request, subprotocol)
-        if problem is not None:
-            await problem.response()(scope, receive, send)
-            return
         only = scope["path_params"].get("execution_id")
         wanted = None if only is None else _wanted(request, only)
         try:
+            gateway = self._enter(scope)
+            _check(gateway, request, subprotocol)
             access = await self.requirement.identify(request, gateway)
             if not isinstance(wanted, InvalidInputError):
                 await access.enter()
@@ -54,33 +53,34 @@ class SocketEndpoint:
         await receive()
         await send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": []})
         rendering = WS_JSON if subprotocol is None else SUBPROTOCOLS[subprotocol]
-        state = scope["state"]
-        server_send = state.get("server_send", send)
-        serving = partial(
-            Socket(gateway, SocketConnection(FramedSend(server_send), gateway.hub, rendering, only=only), access).serve,
-            only=wanted,
-        )
-        if "afterwards" in state:
+
+        def begin(send: Send) -> Watching:
+            connection = SocketConnection(FramedSend(send), gateway.hub, rendering, only=only)
+            return partial(Socket(gateway, connection, access).serve, only=wanted)
+
+        state = scope.get("state", {})
+        if SERVER_SEND in state:
             # The handshake is over; what waits from here on need not hold it, nor the layers around it.
-            forget_handshake(server_send)
-            state["afterwards"] = serving
+            forget_handshake(state[SERVER_SEND])
+            state[AFTERWARDS] = begin(state[SERVER_SEND])
         else:
-            await serving(receive)
+            await written_to(gateway, receive, send, "websocket.disconnect", begin)
 
 
-def _refusal(gateway: GatewayContext, request: HTTPConnection, subprotocol: str | None) -> Problem | None:
+def _check(gateway: GatewayContext, request: HTTPConnection, subprotocol: str | None) -> None:
+    """Raises ProblemError."""
     if gateway.draining:
-        return unavailable("shutting_down", "this gateway is shutting down; another one can answer")
+        raise ProblemError(unavailable("shutting_down", "this gateway is shutting down; another one can answer"))
     origin = request.headers.get("origin")
     # A credential is proof enough that the page may; of which pages a cookie is taken is looked at with it.
     if origin is not None and not gateway.auth.required and not is_allowed(origin, gateway.settings.allowed_hosts):
         gateway.hub.count("ws_refused_origins")
         detail = f"pages of {origin[:80]!r} may not open WebSockets here; add its host to TAILRACE_ALLOWED_HOSTS"
-        return Problem(403, "origin_not_allowed", detail, "Origin")
+        raise ProblemError(Problem(403, "origin_not_allowed", detail, "Origin"))
     if request.scope["subprotocols"] and subprotocol is None:
         detail = "none of the offered subprotocols is supported"
-        return Problem(400, "unknown_subprotocol", detail, "Sec-WebSocket-Protocol", {"available": list(SUBPROTOCOLS)})
-    return None
+        available = {"available": list(SUBPROTOCOLS)}
+        raise ProblemError(Problem(400, "unknown_subprotocol", detail, "Sec-WebSocket-Protocol", available))
 
 
 def _wanted(request: HTTPConnection, execution_id: str) -> Wanted | InvalidInputError:
@@ -93,9 +93,9 @@ def _wanted(request: HTTPConnection, execution_id: str) -> Wanted | InvalidInput
         return error
 
 
-router.routes.extend(
-    [
-        WebSocketRoute("/ws", SocketEndpoint(Requires())),
-        WebSocketRoute("/executions/{execution_id}/ws", SocketEndpoint(Requires("read"))),
+def routes_of(enter: Enter) -> list[WebSocketRoute]:
+    """The sockets of one gateway."""
+    return [
+        WebSocketRoute("/ws", SocketEndpoint(Requires(), enter)),
+        WebSocketRoute("/executions/{execution_id}/ws", SocketEndpoint(Requires("read"), enter)),
     ]
-)

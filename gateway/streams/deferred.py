@@ -9,8 +9,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tailrace.bus.model.counters import Counters
+from tailrace.gateway.context import SCOPE_KEY, GatewayContext
 from tailrace.gateway.http.accept import accepted, choose
-from tailrace.gateway.http.problems import Problem
+from tailrace.gateway.http.problems import Problem, problem_of
 from tailrace.gateway.wire.formats import SSE, SSE_UNNAMED, Format
 
 SSE_TYPE: Final = "text/event-stream"
@@ -19,6 +20,15 @@ _OFFERED: Final = {kind: kind for kind in (_JSON_TYPE, SSE_TYPE)}
 _UNAVAILABLE: Final = 503
 # About how long a browser waits before it asks again; spread, so that not all ask at once.
 _RETRY_MS: Final = 2000
+
+
+def answer(request: Request, error: Exception) -> Response:
+    """Tell a client about an error of ours. Raises the error itself when it is none of ours."""
+    problem = problem_of(error)
+    gateway: GatewayContext | None = request.scope.get(SCOPE_KEY)
+    if gateway is not None and is_deferred(request, problem):
+        return deferral(request, problem, gateway.bus.counters)
+    return problem.response()
 
 
 def is_deferred(request: Request, problem: Problem) -> bool:

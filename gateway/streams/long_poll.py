@@ -11,16 +11,15 @@ from starlette.requests import ClientDisconnect, Request
 from tailrace.bus.model.continuity import Numbering
 from tailrace.bus.model.cursor import Cursor
 from tailrace.bus.model.entry import Entry, Gap
-from tailrace.gateway.access.access import access_of
+from tailrace.gateway.access.access import Access
 from tailrace.gateway.auth.refusals import UnauthenticatedError
-from tailrace.gateway.context import GatewayContext
 from tailrace.gateway.hub import Viewer
 from tailrace.gateway.presence.live_connections import DISCONNECTED, ConnectionEnding
 from tailrace.gateway.wire.formats import Message
 
 
 async def await_news(
-    request: Request, gateway: GatewayContext, execution_id: str, after: Cursor, seconds: float | None = None
+    request: Request, access: Access, execution_id: str, after: Cursor, seconds: float | None = None
 ) -> bool:
     """Return as soon as the log has more than what a cursor has seen, or has ended, or the time is over.
 
@@ -28,7 +27,7 @@ async def await_news(
     waiting: the client should ask another gateway. Raises UnauthenticatedError when the credential has ended;
     BusUnavailableError; ProblemError when there are too many connections; ClientDisconnect when the client has gone.
     """
-    hub, access = gateway.hub, access_of(request.scope)
+    hub = access.gateway.hub
     await access.enter()
     topic = await hub.open(execution_id, after)
     if topic is None:
@@ -57,7 +56,7 @@ async def await_news(
 
 
 async def follow_by_news(
-    request: Request, gateway: GatewayContext, execution_id: str, after: Cursor
+    request: Request, access: Access, execution_id: str, after: Cursor
 ) -> AsyncGenerator[Entry | Gap, None]:
     """Give the log after a cursor until it ends, or until the client should ask another gateway.
 
@@ -65,13 +64,13 @@ async def follow_by_news(
     """
     position = Numbering.after(after)
     while True:
-        page = await gateway.bus.log.read(execution_id, position)
+        page = await access.gateway.bus.log.read(execution_id, position)
         position = page.position
         for item in page.items:
             yield item
         if page.ended:
             return
-        if not page.more and not await await_news(request, gateway, execution_id, position.cursor):
+        if not page.more and not await await_news(request, access, execution_id, position.cursor):
             return
 
 

@@ -16,7 +16,8 @@ from tailrace.gateway.access.access import Access
 from tailrace.gateway.hub import Hold, Hub, Topic
 from tailrace.gateway.presence.live_connections import ConnectionEnding
 from tailrace.gateway.streams.multiplex import MultiplexConnection, MultiplexSend
-from tailrace.gateway.streams.response import LastingResponse, Watching
+from tailrace.gateway.streams.response import LastingResponse
+from tailrace.gateway.streams.writing import Watching
 from tailrace.gateway.wire.cursors import Cursors
 from tailrace.gateway.wire.formats import sse_opening
 from tailrace.gateway.wire.multiplex import MultiplexFormat, remark
@@ -44,16 +45,16 @@ class MultiplexRequest:
 
 
 class MultiplexResponse(LastingResponse):
-    def __init__(self, hub: Hub, members: Sequence[Member], wishes: MultiplexRequest) -> None:
-        super().__init__()
+    def __init__(self, hub: Hub, access: Access, members: Sequence[Member], wishes: MultiplexRequest) -> None:
+        super().__init__(access)
         self._hub = hub
         self._members = members
         self._wishes = wishes
 
-    def begin(self, send: Send, access: Access) -> Watching:
-        return partial(self._watch, send, access)
+    def begin(self, send: Send) -> Watching:
+        return partial(self._watch, send)
 
-    async def _watch(self, send: Send, access: Access, receive: Receive) -> None:
+    async def _watch(self, send: Send, receive: Receive) -> None:
         """Stay until the viewer has gone, all executions have ended, or its credential has."""
         executions = [member.execution_id for member in self._members]
         cursors = Cursors(executions, [member.cursor for member in self._members])
@@ -66,7 +67,7 @@ class MultiplexResponse(LastingResponse):
             now=asyncio.get_running_loop().time,
         )
         connection = MultiplexConnection(writer, self._hub, rendering, executions)
-        registration = access.register("multiplex", connection, partial(_dismiss, connection, rendering))
+        registration = self.access.register("multiplex", connection, partial(_dismiss, connection, rendering))
         try:
             opening = sse_opening(self._wishes.retry_ms, cursors.id() if self._wishes.tell_cursors else None)
             connection.say(rendering.message(remark(opening)))

@@ -51,6 +51,7 @@ async def stream(
     position = Numbering.after(topic.head if cursor is None else cursor)
     return HubResponse(
         gateway.hub,
+        access,
         topic,
         position,
         rendering=rendering,

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from functools import partial
 
 from sse_starlette import EventSourceResponse
+from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
+from tailrace.bus import BusError
 from tailrace.bus.model.continuity import Numbering
 from tailrace.bus.model.filter import Filter
-from tailrace.gateway.access.access import Access, access_of
+from tailrace.gateway.access.access import Access
 from tailrace.gateway.access.dismissal import dismiss
 from tailrace.gateway.asgi.uvicorn_internals import AsgiSink
 from tailrace.gateway.http.head import HEAD_ONLY
+from tailrace.gateway.http.problems import ProblemError
 from tailrace.gateway.hub import Hold, Hub, Topic, Viewer
 from tailrace.gateway.presence import Kind
+from tailrace.gateway.streams.deferred import answer
+from tailrace.gateway.streams.writing import AFTERWARDS, SERVER_SEND, Watching, written_to
 from tailrace.gateway.wire.formats import StreamFormat
-
-Watching = Callable[[Receive], Awaitable[None]]
 
 
 class LastingResponse(EventSourceResponse):
@@ -28,12 +31,13 @@ class LastingResponse(EventSourceResponse):
     One task per connection, which only waits for the client to leave.
     """
 
-    def __init__(self, media_type: str = "text/event-stream") -> None:
+    def __init__(self, access: Access, media_type: str = "text/event-stream") -> None:
         super().__init__(_nothing(), headers={"Cache-Control": "no-cache, no-transform"}, media_type=media_type, ping=0)
+        self.access = access
 
     @abstractmethod
-    def begin(self, send: Send, access: Access) -> Watching:
-        """Get ready to write with the server's own ``send``; give what waits until the client has gone."""
+    def begin(self, send: Send) -> Watching:
+        """Get ready to write with a ``send`` that can be stepped; give what waits until the client has gone."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         state = scope.get("state", {})
@@ -41,15 +45,20 @@ class LastingResponse(EventSourceResponse):
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             await send({"type": "http.response.body", "body": b""})
             return
-        access = access_of(scope)
-        await access.enter()
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        watching = self.begin(state.get("server_send", send), access)
-        if "afterwards" in state:
+        try:
+            await self.access.enter()
+        except (ProblemError, BusError) as error:
+            await answer(Request(scope), error)(scope, receive, send)
+            return
+        if SERVER_SEND in state:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             # The request has been answered for; what waits from here on need not hold it, nor the layers around it.
-            state["afterwards"] = watching
-        else:
-            await watching(receive)
+            state[AFTERWARDS] = self.begin(state[SERVER_SEND])
+            return
+        # A compressing layer of the application around us would hold back what is to be read at once.
+        self.headers.setdefault("Content-Encoding", "identity")
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await written_to(self.access.gateway, receive, send, "http.disconnect", self.begin)
 
 
 class HubResponse(LastingResponse):
@@ -58,6 +67,7 @@ class HubResponse(LastingResponse):
     def __init__(
         self,
         hub: Hub,
+        access: Access,
         topic: Topic,
         position: Numbering,
         *,
@@ -70,7 +80,7 @@ class HubResponse(LastingResponse):
         tell_cursor: bool = False,
     ) -> None:
         """``tell_cursor`` gives a viewer who has none yet something to come back with, though nothing happens."""
-        super().__init__(media_type)
+        super().__init__(access, media_type)
         self._hub = hub
         self._topic = topic
         self._position = position
@@ -83,13 +93,15 @@ class HubResponse(LastingResponse):
         # The response may have to wait until the one before it on this connection has been read.
         self._hold = hub.hold(topic)
 
-    def begin(self, send: Send, access: Access) -> Watching:
+    def begin(self, send: Send) -> Watching:
         sink = AsgiSink(send)
         viewer = Viewer(sink, self._rendering, self._position, wanted=self._wanted, coalesce_ms=self._coalesce_ms)
         sink.on_drained = partial(self._topic.drained, viewer)
         cursor = self._position.cursor if self._tell_cursor else None
         opening = self._rendering.opening(self._topic.execution_id, self._retry_ms, cursor)
-        return partial(watch, self._hub, self._topic, viewer, access, kind=self._kind, opening=opening, hold=self._hold)
+        return partial(
+            watch, self._hub, self._topic, viewer, self.access, kind=self._kind, opening=opening, hold=self._hold
+        )
 
 
 async def watch(

@@ -1,0 +1,34 @@
+"""Errors of our own routes as problem details, whichever application contains them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tailrace.bus import BusError
+from tailrace.gateway.http.problems import ProblemError
+from tailrace.gateway.streams.deferred import answer
+
+PROBLEMS: Final = (BusError, ProblemError, RequestValidationError, ValidationError, HTTPException)
+
+
+class ProblemRoute(APIRoute):
+    """Answers by itself: an application that contains our routes keeps its own exception handlers for its own."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handle_or_answer(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except PROBLEMS as error:
+                return answer(request, error)
+
+        return handle_or_answer
