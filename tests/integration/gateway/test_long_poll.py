@@ -123,8 +123,8 @@ async def test_many_who_wait_for_one_run_cost_one_watch_and_no_reads(bus: Bus) -
         await eventually(watched_by(app.state.gateway.hub, 50))
         before = await commands_processed(bus)
         await asyncio.wait(waiting, timeout=1.0)
-        # This INFO, a PING of the tail and whatever else the suite's shared server is asked meanwhile by nobody else.
-        assert await commands_processed(bus) - before < 20
+        # What the process itself asks in a second or two: polling, each of them would ask at least once more.
+        assert await commands_processed(bus) - before < len(waiting)
         await publish(bus, "e", 1, end=False)
         pages = [answer.json() for answer in await asyncio.gather(*waiting)]
     assert {page["items"][0]["id"] for page in pages} == {pages[0]["items"][0]["id"]}
