@@ -17,7 +17,7 @@ from starlette.routing import compile_path
 from starlette.types import Receive, Scope, Send
 
 from tailrace.bus import Bus
-from tailrace.gateway.access.guard import CrashGuard, HostGuard
+from tailrace.gateway.access.guard import CrashGuard, HostGuard, PeerGuard
 from tailrace.gateway.auth.openapi import with_security
 from tailrace.gateway.context import GatewayContext
 from tailrace.gateway.gateway import Gateway
@@ -91,6 +91,8 @@ def create_app(bus: Bus, settings: GatewaySettings) -> GatewayApp:
     # A page that came by another name has no credential of ours: where one is asked for, names need not be known.
     anybody = settings.auth_required and not settings.allowed_hosts
     app.add_middleware(HostGuard, allowed=("*",) if anybody else settings.allowed_hosts)
+    if not settings.auth_required:
+        app.add_middleware(PeerGuard)
     # Around the guards, so that a page can read their refusals.
     app.add_middleware(Cors, **cors_options(settings.allowed_origins, auth_required=settings.auth_required))
     app.add_middleware(CrashGuard)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Collection
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cached_property
 from typing import Any
@@ -83,12 +83,12 @@ class Gateway:
         return router_of(self._enter, self._routes)
 
     @property
-    def problem_handlers(self) -> dict[type[Exception], Callable[[Request, Exception], Response]]:
+    def problem_handlers(self) -> dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]]:
         """Handlers for an application that wants problem details for these errors on routes of its own.
 
         For ``FastAPI(exception_handlers=gateway.problem_handlers)``. Our own routes do not need them.
         """
-        return dict.fromkeys(PROBLEMS, answer)
+        return dict.fromkeys(PROBLEMS, _answer)
 
     @asynccontextmanager
     async def lifespan(self, app: Any) -> AsyncGenerator[None, None]:
@@ -172,6 +172,11 @@ class Gateway:
         if not context.auth.required:
             check_local(scope)
         return context
+
+
+async def _answer(request: Request, error: Any) -> Response:
+    # In the loop: FastAPI would give a plain function a thread.
+    return answer(request, error)
 
 
 def _limits(settings: GatewaySettings) -> HubLimits:

@@ -72,6 +72,22 @@ def _is_remote(client: Sequence[Any] | None) -> bool:
     return not is_loopback(str(address))
 
 
+class PeerGuard:
+    """``check_local`` for all of an application, also where it has no route."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] in _GUARDED:
+            try:
+                check_local(scope)
+            except ForbiddenError as error:
+                await error.problem.response()(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
 class HostGuard:
     """Refuse requests that were meant for another host.
 

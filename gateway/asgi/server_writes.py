@@ -73,12 +73,10 @@ class PumpedConnection:
         self._error: BaseException | None = None
 
     async def run(self, watching: Callable[[Receive], Awaitable[None]]) -> None:
-        """Send what is written until the watching ends, and then what is left."""
+        """Send what is written until the watching ends: the last is out by then, or nobody is there to take it."""
         pump = asyncio.create_task(self._pump())
         try:
             await watching(self.receive)
-            if not self._ended.is_set():
-                await self._flush(pump)
         finally:
             pump.cancel()
             await asyncio.wait([pump])
@@ -135,13 +133,6 @@ class PumpedConnection:
             self._error = error
             self._room.set()
             self._ended.set()
-
-    async def _flush(self, pump: asyncio.Task[None]) -> None:
-        while self._waiting and not pump.done():
-            self._room.clear()
-            room = asyncio.create_task(self._room.wait())
-            await asyncio.wait([pump, room], return_when=asyncio.FIRST_COMPLETED)
-            room.cancel()
 
 
 def _size_of(message: Message) -> int:

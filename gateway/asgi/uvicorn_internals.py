@@ -16,6 +16,7 @@ from typing import Any, Final, cast
 import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.h11_impl import RequestResponseCycle as H11Cycle
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
@@ -43,10 +44,8 @@ _CHUNK = "tailrace.chunk"
 
 
 def is_own(send: Send) -> bool:
-    """Whether it is uvicorn's, which may be stepped outside any task."""
-    return type(getattr(send, "__self__", None)).__module__.startswith("uvicorn.") or isinstance(
-        getattr(send, "__self__", None), RequestResponseCycle | WebSocketsSansIOProtocol
-    )
+    """Whether it is one of uvicorn's that may be stepped outside any task; its other WebSockets wait with timeouts."""
+    return isinstance(getattr(send, "__self__", None), RequestResponseCycle | H11Cycle | WebSocketsSansIOProtocol)
 
 
 class AsgiSink(SteppedSend):

@@ -51,7 +51,7 @@ _UNVERSIONED: Final = frozenset({"index", "health", "metrics"})
 
 
 def router_of(enter: ws.Enter, chosen: Collection[str]) -> APIRouter:
-    """One router with the routes of these groups. Raises InvalidInputError for a name that is no group."""
+    """One router with the routes of these groups. Raises InvalidInputError for an unknown group."""
     for name in chosen:
         if name not in _GROUPS:
             raise InvalidInputError("routes", f"{name!r} is not one of {', '.join(GROUPS)}")

@@ -9,13 +9,15 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from tailrace.bus import BusError
 from tailrace.gateway.http.problems import ProblemError
 from tailrace.gateway.streams.deferred import answer
 
+# As proxies write it into their logs; it is never sent.
+CLIENT_GONE: Final = 499
 PROBLEMS: Final = (BusError, ProblemError, RequestValidationError, ValidationError, HTTPException)
 
 
@@ -30,5 +32,8 @@ class ProblemRoute(APIRoute):
                 return await handle(request)
             except PROBLEMS as error:
                 return answer(request, error)
+            except ClientDisconnect:
+                # Nobody reads it; the application around us is not to take it for a defect.
+                return Response(status_code=CLIENT_GONE)
 
         return handle_or_answer

@@ -20,7 +20,7 @@ from tailrace.gateway.http.head import HEAD_ONLY
 from tailrace.gateway.http.problems import ProblemError
 from tailrace.gateway.hub import Hold, Hub, Topic, Viewer
 from tailrace.gateway.presence import Kind
-from tailrace.gateway.streams.deferred import answer
+from tailrace.gateway.streams.deferred import SSE_TYPE, answer
 from tailrace.gateway.streams.writing import AFTERWARDS, SERVER_SEND, Watching, written_to
 from tailrace.gateway.wire.formats import StreamFormat
 
@@ -55,8 +55,9 @@ class LastingResponse(EventSourceResponse):
             # The request has been answered for; what waits from here on need not hold it, nor the layers around it.
             state[AFTERWARDS] = self.begin(state[SERVER_SEND])
             return
-        # A compressing layer of the application around us would hold back what is to be read at once.
-        self.headers.setdefault("Content-Encoding", "identity")
+        if self.media_type != SSE_TYPE:
+            # A compressing layer around us would hold back what is to be read at once; of SSE they know that.
+            self.headers.setdefault("Content-Encoding", "identity")
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         await written_to(self.access.gateway, receive, send, "http.disconnect", self.begin)
 

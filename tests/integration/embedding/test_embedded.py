@@ -24,7 +24,8 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from tailrace import Bus, Gateway, GatewayNotRunningError, GatewaySettings, open_bus
+from tailrace import Bus, BusSettings, Gateway, GatewayNotRunningError, GatewaySettings, open_bus
+from tailrace.gateway.app import create_app
 from tests.patience import patient
 
 pytestmark = pytest.mark.anyio
@@ -79,8 +80,6 @@ async def publish(bus: Bus, execution_id: str, count: int, *, end: bool) -> None
 
 @pytest.fixture
 async def bus(server_url: str, prefix: str) -> AsyncGenerator[Bus, None]:
-    from tailrace import BusSettings
-
     async with await open_bus(server_url, settings=BusSettings(prefix=prefix)) as opened:
         yield opened
 
@@ -189,8 +188,6 @@ async def test_streams_pass_the_middlewares_of_the_application_whole_and_uncompr
         assert answer.headers["x-mine"] == "1"
         assert answer.headers["access-control-allow-origin"] == "https://app.example"
         assert answer.text.count("custom.count") == 2000 * (2 if accept == "text/event-stream" else 1)
-        ended = await client.get("/v1/executions/e/events", headers={"Last-Event-ID": "9-9"})
-        assert ended.json()["code"] == "invalid_cursor" if ended.status_code == 400 else ended.status_code == 200
 
 
 async def test_problems_are_answered_without_handlers_and_the_applications_own_are_left_alone(bus: Bus) -> None:
@@ -205,6 +202,64 @@ async def test_problems_are_answered_without_handlers_and_the_applications_own_a
     assert (invalid.status_code, invalid.json()["code"]) == (422, "invalid_request")
     assert (mine.status_code, mine.json()) == (418, {"mine": "of the application"})
     assert app.exception_handlers == before
+
+
+async def test_the_handlers_of_problems_serve_routes_of_the_applications_own(bus: Bus) -> None:
+    gateway = Gateway(bus, settings=settings())
+    app = FastAPI(exception_handlers=gateway.problem_handlers)
+
+    @app.get("/own")
+    async def own() -> None:
+        await bus.delete("none")
+
+    async with gateway.running(), called(app) as client:
+        answer = await client.get("/own")
+    assert (answer.status_code, answer.json()["code"]) == (404, "execution_unknown")
+
+
+async def test_a_client_that_leaves_while_it_waits_is_no_error_of_the_application(bus: Bus) -> None:
+    """A page with ``wait`` finds out in the middle of answering that nobody waits any more."""
+    await publish(bus, "live", 1, end=False)
+    gateway = Gateway(bus, settings=settings())
+    asked = asyncio.Event()
+
+    async def receive() -> dict[str, Any]:
+        if asked.is_set():
+            return {"type": "http.disconnect"}
+        asked.set()
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    head = await bus.log.latest("live")
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "path": "/v1/executions/live/events",
+        "raw_path": b"/v1/executions/live/events",
+        "query_string": f"after={head}&wait=30".encode(),
+        "root_path": "",
+        "headers": [],
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 80),
+    }
+    app = FastAPI()
+    app.include_router(gateway.router)
+    async with gateway.running():
+        await asyncio.wait_for(app(scope, receive, send), patient(20))
+
+
+async def test_without_credentials_the_process_serves_nothing_to_other_machines(bus: Bus) -> None:
+    app = create_app(bus, settings())
+    async with app.router.lifespan_context(app), called(app, ("192.0.2.7", 1)) as client:
+        refused = [await client.get(path, headers={"Host": "localhost"}) for path in ("/openapi.json", "/nothing")]
+    assert [each.json()["code"] for each in refused] == ["local_clients_only"] * 2
 
 
 async def test_without_credentials_clients_of_other_machines_are_refused(bus: Bus) -> None:
