@@ -27,9 +27,8 @@ from tailrace.gateway.http.problem_docs import with_problem_schema
 from tailrace.gateway.http.problems import problem_of
 from tailrace.gateway.http.request_id import RequestIds
 from tailrace.gateway.routes.groups import GROUPS
-from tailrace.gateway.routes.problem_route import PROBLEMS
 from tailrace.gateway.settings import GatewaySettings
-from tailrace.gateway.streams.deferred import answer
+from tailrace.gateway.streams.deferred import PROBLEMS, answer
 from tailrace.gateway.streams.writing import AFTERWARDS, SERVER_SEND
 
 # What servers look up in a scope while they write the body.

@@ -18,6 +18,7 @@ from tailrace.gateway.limits.connections import ConnectionLimits, Connections
 from tailrace.gateway.limits.rates import Rate, Rates
 from tailrace.gateway.presence import Presence
 from tailrace.gateway.settings import GatewaySettings
+from tailrace.gateway.wire.own import Wires
 
 # Where a request to one of our routes finds its gateway: there may be several in one application.
 SCOPE_KEY: Final = "tailrace.gateway"
@@ -37,6 +38,7 @@ class GatewayContext:
     activity: Hub = field(init=False)
     counts: LiveCounts = field(init=False)
     metrics: BusMetrics = field(init=False)
+    wires: Wires = field(init=False)
     draining: bool = False
     # It has been started; a second start needs a new one.
     ran: bool = False
@@ -54,6 +56,7 @@ class GatewayContext:
         # The hub comes later.
         self.presence = Presence(bus, lambda: self.hub.viewers_by_execution(), lambda: self.connections.by_holder)  # noqa: PLW0108 - as said
         self.counts = LiveCounts(bus.log)
+        self.wires = Wires(bus.counters)
         self.auth = Authenticator(bus, settings)
         self.auth.on_change = lambda: self.presence.end_where(self.auth.is_revoked)
         self.rates = Rates(

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Collection, Coroutine
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cached_property
 from typing import Any
 
 from fastapi import APIRouter
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import Scope
+from starlette.websockets import WebSocket
 
-from tailrace.bus import Bus, open_bus
+from tailrace.bus import Bus, Cursor, InvalidInputError, open_bus
 from tailrace.gateway.access.guard import check_local
+from tailrace.gateway.access.own_route import Allow, OwnRouteAccess, Until
 from tailrace.gateway.asgi.server_writes import why_stepped
 from tailrace.gateway.asgi.stopping import hearing_stops
 from tailrace.gateway.context import SCOPE_KEY, GatewayContext
@@ -24,11 +26,28 @@ from tailrace.gateway.http.links import note_base
 from tailrace.gateway.hub import Hub, HubLimits
 from tailrace.gateway.metrics import metrics_of
 from tailrace.gateway.routes.groups import DEFAULT_GROUPS, router_of
-from tailrace.gateway.routes.problem_route import PROBLEMS
 from tailrace.gateway.settings import GatewaySettings, read_settings
-from tailrace.gateway.streams.deferred import answer
+from tailrace.gateway.streams.deferred import PROBLEMS, answer
+from tailrace.gateway.streams.own_routes import HasId, OpenedLater, Wishes, id_of, open_own, own_filter, resumed_of
+from tailrace.gateway.streams.paging import page_query, read_page
+from tailrace.gateway.streams.parameters import StreamParameters
+from tailrace.gateway.streams.session import Session
+from tailrace.gateway.wire.own import OwnSocket
+from tailrace.gateway.wire.wire import Frame, NdjsonWire, ShownEntry, SocketWire, SseWire, Wire, frame
 
-__all__ = ["Gateway", "GatewayNotRunningError", "GatewaySettings"]
+__all__ = [
+    "Frame",
+    "Gateway",
+    "GatewayNotRunningError",
+    "GatewaySettings",
+    "NdjsonWire",
+    "Session",
+    "ShownEntry",
+    "SocketWire",
+    "SseWire",
+    "Wire",
+    "frame",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +100,131 @@ class Gateway:
     def router(self) -> APIRouter:
         """The routes, for ``app.include_router``; links in answers carry the prefix, mount and root path."""
         return router_of(self._enter, self._routes)
+
+    def stream(
+        self,
+        request: Request,
+        execution: str | HasId,
+        *,
+        wire: Wire | None = None,
+        after: Cursor | str | None = None,
+        types: Sequence[str] | None = None,
+        step: str | None = None,
+        mode: str | None = None,
+        coalesce_ms: int = 0,
+        allow: Allow | None = None,
+        until: Until | None = None,
+    ) -> Response:
+        """Answer a route of one's own with an execution's events, from where this client is, until the ending.
+
+            @app.get("/answers/{id}")
+            async def watch(id: str, request: Request, user: User = Depends(current_user)):
+                return gateway.stream(request, id, wire=AnswerWire(), allow=lambda state: user.owns(state))
+
+        Without a ``wire`` it is the envelope of our own routes, as SSE or NDJSON, whichever the request accepts. A
+        client that names no place (``Last-Event-ID``, ``lastEventId``, ``from``) begins ``after`` a cursor, with
+        ``"tail"`` at what comes from now on, else at the first event. ``types`` (exact, or as ``step.*``), ``step`` and
+        ``mode`` leave out events, never the ending; ``coalesce_ms`` (0 to 1000) collects them for so long.
+
+        Who may watch, the route has decided; ``allow`` sees the execution's state, and False is answered as if there
+        were none. ``until`` ends the stream as an expired token does: a datetime, Unix seconds, or a callable, sync or
+        async, that is asked every two seconds whether it is over. What is wrong is answered as a problem: 400 for a
+        cursor that cannot be read, 404 for an execution that is not there, 503 while Redis is away; 204 for a client
+        that has seen it all. Raises GatewayNotRunningError, InvalidInputError.
+        """
+        context, execution_id = self.context, id_of(execution)
+        access = OwnRouteAccess(context, request, allow=allow, until=until)
+        wishes = Wishes(wire, after, types, step, mode, coalesce_ms)
+        return OpenedLater(context, lambda: open_own(context, access, request, execution_id, wishes))
+
+    async def resumed(self, request: HTTPConnection, *, wire: Wire | None = None) -> str | None:
+        """Give the id of the execution that the client comes back to, by ``Last-Event-ID``; None for a new client.
+
+        For a route that begins an execution and streams it: ``await gateway.resumed(request) or await submit()``. An
+        ``SseWire`` writes ids that name the execution; one whose cursors are spelled otherwise is to be given. Whether
+        the client may see it is for ``allow`` of ``stream`` to say. Raises HTTPException (400) for an id that is none.
+        """
+        return resumed_of(request, None if wire is None else self.context.wires.format_of(wire))
+
+    def session(
+        self,
+        socket: WebSocket,
+        *,
+        wire: SocketWire,
+        allow: Allow | None = None,
+        until: Until | None = None,
+        subprotocol: str | None = None,
+    ) -> Session:
+        """A WebSocket of one's own, with messages of one's own and subscriptions that come and go; see ``Session``.
+
+        ``allow`` and ``until`` are as for ``stream``; ``subprotocol`` is what the socket is accepted with, where the
+        route has not accepted it. Raises GatewayNotRunningError, InvalidInputError.
+        """
+        rendering = self.context.wires.format_of(wire)
+        if not isinstance(rendering, OwnSocket):
+            raise InvalidInputError("wire", f"{type(wire).__name__} is not for WebSockets; derive from SocketWire")
+        return Session(self.context, socket, rendering, allow=allow, until=until, subprotocol=subprotocol)
+
+    async def socket(
+        self,
+        socket: WebSocket,
+        execution: str | HasId,
+        *,
+        wire: SocketWire,
+        after: Cursor | str | None = None,
+        types: Sequence[str] | None = None,
+        step: str | None = None,
+        mode: str | None = None,
+        coalesce_ms: int = 0,
+        allow: Allow | None = None,
+        until: Until | None = None,
+        subprotocol: str | None = None,
+    ) -> None:
+        """Serve one execution's events over a WebSocket; returns when it has ended, or the client has left.
+
+        All as for ``stream``. What is wrong is told in the wire's words, and by the code that the socket closes with:
+        4404 for an execution that is not there, 4400 for a request that cannot be used, 1013 to come again, 1000
+        after the ending. What the client says is not looked at. Raises GatewayNotRunningError, InvalidInputError.
+        """
+        session = self.session(socket, wire=wire, allow=allow, until=until, subprotocol=subprotocol)
+        filters = {"types": types, "step": step, "mode": mode, "coalesce_ms": coalesce_ms}
+        await session.serve_one(id_of(execution), StreamParameters.of(socket), after, filters)
+
+    async def page(
+        self,
+        request: Request,
+        execution: str | HasId,
+        *,
+        after: Cursor | str | None = None,
+        limit: int | None = None,
+        last: int | None = None,
+        wait: float = 0.0,
+        types: Sequence[str] | None = None,
+        step: str | None = None,
+        mode: str | None = None,
+        allow: Allow | None = None,
+    ) -> Response:
+        """Answer a route of one's own with a page of an execution's log, as our own route does.
+
+        ``after`` a cursor, or with the newest ``last``; at most ``limit`` events; an empty page waits ``wait`` seconds
+        (at most 50) for an event. What is wrong is answered as a problem. Raises GatewayNotRunningError.
+        """
+        context = self.context
+        try:
+            execution_id = id_of(execution)
+            access = OwnRouteAccess(context, request, allow=allow, until=None)
+            query = page_query(
+                context,
+                after=None if after is None else str(after),
+                limit=limit,
+                last=last,
+                wait=wait,
+                filters={},
+                wanted=own_filter(types, step, mode, 0),
+            )
+            return await read_page(request, access, execution_id, query)
+        except PROBLEMS as error:
+            return answer(request, error)
 
     @property
     def problem_handlers(self) -> dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]]:

@@ -27,6 +27,7 @@ ALWAYS: Final = (
     "tail_disconnects",
     "tail_reconnects",
     "viewer_lags",
+    "wire_errors",
 )
 
 

@@ -204,12 +204,13 @@ class Access:
 class Registration:
     """A live connection's place: counted, and on a credential. ``leave`` exactly once."""
 
-    __slots__ = ("_client", "_connection", "_gateway")
+    __slots__ = ("_client", "_connection", "_gateway", "on_leave")
 
     def __init__(self, gateway: GatewayContext, client: Client, connection: LiveConnection) -> None:
         self._gateway = gateway
         self._client = client
         self._connection = connection
+        self.on_leave: Callable[[], object] | None = None
         gateway.connections.enter(client)
         gateway.presence.connections.enter(connection)
 
@@ -217,6 +218,8 @@ class Registration:
         self._gateway.presence.connections.renew(self._connection, principal)
 
     def leave(self) -> None:
+        if self.on_leave is not None:
+            self.on_leave()
         self._gateway.connections.leave(self._client)
         self._gateway.presence.connections.leave(self._connection)
 
@@ -241,7 +244,7 @@ class Requires:
         """Like ``admit``, for who looks at the execution later."""
         auth = gateway.auth
         principal = await auth.authenticate(connection)
-        access = Access(gateway, principal, _client_of(connection, gateway, principal) if auth.required else _NO_CLIENT)
+        access = Access(gateway, principal, client_of(connection, gateway, principal.account))
         for scope in self.scopes:
             access.check(scope)
         await access.spend_request()
@@ -268,10 +271,13 @@ AdminAccess = Annotated[Access, requires("admin")]
 Everybody: Final = Depends(everybody)
 
 
-def _client_of(connection: HTTPConnection, gateway: GatewayContext, principal: Principal) -> Client:
+def client_of(connection: HTTPConnection, gateway: GatewayContext, account: str | None) -> Client:
+    """Whose limits a connection counts for; nobody's where no credentials are asked for."""
+    if not gateway.auth.required:
+        return _NO_CLIENT
     peer = connection.client.host if connection.client is not None else None
     forwarded = connection.headers.getlist("x-forwarded-for")
-    return Client(principal.account, client_address(peer, forwarded, gateway.settings.trusted_proxies))
+    return Client(account, client_address(peer, forwarded, gateway.settings.trusted_proxies))
 
 
 def _tenant_of(execution_id: str, state: State | None) -> str | None:

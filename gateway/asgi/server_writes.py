@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from starlette.types import Receive, Send
@@ -56,11 +57,11 @@ class PumpedConnection:
     """A connection by the means that ASGI itself has: messages wait in a queue, and one task sends them in turn.
 
     Its ``send`` can be stepped, whatever the one below it waits for; to abort the connection is to have its
-    application return, which is when ``run`` does.
+    application return, which it does when ``receive`` tells it that the connection has ended.
     """
 
     def __init__(self, receive: Receive, send: Send, disconnect: str) -> None:
-        """``disconnect`` is the type of the message that tells its end."""
+        """``disconnect`` is the type of the message that tells the connection's end."""
         self.transport = self
         self._receive = receive
         self._send = send
@@ -72,11 +73,12 @@ class PumpedConnection:
         self._room = asyncio.Event()
         self._error: BaseException | None = None
 
-    async def run(self, watching: Callable[[Receive], Awaitable[None]]) -> None:
-        """Send what is written until the watching ends: the last is out by then, or nobody is there to take it."""
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None, None]:
+        """Send what is written until left: the last is out by then, or nobody is there to take it."""
         pump = asyncio.create_task(self._pump())
         try:
-            await watching(self.receive)
+            yield
         finally:
             pump.cancel()
             await asyncio.wait([pump])

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, Final, cast
 
 from starlette.types import Send
+from starlette.websockets import WebSocket
 
 # Functions that look at the start of a response only, and find the next ``send`` in a variable of that name.
 _TRANSPARENT: Final = frozenset(
@@ -28,6 +29,11 @@ def inside(send: Any) -> Send | None:
         return None
     kept = dict(zip(send.__code__.co_freevars, send.__closure__ or (), strict=True))
     return cast("Send", kept["send"].cell_contents) if "send" in kept else None
+
+
+def send_of(socket: WebSocket) -> Send:
+    """What the socket itself writes to; its own ``send``, which looks at each message, where that is not seen."""
+    return cast("Send", getattr(socket, "_send", socket.send))
 
 
 def _name_of(function: Any) -> tuple[str, str]:

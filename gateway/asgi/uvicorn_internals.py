@@ -11,6 +11,7 @@ import asyncio
 import logging
 from asyncio import BaseTransport
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, cast
 
 import httptools
@@ -33,7 +34,7 @@ from tailrace.gateway.asgi.frame_budget import FloodError, FrameBudget, ReadingT
 from tailrace.gateway.asgi.slim import SlimEvent, SlimQueue
 from tailrace.gateway.asgi.stepping import Send, SteppedSend
 from tailrace.gateway.asgi.websockets_internals import frame_of, is_open, is_plain
-from tailrace.gateway.wire.formats import Message
+from tailrace.gateway.wire.formats import SEVERAL, Message
 
 logger = logging.getLogger(__name__)
 
@@ -102,6 +103,7 @@ class FramedSend(SteppedSend):
     def __init__(self, send: Send) -> None:
         super().__init__(send)
         owner = getattr(send, "__self__", None)
+        self._send = partial(_each, send)
         # An extension, as for compression, has a state of its own for each connection.
         plain = isinstance(owner, WebSocketsSansIOProtocol) and is_plain(owner.conn)
         self._protocol: WebSocketsSansIOProtocol | None = owner if plain else None
@@ -116,9 +118,16 @@ class FramedSend(SteppedSend):
         if frame is None:
             if message["type"] != "websocket.send":
                 return super().write(message)
-            frame = message[_FRAME] = frame_of(message)
+            several = message.get(SEVERAL)
+            frame = message[_FRAME] = frame_of(message) if several is None else b"".join(map(frame_of, several))
         protocol.transport.write(frame)
         return True
+
+
+async def _each(send: Send, message: Message) -> None:
+    """Send a message, or those that stand in its place."""
+    for each in message.get(SEVERAL, (message,)):
+        await send(each)
 
 
 class UnchunkedCycle(RequestResponseCycle):

@@ -55,6 +55,8 @@ class Topic:
         "_lone",
         "_passed",
         "_ports",
+        "_spoke",
+        "_told_ending",
         "_waiting",
         "ended",
         "epoch",
@@ -91,10 +93,13 @@ class Topic:
         self._groups: dict[tuple[Format, Filter | None, int], ViewerGroup] = {}
         self._waiting: dict[Viewer, None] = {}
         self._failure: dict[str, Any] | None = None
+        # Whether the last of what came was the last event, or whoever is at the head has had it before.
+        self._told_ending = ended
         # The one viewer there is, when it is live and wants everything at once.
         self._lone: tuple[Viewer, RenderBare] | None = None
-        # Where it stands, when that is further than the window and its group know.
+        # Where it stands, when that is further than the window and its group know; and whether anything was written.
         self._passed: Cursor | None = None
+        self._spoke = False
 
     @property
     def executions(self) -> tuple[str, ...]:
@@ -153,7 +158,11 @@ class Topic:
             self._passed = position.cursor
             viewer, render = lone
             self._ports.deliveries += len(entries)
-            if not viewer.sink.write(viewer.rendering.message(render(self.execution_id, entries))):
+            frames = render(self.execution_id, entries)
+            if not frames:
+                return len(entries)
+            self._spoke = True
+            if not viewer.sink.write(viewer.rendering.message(frames)):
                 self._meet()
                 (group,) = self._groups.values()
                 self._take_out(group, [viewer])
@@ -208,6 +217,7 @@ class Topic:
         self._ports.count("replayed_events", page.entries)
         if page.ended:
             viewer.ending = True
+            viewer.told_ending = page.entries > 0
             self.status = page.status
             end = max(self.head, page.position.cursor)
             if not page.entries and viewer.position.cursor != end:
@@ -292,10 +302,11 @@ class Topic:
         """Bring the window and the group to where their one viewer stands."""
         if self._passed is not None:
             cursor, self._passed = self._passed, None
+            spoke, self._spoke = self._spoke, False
             self.window.pass_by(cursor)
             for group in self._groups.values():
                 group.cursor = cursor
-                group.silent = False
+                group.silent = group.silent and not spoke
 
     def _meet(self) -> None:
         """Take no more past the window and the group: a viewer comes, goes or falls behind."""
@@ -324,7 +335,7 @@ class Topic:
                 frames += viewer.rendering.skipped(self.execution_id, cursor)
             self._ports.deliveries += shown
             viewer.position = Numbering.after(cursor)
-            if not viewer.sink.write(viewer.rendering.message(frames)):
+            if frames and not viewer.sink.write(viewer.rendering.message(frames)):
                 self._lag(viewer)
                 return
         viewer.stage = Stage.REPLAYING
@@ -343,6 +354,9 @@ class Topic:
             group = self._groups.get(viewer.key)
         if group is None:
             group = self._groups[viewer.key] = ViewerGroup(*viewer.key, self.head)
+        if viewer.stage is Stage.LAGGING and viewer.wanted is not None:
+            # It may have left before it was told how far its filter had come.
+            group.untold = max(group.untold, 1)
         viewer.stage = Stage.LIVE
         group.members[viewer] = None
         if group.bare is not None and len(self.viewers) == 1 and len(self._groups) == 1:
@@ -354,6 +368,7 @@ class Topic:
             return
         entries = cast("Sequence[Entry]", run)
         before = self.head
+        self._told_ending = entries[-1].is_terminal
         size = self.window.append(entries, min(self.max_entries, RING_A_VIEWER * len(self.viewers)), self.max_bytes)
         # A copy: who finds its socket full, or the window moved on, may leave the last of its group.
         for group in tuple(self._groups.values()):
@@ -363,7 +378,8 @@ class Topic:
                     frames = b"".join([rendering.entry(self.execution_id, entry) for entry in entries])
                     group.cursor = self.head
                     self._ports.deliveries += len(entries) * len(group.members)
-                    self._write(group, frames)
+                    if frames:
+                        self._write(group, frames)
                 else:
                     self._flush(group)
             elif not group.due:
@@ -490,10 +506,8 @@ class Topic:
         if self._failure is not None:
             last = viewer.rendering.control("stream.error", self._failure)
         else:
-            last = viewer.rendering.control(
-                "stream.end",
-                {"execution_id": self.execution_id, "cursor": str(viewer.position.cursor), "status": self.status},
-            )
+            told = viewer.told_ending if viewer.ending else self._told_ending
+            last = viewer.rendering.end(self.execution_id, viewer.position.cursor, self.status, told=told)
         if viewer.sink.finish(viewer.rendering.message(last)):
             self.leave(viewer)
         else:

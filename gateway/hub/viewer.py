@@ -51,6 +51,7 @@ class Viewer:
         "sink",
         "stage",
         "stuck_since",
+        "told_ending",
         "turn",
         "unsent_bytes",
         "wanted",
@@ -78,6 +79,8 @@ class Viewer:
         self.proved = False
         self.caught_up = False
         self.ending = False
+        # Whether the page that ended has shown the last event.
+        self.told_ending = True
         self.stuck_since = 0.0
         self.unsent_bytes: int | None = None
 

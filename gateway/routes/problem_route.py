@@ -5,20 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from pydantic import ValidationError
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from tailrace.bus import BusError
-from tailrace.gateway.http.problems import ProblemError
-from tailrace.gateway.streams.deferred import answer
+from tailrace.gateway.streams.deferred import PROBLEMS, answer
 
 # As proxies write it into their logs; it is never sent.
 CLIENT_GONE: Final = 499
-PROBLEMS: Final = (BusError, ProblemError, RequestValidationError, ValidationError, HTTPException)
 
 
 class ProblemRoute(APIRoute):

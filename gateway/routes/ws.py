@@ -64,7 +64,8 @@ class SocketEndpoint:
             forget_handshake(state[SERVER_SEND])
             state[AFTERWARDS] = begin(state[SERVER_SEND])
         else:
-            await written_to(gateway, receive, send, "websocket.disconnect", begin)
+            async with written_to(gateway, receive, send, "websocket.disconnect") as (heard, written):
+                await begin(written)(heard)
 
 
 def _check(gateway: GatewayContext, request: HTTPConnection, subprotocol: str | None) -> None:

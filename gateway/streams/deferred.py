@@ -5,19 +5,25 @@ from __future__ import annotations
 import random
 from typing import Final
 
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from tailrace.bus import BusError
 from tailrace.bus.model.counters import Counters
 from tailrace.gateway.context import SCOPE_KEY, GatewayContext
 from tailrace.gateway.http.accept import accepted, choose
-from tailrace.gateway.http.problems import Problem, problem_of
+from tailrace.gateway.http.problems import Problem, ProblemError, problem_of
 from tailrace.gateway.wire.formats import SSE, SSE_UNNAMED, Format
 
 SSE_TYPE: Final = "text/event-stream"
 _JSON_TYPE: Final = "application/json"
 _OFFERED: Final = {kind: kind for kind in (_JSON_TYPE, SSE_TYPE)}
 _UNAVAILABLE: Final = 503
+# What ``answer`` has an answer for.
+PROBLEMS: Final = (BusError, ProblemError, RequestValidationError, ValidationError, HTTPException)
 # About how long a browser waits before it asks again; spread, so that not all ask at once.
 _RETRY_MS: Final = 2000
 

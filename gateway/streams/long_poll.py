@@ -15,7 +15,7 @@ from tailrace.gateway.access.access import Access
 from tailrace.gateway.auth.refusals import UnauthenticatedError
 from tailrace.gateway.hub import Viewer
 from tailrace.gateway.presence.live_connections import DISCONNECTED, ConnectionEnding
-from tailrace.gateway.wire.formats import Message
+from tailrace.gateway.wire.formats import Format, Message
 
 
 async def await_news(
@@ -106,7 +106,7 @@ class WakeUpSink:
         self.woken.set()
 
 
-class WakeUpFormat:
+class WakeUpFormat(Format):
     """Entries and gaps wake the waiting request; the state of the stream does not."""
 
     name = "wake-up"

@@ -1,64 +1,111 @@
-"""GET /v1/executions/{id}/events as a live stream: parse, ask the hub, answer."""
+"""An execution's events as a live stream: ask the hub, answer."""
 
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import Final
 
 from starlette.responses import Response
 
 from tailrace.bus.errors import BusUnavailableError, ReplyError
 from tailrace.bus.model.continuity import Numbering
-from tailrace.bus.model.cursor import START
+from tailrace.bus.model.cursor import START, Cursor, just_before
+from tailrace.bus.model.entry import Entry
 from tailrace.bus.model.event import check_execution_id
+from tailrace.bus.model.filter import Filter
 from tailrace.gateway.access.access import Access
 from tailrace.gateway.context import GatewayContext
 from tailrace.gateway.streams.deferred import SSE_TYPE, redis_away
 from tailrace.gateway.streams.parameters import StreamParameters
 from tailrace.gateway.streams.response import HubResponse
-from tailrace.gateway.wire.formats import NDJSON
+from tailrace.gateway.wire.formats import NDJSON, StreamFormat
+from tailrace.gateway.wire.own import OwnFormat
 
 logger = logging.getLogger(__name__)
 
 NDJSON_TYPE: Final = "application/x-ndjson"
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a viewer asked for, checked. ``cursor`` None means the present head.
+
+    ``seen`` is how many frames of the entry at the cursor it has, where that is not all of them.
+    """
+
+    execution_id: str
+    cursor: Cursor | None
+    rendering: StreamFormat
+    wanted: Filter | None = None
+    coalesce_ms: int = 0
+    media_type: str = SSE_TYPE
+    seen: int = 0
+
+
 async def stream(
     gateway: GatewayContext, access: Access, parameters: StreamParameters, execution_id: str, media_type: str = SSE_TYPE
 ) -> Response:
+    """What a request to one of our routes asks for. Raises as ``open_stream`` does."""
+    check_execution_id(execution_id)
+    rendering = NDJSON if media_type == NDJSON_TYPE else parameters.sse()
+    wanted, coalesce_ms = parameters.filter(), parameters.coalesce_ms()
+    asked = Asked(execution_id, parameters.cursor(), rendering, wanted, coalesce_ms, media_type)
+    return await open_stream(gateway, access, asked)
+
+
+async def open_stream(gateway: GatewayContext, access: Access, asked: Asked) -> Response:
     """Replay after the client's cursor, then live, until the terminal event.
 
     204 when the client has had the terminal event: that is what stops an EventSource (WHATWG HTML, 9.2.3). So would
     a 503, for good; while Redis is away, SSE gets a stream that only says so and asks to come again.
     Raises InvalidInputError (400), ExecutionUnknownError (404), BusUnavailableError (503, NDJSON only).
     """
-    check_execution_id(execution_id)
-    cursor = parameters.cursor()
-    rendering = NDJSON if media_type == NDJSON_TYPE else parameters.sse()
-    wanted = parameters.filter()
-    coalesce_ms = parameters.coalesce_ms()
+    execution_id, cursor, rest = asked.execution_id, asked.cursor, b""
     try:
-        topic = await gateway.hub.open(execution_id, cursor, allows=access.allows(execution_id))
+        after = just_before(cursor) if asked.seen and cursor is not None else cursor
+        topic = await gateway.hub.open(execution_id, after, allows=access.allows(execution_id))
+        hold = None if topic is None else gateway.hub.hold(topic)
+        if asked.seen and cursor is not None:
+            cursor, rest = await rest_of(gateway, execution_id, cursor, asked.rendering, asked.seen)
     except BusUnavailableError as error:
-        if media_type != SSE_TYPE or (isinstance(error, ReplyError) and error.is_of_the_key):
+        if asked.media_type != SSE_TYPE or (isinstance(error, ReplyError) and error.is_of_the_key):
             raise
         logger.warning("stream of %s: %s; the client has been told to retry", execution_id, error)
-        return redis_away(gateway.bus.counters, rendering, execution_id)
+        return redis_away(gateway.bus.counters, asked.rendering, execution_id)
     if topic is None:
         return Response(status_code=204)
     if cursor is not None and cursor != START:
         gateway.bus.counters.add("resumes")
-    position = Numbering.after(topic.head if cursor is None else cursor)
-    return HubResponse(
+    response = HubResponse(
         gateway.hub,
         access,
         topic,
-        position,
-        rendering=rendering,
-        wanted=wanted,
-        coalesce_ms=coalesce_ms,
+        Numbering.after(topic.head if cursor is None else cursor),
+        rendering=asked.rendering,
+        wanted=asked.wanted,
+        coalesce_ms=asked.coalesce_ms,
         retry_ms=gateway.settings.retry_ms,
-        media_type=media_type,
-        kind="ndjson" if media_type == NDJSON_TYPE else "sse",
+        media_type=asked.media_type,
+        kind="ndjson" if asked.media_type == NDJSON_TYPE else "sse",
         tell_cursor=cursor is None,
+        rest=rest,
     )
+    if hold is not None:
+        hold.release()
+    return response
+
+
+async def rest_of(
+    gateway: GatewayContext, execution_id: str, cursor: Cursor, rendering: StreamFormat, seen: int
+) -> tuple[Cursor, bytes]:
+    """The frames of an entry that a viewer lacks, and where to go on; before it, where the log has not got it.
+
+    Raises BusUnavailableError.
+    """
+    before = just_before(cursor)
+    page = await gateway.bus.log.read(execution_id, Numbering.after(before), 1)
+    for item in page.items:
+        if isinstance(item, Entry) and item.cursor == cursor and isinstance(rendering, OwnFormat):
+            return cursor, b"".join(rendering.parts(execution_id, item)[seen:])
+    return before, b""

@@ -59,7 +59,8 @@ class LastingResponse(EventSourceResponse):
             # A compressing layer around us would hold back what is to be read at once; of SSE they know that.
             self.headers.setdefault("Content-Encoding", "identity")
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        await written_to(self.access.gateway, receive, send, "http.disconnect", self.begin)
+        async with written_to(self.access.gateway, receive, send, "http.disconnect") as (heard, written):
+            await self.begin(written)(heard)
 
 
 class HubResponse(LastingResponse):
@@ -79,8 +80,12 @@ class HubResponse(LastingResponse):
         media_type: str = "text/event-stream",
         kind: Kind = "sse",
         tell_cursor: bool = False,
+        rest: bytes = b"",
     ) -> None:
-        """``tell_cursor`` gives a viewer who has none yet something to come back with, though nothing happens."""
+        """``tell_cursor`` gives a viewer who has none yet something to come back with, though nothing happens.
+
+        ``rest`` are frames that it lacks of the entry at the position.
+        """
         super().__init__(access, media_type)
         self._hub = hub
         self._topic = topic
@@ -91,6 +96,7 @@ class HubResponse(LastingResponse):
         self._retry_ms = retry_ms
         self._kind = kind
         self._tell_cursor = tell_cursor
+        self._rest = rest
         # The response may have to wait until the one before it on this connection has been read.
         self._hold = hub.hold(topic)
 
@@ -99,7 +105,7 @@ class HubResponse(LastingResponse):
         viewer = Viewer(sink, self._rendering, self._position, wanted=self._wanted, coalesce_ms=self._coalesce_ms)
         sink.on_drained = partial(self._topic.drained, viewer)
         cursor = self._position.cursor if self._tell_cursor else None
-        opening = self._rendering.opening(self._topic.execution_id, self._retry_ms, cursor)
+        opening = self._rendering.opening(self._topic.execution_id, self._retry_ms, cursor) + self._rest
         return partial(
             watch, self._hub, self._topic, viewer, self.access, kind=self._kind, opening=opening, hold=self._hold
         )

@@ -32,6 +32,7 @@ from tailrace.gateway.streams.socket_ops import (
     check_op,
 )
 from tailrace.gateway.wire.formats import Message
+from tailrace.gateway.wire.socket_formats import SocketFormat
 
 Receive = Callable[[], Awaitable[Message]]
 
@@ -50,7 +51,7 @@ class Wanted:
 
 
 class Socket:
-    def __init__(self, gateway: GatewayContext, connection: SocketConnection, access: Access) -> None:
+    def __init__(self, gateway: GatewayContext, connection: SocketConnection[SocketFormat], access: Access) -> None:
         self._gateway = gateway
         self._connection = connection
         self._access = access

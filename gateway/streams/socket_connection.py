@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from tailrace.gateway.asgi.stepping import SteppedSend
 from tailrace.gateway.hub import Hub
 from tailrace.gateway.streams.close_codes import CloseCode
 from tailrace.gateway.streams.shared_connection import SharedConnection
-from tailrace.gateway.wire.formats import Message
-from tailrace.gateway.wire.socket_formats import SocketFormat
+from tailrace.gateway.wire.formats import Format, Message
+
+F = TypeVar("F", bound=Format)
 
 
-class SocketConnection(SharedConnection[SocketFormat]):
+class SocketConnection(SharedConnection[F]):
     __slots__ = ("only",)
 
-    def __init__(self, send: SteppedSend, hub: Hub, rendering: SocketFormat, *, only: str | None = None) -> None:
+    def __init__(self, send: SteppedSend, hub: Hub, rendering: F, *, only: str | None = None) -> None:
         """``only`` is the execution that the socket is for, when it is for one: then it ends with that."""
         super().__init__(send, hub, rendering)
         self.only = only

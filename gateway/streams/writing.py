@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Final
 
 from starlette.types import Receive, Send
@@ -17,16 +18,18 @@ SERVER_SEND: Final = "tailrace.server_send"
 AFTERWARDS: Final = "tailrace.afterwards"
 
 
+@asynccontextmanager
 async def written_to(
-    gateway: GatewayContext, receive: Receive, send: Send, disconnect: str, begin: Callable[[Send], Watching]
-) -> None:
+    gateway: GatewayContext, receive: Receive, send: Send, disconnect: str
+) -> AsyncGenerator[tuple[Receive, Send], None]:
     """Write past the layers of the application where that is known to be the same, else through all of them.
 
-    Returns when the watching ends. ``disconnect`` is the type of the message that tells the connection's end.
+    ``disconnect`` is the type of the message that tells the connection's end.
     """
     own = None if gateway.stepped is not None else servers_own(send)
     if own is not None:
-        await begin(own)(receive)
+        yield receive, own
         return
     connection = PumpedConnection(receive, send, disconnect)
-    await connection.run(begin(connection.send))
+    async with connection.running():
+        yield connection.receive, connection.send

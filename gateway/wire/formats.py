@@ -15,9 +15,12 @@ import orjson
 from tailrace.bus.model.cursor import Cursor
 from tailrace.bus.model.entry import Entry, lead
 from tailrace.bus.model.event import as_line
+from tailrace.bus.model.lifecycle import Status
 from tailrace.bus.model.reading import Bare
 
 Message = MutableMapping[str, Any]
+# Where a message for a WebSocket keeps others that are sent in its place, one after the other.
+SEVERAL: Final = "tailrace.several"
 
 
 # Renders bare entries, in order; the same frames as ``entry`` makes of them.
@@ -40,6 +43,11 @@ class Format(Protocol):
 
     def control(self, name: str, payload: dict[str, Any]) -> bytes:
         """Say something about the stream itself; carries no id."""
+
+    def end(self, execution_id: str, cursor: Cursor, status: Status, *, told: bool) -> bytes:
+        """Say how the execution ended; ``told`` when its last event has been given, which says the same."""
+        del told
+        return self.control("stream.end", {"execution_id": execution_id, "cursor": str(cursor), "status": status})
 
     def message(self, frames: bytes) -> Message: ...
 
@@ -77,7 +85,7 @@ def _step_member(step: bytes) -> bytes:
     return b'","step":%b,"ts":"' % orjson.dumps(step.decode())
 
 
-class SseFormat:
+class SseFormat(StreamFormat):
     """Server-Sent Events, LF only (WHATWG HTML, section 9.2). Named events, or all of them unnamed.
 
     Every block has data: many clients give their user an empty event for one that has not, and that is no JSON.
@@ -133,7 +141,7 @@ def sse_opening(retry_ms: int, cursor: bytes | None) -> bytes:
     return b"retry: %d\n" % retry_ms + (b"" if cursor is None else b"id: %b\n" % cursor)
 
 
-class NdjsonFormat:
+class NdjsonFormat(StreamFormat):
     """One JSON object a line; control frames are objects whose type begins with ``stream.``."""
 
     name = "ndjson"

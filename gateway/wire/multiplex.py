@@ -13,13 +13,13 @@ from typing import Any, Final
 from tailrace.bus.model.cursor import START, Cursor
 from tailrace.bus.model.entry import Entry
 from tailrace.gateway.wire.cursors import Cursors
-from tailrace.gateway.wire.formats import SSE, SSE_UNNAMED, Message, SseFormat
+from tailrace.gateway.wire.formats import SSE, SSE_UNNAMED, Format, Message, SseFormat
 
 # Length of the frame, whether it has a cursor, cursor.
 _HEAD: Final = struct.Struct(">IBQQ")
 
 
-class MultiplexFormat:
+class MultiplexFormat(Format):
     def __init__(self, plain: SseFormat) -> None:
         self.name = f"{plain.name}-multiplex"
         self.heartbeat = remark(plain.heartbeat)

@@ -40,7 +40,7 @@ def control_members(name: str, payload: dict[str, Any]) -> dict[str, Any]:
     return members
 
 
-class WsJsonFormat:
+class WsJsonFormat(SocketFormat):
     """Text frames. A piece ends in a comma, so that joined pieces lack only the brackets."""
 
     name = "ws-json"
@@ -77,7 +77,7 @@ class WsJsonFormat:
         return load_json(text)
 
 
-class WsMsgpackFormat:
+class WsMsgpackFormat(SocketFormat):
     """Binary frames. A piece begins with its length, which never leaves the gateway: an array must know its count."""
 
     name = "ws-msgpack"

@@ -21,7 +21,7 @@ from tailrace.gateway.hub.pages import RenderedPage
 from tailrace.gateway.streams.close_codes import CloseCode
 from tailrace.gateway.streams.socket_connection import SocketConnection
 from tailrace.gateway.wire.formats import Message
-from tailrace.gateway.wire.socket_formats import WS_JSON
+from tailrace.gateway.wire.socket_formats import WS_JSON, SocketFormat
 from tests.patience import patient
 from tests.unit.hub.test_topic_arithmetic import ModelLog, entry
 
@@ -105,7 +105,7 @@ class FakeHub:
                 topic.end("completed")
 
 
-def subscribe(hub: FakeHub, connection: SocketConnection, name: str) -> None:
+def subscribe(hub: FakeHub, connection: SocketConnection[SocketFormat], name: str) -> None:
     reply = WS_JSON.message(WS_JSON.piece({"op": "subscribed", "execution": name}))
     connection.subscribe(hub.topics[name], Numbering.after(START), wanted=None, coalesce_ms=0, reply=reply)
 
@@ -176,7 +176,7 @@ async def play(steps: list[tuple[str, str, int]]) -> None:
     assert connection.subscriptions == {}
 
 
-async def do(ops: asyncio.Queue[tuple[str, str]], hub: FakeHub, connection: SocketConnection) -> None:
+async def do(ops: asyncio.Queue[tuple[str, str]], hub: FakeHub, connection: SocketConnection[SocketFormat]) -> None:
     """One op after the other, each once the answer to the one before is out."""
     while True:
         op, name = await ops.get()

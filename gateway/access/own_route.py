@@ -1,0 +1,74 @@
+"""Access for a route of the application's own: who may watch there, the application has decided."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Final
+
+from starlette.requests import HTTPConnection
+
+from tailrace.bus.model.state import State
+from tailrace.gateway.access.access import Access, Registration, client_of
+from tailrace.gateway.auth.principal import Principal
+from tailrace.gateway.auth.tenant import ANY_TENANT
+from tailrace.gateway.context import GatewayContext
+from tailrace.gateway.presence.live_connections import EXPIRED, ConnectionEnding, Kind, Watching
+
+logger = logging.getLogger(__name__)
+
+Allow = Callable[[State], bool]
+# When a stream is over for reasons of the application: a time, or what is asked every few seconds.
+Until = datetime | float | Callable[[], bool | Awaitable[bool]]
+
+ASK_SECONDS: Final = 2.0
+
+
+class OwnRouteAccess(Access):
+    """``allow`` sees an execution's state before it is shown, as of one that does not exist where it says no.
+
+    ``until`` ends the stream as an expired token does: a ``datetime``, Unix seconds, or a callable that says True when
+    it is over.
+    """
+
+    __slots__ = ("_allow", "_over")
+
+    def __init__(
+        self, gateway: GatewayContext, connection: HTTPConnection, *, allow: Allow | None, until: Until | None
+    ) -> None:
+        expires_at = until.timestamp() if isinstance(until, datetime) else None if callable(until) else until
+        principal = Principal("application", ANY_TENANT, frozenset({"read"}), credential="none", expires_at=expires_at)
+        super().__init__(gateway, principal, client_of(connection, gateway, None))
+        self._allow = allow
+        self._over = until if callable(until) else None
+
+    def allows(self, execution_id: str) -> Callable[[State | None], bool]:
+        allow = self._allow
+        if allow is None:
+            return lambda _: True
+        return lambda state: allow(State(execution_id, "unknown") if state is None else state)
+
+    def register(self, kind: Kind, watching: Watching, end: Callable[[ConnectionEnding], None]) -> Registration:
+        registration = super().register(kind, watching, end)
+        if self._over is not None:
+            asking = asyncio.create_task(_ask(self._over, end), name="gateway:until")
+            registration.on_leave = asking.cancel
+        return registration
+
+
+async def _ask(over: Callable[[], bool | Awaitable[bool]], end: Callable[[ConnectionEnding], None]) -> None:
+    while True:
+        await asyncio.sleep(ASK_SECONDS)
+        try:
+            answer = over()
+            is_over = await answer if inspect.isawaitable(answer) else answer
+        except Exception:
+            # Who cannot say that it may go on must not.
+            logger.exception("'until' failed; the stream ends")
+            is_over = True
+        if is_over:
+            end(EXPIRED)
+            return

@@ -1,0 +1,149 @@
+"""Streams for routes of the application's own: what its request asks for, in the shape that the application chose."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from tailrace.bus.errors import InvalidCursorError, InvalidInputError
+from tailrace.bus.model.cursor import START, START_SPELLINGS, Cursor
+from tailrace.bus.model.event import check_execution_id
+from tailrace.bus.model.filter import Filter
+from tailrace.gateway.access.own_route import OwnRouteAccess
+from tailrace.gateway.context import SCOPE_KEY, GatewayContext
+from tailrace.gateway.http.accept import accepted, choose
+from tailrace.gateway.streams.deferred import PROBLEMS, SSE_TYPE, answer
+from tailrace.gateway.streams.opening import NDJSON_TYPE, Asked, open_stream
+from tailrace.gateway.streams.parameters import MAX_COALESCE_MS, StreamParameters, make_filter
+from tailrace.gateway.wire.formats import NDJSON, StreamFormat
+from tailrace.gateway.wire.own import OwnFormat, OwnNdjson, OwnSocket, split_cursor
+from tailrace.gateway.wire.wire import Wire
+
+TAIL: Final = "tail"
+_OFFERED: Final = {kind: kind for kind in (SSE_TYPE, NDJSON_TYPE)}
+
+
+class HasId(Protocol):
+    """What names an execution, as ``bus.submit`` and ``bus.handle`` give it."""
+
+    @property
+    def id(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the route says of a stream, beside whose it is; see ``Gateway.stream``."""
+
+    wire: Wire | None = None
+    after: Cursor | str | None = None
+    types: Sequence[str] | None = None
+    step: str | None = None
+    mode: str | None = None
+    coalesce_ms: int = 0
+
+
+class OpenedLater(Response):
+    """A response that is opened when it is sent: what is wrong then is answered as a problem, with its own status."""
+
+    def __init__(self, gateway: GatewayContext, opening: Callable[[], Awaitable[Response]]) -> None:
+        super().__init__()
+        self.raw_headers = []
+        self._gateway = gateway
+        self._opening = opening
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            response = await self._opening()
+        except PROBLEMS as error:
+            response = answer(Request({**scope, SCOPE_KEY: self._gateway}), error)
+        except ClientDisconnect:
+            return
+        response.raw_headers += self.raw_headers
+        await response(scope, receive, send)
+        if self.background is not None:
+            await self.background()
+
+
+def id_of(execution: str | HasId) -> str:
+    """Raises InvalidExecutionIdError."""
+    return check_execution_id(execution if isinstance(execution, str) else execution.id)
+
+
+async def open_own(
+    gateway: GatewayContext, access: OwnRouteAccess, request: Request, execution_id: str, wishes: Wishes
+) -> Response:
+    """Raises as ``open_stream`` does."""
+    parameters = StreamParameters.of(request)
+    rendering, media_type = _rendering_of(gateway, request, parameters, wishes.wire)
+    cursor, seen = place_of(parameters, rendering, execution_id, wishes.after)
+    wanted = own_filter(wishes.types, wishes.step, wishes.mode, wishes.coalesce_ms)
+    asked = Asked(execution_id, cursor, rendering, wanted, wishes.coalesce_ms, media_type, seen)
+    return await open_stream(gateway, access, asked)
+
+
+def place_of(
+    parameters: StreamParameters, rendering: object, execution_id: str, after: Cursor | str | None
+) -> tuple[Cursor | None, int]:
+    """Where a viewer begins, and how many frames of that entry it has: as it says itself, else as the route says.
+
+    Raises InvalidCursorError.
+    """
+    if not parameters.resumes:
+        if not isinstance(after, str):
+            return START if after is None else after, 0
+        parameters = StreamParameters(from_=after)
+    if not isinstance(rendering, OwnFormat):
+        return parameters.cursor(), 0
+    if parameters.last_event_id is not None:
+        given, field = parameters.last_event_id.strip(), parameters.last_event_id_field
+    else:
+        given, field = parameters.from_ or "", "from"
+        if given == TAIL:
+            return None, 0
+    return rendering.read_cursor(given, execution_id, field=field)
+
+
+def own_filter(types: Sequence[str] | None, step: str | None, mode: str | None, coalesce_ms: int) -> Filter | None:
+    """What a route leaves out; None for nothing. Raises InvalidInputError that names what cannot be used."""
+    if isinstance(types, str):
+        raise InvalidInputError("types", f"is a list of types, not the text {types!r}; write [{types!r}]")
+    if not 0 <= coalesce_ms <= MAX_COALESCE_MS:
+        raise InvalidInputError("coalesce_ms", f"{coalesce_ms!r} is not a number from 0 to {MAX_COALESCE_MS}")
+    return make_filter(types, step, mode)
+
+
+def resumed_of(connection: HTTPConnection, rendering: OwnFormat | None) -> str | None:
+    """The execution that the client's last event was of; None where it has seen none.
+
+    Raises HTTPException (400), which every application answers, for an id that names no execution.
+    """
+    parameters = StreamParameters.of(connection)
+    given, field = parameters.last_event_id, parameters.last_event_id_field
+    if given is None or given.strip() in START_SPELLINGS:
+        return None
+    try:
+        named, _, _ = split_cursor(given.strip(), rendering, field=field)
+        if named is None:
+            raise InvalidCursorError(field, f"{given[:64]!r} names no execution; leave it out to begin anew")
+        return check_execution_id(named, field=field)
+    except InvalidInputError as error:
+        raise HTTPException(400, str(error)) from None
+
+
+def _rendering_of(
+    gateway: GatewayContext, request: Request, parameters: StreamParameters, wire: Wire | None
+) -> tuple[StreamFormat, str]:
+    """Raises InvalidInputError."""
+    if wire is None:
+        kind = choose(accepted(request.headers), _OFFERED, default=SSE_TYPE)
+        return (NDJSON, NDJSON_TYPE) if kind == NDJSON_TYPE else (parameters.sse(), SSE_TYPE)
+    rendering = gateway.wires.format_of(wire)
+    if isinstance(rendering, OwnSocket):
+        raise InvalidInputError("wire", f"{type(wire).__name__} is for WebSockets; use gateway.socket, or another wire")
+    return rendering, NDJSON_TYPE if isinstance(rendering, OwnNdjson) else SSE_TYPE
