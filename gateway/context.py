@@ -12,7 +12,8 @@ from starlette.requests import HTTPConnection
 from tailrace.bus import Bus
 from tailrace.bus.ops.metrics import BusMetrics
 from tailrace.bus.queries.counts import LiveCounts
-from tailrace.gateway.auth.auth import Authenticator
+from tailrace.gateway.auth.auth import Authenticate, Authenticator
+from tailrace.gateway.auth.principal import Authorize
 from tailrace.gateway.hub import Hub
 from tailrace.gateway.limits.connections import ConnectionLimits, Connections
 from tailrace.gateway.limits.rates import Rate, Rates
@@ -30,6 +31,9 @@ class GatewayContext:
 
     bus: Bus
     settings: GatewaySettings
+    # The application's own ways to tell who asks, and what for.
+    authenticate: Authenticate | None = None
+    authorize: Authorize | None = None
     auth: Authenticator = field(init=False)
     rates: Rates = field(init=False)
     connections: Connections = field(init=False)
@@ -57,7 +61,7 @@ class GatewayContext:
         self.presence = Presence(bus, lambda: self.hub.viewers_by_execution(), lambda: self.connections.by_holder)  # noqa: PLW0108 - as said
         self.counts = LiveCounts(bus.log)
         self.wires = Wires(bus.counters)
-        self.auth = Authenticator(bus, settings)
+        self.auth = Authenticator(bus, settings, self.authenticate)
         self.auth.on_change = lambda: self.presence.end_where(self.auth.is_revoked)
         self.rates = Rates(
             bus.commands,

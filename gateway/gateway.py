@@ -20,6 +20,8 @@ from tailrace.gateway.access.guard import check_local
 from tailrace.gateway.access.own_route import Allow, OwnRouteAccess, Until
 from tailrace.gateway.asgi.server_writes import why_stepped
 from tailrace.gateway.asgi.stopping import hearing_stops
+from tailrace.gateway.auth.auth import Authenticate
+from tailrace.gateway.auth.principal import Authorize, Principal
 from tailrace.gateway.context import SCOPE_KEY, GatewayContext
 from tailrace.gateway.errors import GatewayNotRunningError
 from tailrace.gateway.http.links import note_base
@@ -41,6 +43,7 @@ __all__ = [
     "GatewayNotRunningError",
     "GatewaySettings",
     "NdjsonWire",
+    "Principal",
     "Session",
     "ShownEntry",
     "SocketWire",
@@ -66,12 +69,22 @@ class Gateway:
         self,
         redis: str | Bus | None = None,
         *,
+        authenticate: Authenticate | None = None,
+        authorize: Authorize | None = None,
         routes: Collection[str] = DEFAULT_GROUPS,
         settings: GatewaySettings | None = None,
     ) -> None:
         """``redis`` is a URL, as for ``open_bus``, or an open bus, which stays its owner's to close.
 
-        Without one, ``TAILRACE_REDIS_URL`` says where Redis is. ``routes`` are groups of routes: ``executions``,
+        Without one, ``TAILRACE_REDIS_URL`` says where Redis is.
+
+        ``authenticate``, sync or async, is given each request or WebSocket to our routes, and gives the Principal who
+        asks, or None; then a credential of the settings is asked for, where there are any, else it is 401. An
+        HTTPException is answered as it is. ``authorize(principal, state, action)`` is asked about each execution that
+        somebody wants to ``read``, ``publish`` to, ``control`` or ``admin``; where it says False, there is no such
+        execution. It is asked often and must not wait.
+
+        ``routes`` are groups of routes: ``executions``,
         ``control``, ``events``, ``publish``, ``submit_stream``, ``stream``, ``activity``, ``clients``, ``sockets``,
         ``security``, ``health``, ``metrics``; ``index`` only where it is named. ``settings`` are those of the
         environment where none are given; the application's server decides about address and port. Raises
@@ -79,6 +92,8 @@ class Gateway:
         """
         self.settings = read_settings() if settings is None else settings
         self._redis = redis
+        self._authenticate = authenticate
+        self._authorize = authorize
         self._routes = routes
         self._users = 0
         # What the routes of a given bus need is there before the loop runs.
@@ -303,7 +318,7 @@ class Gateway:
         self._context = None
 
     def _new_context(self, bus: Bus) -> GatewayContext:
-        context = GatewayContext(bus, self.settings)
+        context = GatewayContext(bus, self.settings, self._authenticate, self._authorize)
         context.metrics = metrics_of(context)
         return context
 

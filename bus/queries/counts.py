@@ -10,6 +10,7 @@ from typing import Final
 
 from tailrace.bus.log.log import Log
 from tailrace.bus.model.lifecycle import LIVE
+from tailrace.bus.model.state import State
 
 # Live executions that are looked at, the longest due first; of more than that, only how many there are is told.
 MAX_LOOKED_AT: Final = 1000
@@ -18,28 +19,19 @@ KEEP_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class LiveExecution:
-    execution_id: str
-    status: str
-    pipeline: str | None
-    tenant: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class LiveExecutions:
     """Executions that have not ended. ``complete`` is False when there are more than were looked at."""
 
-    executions: Sequence[LiveExecution]
+    executions: Sequence[State]
     complete: bool
 
-    def where(self, covers: Callable[[str, str | None], bool]) -> LiveExecutions:
-        """Those of whose id and tenant ``covers`` says so."""
-        covered = [each for each in self.executions if covers(each.execution_id, each.tenant)]
-        return LiveExecutions(covered, self.complete)
+    def where(self, covers: Callable[[State], bool]) -> LiveExecutions:
+        """Those of whose state ``covers`` says so."""
+        return LiveExecutions([state for state in self.executions if covers(state)], self.complete)
 
     @property
     def by_status(self) -> dict[str, int]:
-        counted = Counter(each.status for each in self.executions)
+        counted: Counter[str] = Counter(each.status for each in self.executions)
         return {status: counted[status] for status in sorted(LIVE)}
 
     @property
@@ -74,9 +66,5 @@ class LiveCounts:
         due: list[bytes] = await self._log.commands.command("ZRANGE", self._log.keys.due(), 0, MAX_LOOKED_AT)
         looked_at = [raw.decode(errors="replace") for raw in due[:MAX_LOOKED_AT]]
         states = await asyncio.gather(*(self._log.state(execution_id) for execution_id in looked_at))
-        executions = [
-            LiveExecution(state.execution_id, state.status, state.pipeline, state.tenant)
-            for state in states
-            if state is not None and state.status in LIVE
-        ]
-        return LiveExecutions(executions, complete=len(due) <= MAX_LOOKED_AT)
+        live = [state for state in states if state is not None and state.status in LIVE]
+        return LiveExecutions(live, complete=len(due) <= MAX_LOOKED_AT)

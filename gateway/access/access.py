@@ -69,31 +69,42 @@ class Access:
         if self.principal.runs is not None:
             raise ForbiddenError("insufficient_scope", "this needs a credential that is not limited to some executions")
 
-    async def run(self, execution_id: str) -> None:
-        """Make sure that it covers an execution.
+    async def run(self, execution_id: str, action: Scope = "read") -> None:
+        """Make sure that it covers an execution, for what is to be done with it.
 
         Raises ExecutionUnknownError for another's, and in the same words for one that does not exist, before anything
         else can be wrong with the request. Raises InvalidExecutionIdError, BusUnavailableError.
         """
         check_execution_id(execution_id)
-        if not (self.principal.covers_all or await self._covers(execution_id, may_be_new=False)):
+        if not (self.sees_all or await self._covers(execution_id, action, may_be_new=False)):
             raise ExecutionUnknownError(execution_id)
 
-    async def _covers(self, execution_id: str, *, may_be_new: bool) -> bool:
+    @property
+    def sees_all(self) -> bool:
+        """Nothing is to be asked about an execution: it may be seen."""
+        return self.principal.covers_all and self.gateway.authorize is None
+
+    async def _covers(self, execution_id: str, action: Scope, *, may_be_new: bool) -> bool:
         principal, log = self.principal, self.gateway.bus.log
         if not principal.names(execution_id):
             return False
-        if principal.tenant == ANY_TENANT:
+        if principal.tenant == ANY_TENANT and self.gateway.authorize is None:
             return True
         state = await log.state(execution_id)
         if state is None and not may_be_new and not await log.exists(execution_id):
             return False
-        return self.allows(execution_id)(state)
+        return self.allows(execution_id, action)(state)
 
-    def allows(self, execution_id: str) -> Callable[[State | None], bool]:
+    def allows(self, execution_id: str, action: Scope = "read") -> Callable[[State | None], bool]:
         """Whether it covers an execution, by the state of it; the same as ``run``, for who reads the state anyway."""
-        principal = self.principal
-        return lambda state: principal.covers(execution_id, _tenant_of(execution_id, state))
+        return lambda state: self.covers(_state_of(execution_id, state), action)
+
+    def covers(self, state: State, action: Scope = "read") -> bool:
+        """Whether it covers the execution of a state, as the application sees it, too, where that has a say."""
+        principal, authorize = self.principal, self.gateway.authorize
+        if not principal.covers(state.execution_id, state.tenant):
+            return False
+        return authorize is None or bool(authorize(principal, state, action))
 
     async def begin(self, execution_id: str) -> None:
         """Like ``run``, for a publisher that has something to publish: an execution without a tenant becomes its own.
@@ -103,13 +114,15 @@ class Access:
         check_execution_id(execution_id)
         bus = self.gateway.bus
         if not self._may_begin(execution_id):
-            allowed = await self._covers(execution_id, may_be_new=True)
+            allowed = await self._covers(execution_id, "publish", may_be_new=True)
         elif self.tenant is None:
             allowed = True
         else:
             live_seconds = bus.settings.retention.live_seconds
             owner = await claim(bus.commands, bus.keys, execution_id, self.tenant, live_seconds)
             allowed = owner == self.tenant
+        if allowed and self.gateway.authorize is not None:
+            allowed = await self._covers(execution_id, "publish", may_be_new=True)
         if not allowed:
             raise ExecutionUnknownError(execution_id)
 
@@ -237,7 +250,7 @@ class Requires:
         access = await self.identify(connection, gateway)
         execution_id = connection.path_params.get("execution_id")
         if execution_id is not None and not self.opens:
-            await access.run(execution_id)
+            await access.run(execution_id, self.scopes[-1] if self.scopes else "read")
         return access
 
     async def identify(self, connection: HTTPConnection, gateway: GatewayContext) -> Access:
@@ -280,6 +293,6 @@ def client_of(connection: HTTPConnection, gateway: GatewayContext, account: str 
     return Client(account, client_address(peer, forwarded, gateway.settings.trusted_proxies))
 
 
-def _tenant_of(execution_id: str, state: State | None) -> str | None:
+def _state_of(execution_id: str, state: State | None) -> State:
     # A log without a state was written by a stranger, or its state was lost: then the id still says whose it is.
-    return tenant_in(execution_id) if state is None else state.tenant
+    return State(execution_id, "unknown", tenant=tenant_in(execution_id)) if state is None else state

@@ -14,6 +14,7 @@ from starlette.requests import HTTPConnection
 from tailrace.bus.model.state import State
 from tailrace.gateway.access.access import Access, Registration, client_of
 from tailrace.gateway.auth.principal import Principal
+from tailrace.gateway.auth.scopes import Scope
 from tailrace.gateway.auth.tenant import ANY_TENANT
 from tailrace.gateway.context import GatewayContext
 from tailrace.gateway.presence.live_connections import EXPIRED, ConnectionEnding, Kind, Watching
@@ -45,7 +46,8 @@ class OwnRouteAccess(Access):
         self._allow = allow
         self._over = until if callable(until) else None
 
-    def allows(self, execution_id: str) -> Callable[[State | None], bool]:
+    def allows(self, execution_id: str, action: Scope = "read") -> Callable[[State | None], bool]:
+        del action
         allow = self._allow
         if allow is None:
             return lambda _: True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -12,7 +13,7 @@ from starlette.requests import HTTPConnection
 
 from tailrace.bus import Bus, BusUnavailableError
 from tailrace.gateway.auth.api_keys import LEAD, ApiKey, ApiKeys, UnusableApiKeysError, parse_api_keys
-from tailrace.gateway.auth.credentials import shown_by
+from tailrace.gateway.auth.credentials import check_page, shown_by
 from tailrace.gateway.auth.keyring import Keyring
 from tailrace.gateway.auth.principal import ANONYMOUS, Principal
 from tailrace.gateway.auth.refusals import UnauthenticatedError
@@ -28,12 +29,17 @@ logger = logging.getLogger(__name__)
 
 SOURCES_SECONDS: Final = 1.0
 
+# An application's own way to tell who asks; None for whom it does not know.
+Authenticate = Callable[[HTTPConnection], Principal | Awaitable[Principal | None] | None]
+
 
 class Authenticator:
     """``start`` before the first request, ``aclose`` at the end."""
 
-    def __init__(self, bus: Bus, settings: AuthSettings) -> None:
-        self.required = settings.auth_required
+    def __init__(self, bus: Bus, settings: AuthSettings, own: Authenticate | None = None) -> None:
+        """``own`` is asked first; whom it does not know may still show a credential of ours, where there are any."""
+        self.required = settings.auth_required or own is not None
+        self._own = own
         # Called when what was revoked, or which keys there are, has changed; must not raise.
         self.on_change: Callable[[], None] = lambda: None
         self.tickets = TicketOffice(
@@ -86,6 +92,8 @@ class Authenticator:
             return ANONYMOUS
         settings = self._settings
         try:
+            if self._own is not None and (known := await self._known(self._own, connection)) is not None:
+                return known
             shown = shown_by(connection, cookie=settings.auth_cookie, allowed_origins=settings.allowed_origins)
             if shown.kind == "ticket":
                 return self._checked(await self.tickets.take(shown.text))
@@ -93,6 +101,18 @@ class Authenticator:
         except ProblemError as error:
             self._counters.add(f"refused_{error.problem.code}")
             raise
+
+    async def _known(self, own: Authenticate, connection: HTTPConnection) -> Principal | None:
+        given = own(connection)
+        principal = await given if inspect.isawaitable(given) else given
+        if principal is None:
+            return None
+        if not isinstance(principal, Principal):
+            raise TypeError(f"authenticate gave {type(principal).__name__}; it gives a Principal, or None")
+        if "cookie" in connection.headers and "authorization" not in connection.headers:
+            # A stranger's page can have a browser send cookies along.
+            check_page(connection, self._settings.allowed_origins)
+        return self._checked(principal)
 
     async def verify(self, text: str) -> Principal:
         """Who a token, or an API key, speaks for. Raises UnauthenticatedError, ProblemError."""

@@ -39,6 +39,12 @@ def shown_by(connection: HTTPConnection, *, cookie: str, allowed_origins: Collec
     of_cookie = connection.cookies.get(cookie)
     if not of_cookie:
         raise UnauthenticatedError("unauthenticated", f"this gateway requires authentication; {_HOW}")
+    check_page(connection, allowed_origins)
+    return Shown("bearer", of_cookie)
+
+
+def check_page(connection: HTTPConnection, allowed_origins: Collection[str]) -> None:
+    """Refuse what a stranger's page may have a browser send with a cookie. Raises ForbiddenError."""
     if not may_use_cookie(
         method=connection.scope.get("method"),
         origin=connection.headers.get("origin"),
@@ -48,4 +54,3 @@ def shown_by(connection: HTTPConnection, *, cookie: str, allowed_origins: Collec
     ):
         detail = "cookies are accepted only from this gateway's own pages and those of TAILRACE_ALLOWED_ORIGINS"
         raise ForbiddenError("origin_not_allowed", detail, "Origin")
-    return Shown("bearer", of_cookie)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final, Literal
 
+from tailrace.bus.model.state import State
 from tailrace.gateway.auth.scopes import SCOPES, Scope
 from tailrace.gateway.auth.tenant import ANY_TENANT
 
@@ -63,6 +65,9 @@ class Principal:
         """Whose limits it shares."""
         return f"{self.tenant or ''}/{self.subject}"
 
+
+# Whether somebody may do something with an execution: read, publish, control or admin.
+Authorize = Callable[[Principal, State, Scope], bool]
 
 ANONYMOUS: Final = Principal("anonymous", ANY_TENANT, SCOPES, credential="none")
 

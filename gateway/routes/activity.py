@@ -83,10 +83,11 @@ def _wanted(
     parameters: StreamParameters, access: Access, pipeline: str | None, tenant: str | None
 ) -> ActivityFilter | None:
     """Raises InvalidInputError."""
-    of_types = parameters.filter()
+    of_types, authorize = parameters.filter(), access.gateway.authorize
     wanted = ActivityFilter(
         types=of_types.types if of_types is not None else (),
-        viewer=viewer_of(access.principal),
+        viewer=viewer_of(access.principal, authorize),
+        authorize=authorize,
         pipeline=None if pipeline is None else check_name(pipeline, field="pipeline"),
         tenant=tenant,
     )

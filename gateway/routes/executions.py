@@ -88,7 +88,7 @@ async def take_submission(request: Request, gateway: GatewayContext, access: Acc
             trace=request.headers.get("traceparent"),
         )
     except ConcurrencyConflictError as error:
-        if access.principal.names(error.execution_id):
+        if gateway.authorize is None and access.principal.names(error.execution_id):
             raise
         detail = "another execution with this concurrency key is still in flight; wait for its end"
         raise ProblemError(Problem(409, "concurrency_conflict", detail, "concurrency_key")) from None

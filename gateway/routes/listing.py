@@ -63,10 +63,7 @@ async def read_list(
         cursor=None if cursor is None else parse_place(cursor),
         limit=limit,
     )
-    principal = access.principal
-    page = await list_executions(
-        gateway.bus.log, gateway.bus.index, query, lambda state: principal.covers(state.execution_id, state.tenant)
-    )
+    page = await list_executions(gateway.bus.log, gateway.bus.index, query, access.covers)
     following = None if page.next is None else place_text(page.next)
     return ExecutionList(
         items=[ExecutionSummary.of(state, links=Links.of(state.execution_id)) for state in page.states],

@@ -169,7 +169,7 @@ class Socket:
         if only is not None and op.execution != only:
             raise OpError("one_execution_only", f"this socket is for {only}; use /v1/ws for others", field="execution")
         self._access.check("control")
-        await self._access.run(check_execution_id(op.execution, field="execution"))
+        await self._access.run(check_execution_id(op.execution, field="execution"), "control")
         outcome = await op.send(self._gateway.bus.control, op.execution, self._access.asker(op.by))
         told = {"execution": op.execution, "request": outcome.request, "status": outcome.status}
         await self._tell({"op": "accepted", "id": op.id, **told})
