@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from fastapi import APIRouter
@@ -29,11 +29,22 @@ from tailrace.gateway.hub import Hub, HubLimits
 from tailrace.gateway.metrics import metrics_of
 from tailrace.gateway.routes.groups import DEFAULT_GROUPS, router_of
 from tailrace.gateway.settings import GatewaySettings, read_settings
+from tailrace.gateway.streams.activity import activity_filter, open_activity
 from tailrace.gateway.streams.deferred import PROBLEMS, answer
-from tailrace.gateway.streams.own_routes import HasId, OpenedLater, Wishes, id_of, open_own, own_filter, resumed_of
+from tailrace.gateway.streams.own_routes import (
+    HasId,
+    OpenedLater,
+    Wishes,
+    id_of,
+    open_own,
+    own_filter,
+    own_parameters,
+    resumed_of,
+)
 from tailrace.gateway.streams.paging import page_query, read_page
 from tailrace.gateway.streams.parameters import StreamParameters
 from tailrace.gateway.streams.session import Session
+from tailrace.gateway.streams.several import open_several
 from tailrace.gateway.wire.own import OwnSocket
 from tailrace.gateway.wire.wire import Frame, NdjsonWire, ShownEntry, SocketWire, SseWire, Wire, frame
 
@@ -151,6 +162,59 @@ class Gateway:
         access = OwnRouteAccess(context, request, allow=allow, until=until)
         wishes = Wishes(wire, after, types, step, mode, coalesce_ms)
         return OpenedLater(context, lambda: open_own(context, access, request, execution_id, wishes))
+
+    def multiplex(
+        self,
+        request: Request,
+        executions: Sequence[str | HasId],
+        *,
+        types: Sequence[str] | None = None,
+        step: str | None = None,
+        mode: str | None = None,
+        coalesce_ms: int = 0,
+        allow: Allow | None = None,
+        until: Until | None = None,
+    ) -> Response:
+        """Answer a route of one's own with several executions (1 to 64) over one SSE response, in our envelope.
+
+        The ``id:`` of each event carries the cursors of all of them, in the order in which they are given, so that
+        ``Last-Event-ID`` resumes every one. All else is as for ``stream``; each must be allowed. Raises
+        GatewayNotRunningError.
+        """
+        context = self.context
+        access = OwnRouteAccess(context, request, allow=allow, until=until)
+        parameters = own_parameters(request, types, step, mode, coalesce_ms)
+        ids = [each if isinstance(each, str) else each.id for each in executions]
+        return OpenedLater(context, lambda: open_several(context, access, parameters(), ids, field="executions"))
+
+    def activity(
+        self,
+        request: Request,
+        *,
+        types: Sequence[str] | None = None,
+        pipeline: str | None = None,
+        tenant: str | None = None,
+        allow: Allow | None = None,
+        until: Until | None = None,
+    ) -> Response:
+        """Answer a route of one's own with what happens to all executions, as SSE, from now on or where it resumes.
+
+        ``allow`` is asked about each change, by what that tells of the execution's state: id, pipeline and tenant;
+        viewers with the same function share what is rendered. All else is as for ``stream``. Raises
+        GatewayNotRunningError.
+        """
+        context = self.context
+        access = OwnRouteAccess(context, request, allow=None, until=until)
+        parameters = own_parameters(request, types, None, None, 0)
+        authorize = None if allow is None else _as_authorize(allow)
+
+        async def opening() -> Response:
+            given = parameters()
+            return await open_activity(
+                context, access, given, activity_filter(given, access, pipeline, tenant, authorize)
+            )
+
+        return OpenedLater(context, opening)
 
     async def resumed(self, request: HTTPConnection, *, wire: Wire | None = None) -> str | None:
         """Give the id of the execution that the client comes back to, by ``Last-Event-ID``; None for a new client.
@@ -331,6 +395,12 @@ class Gateway:
         if not context.auth.required:
             check_local(scope)
         return context
+
+
+@lru_cache(maxsize=256)
+def _as_authorize(allow: Allow) -> Authorize:
+    """The same for the same function: what is equal is rendered once."""
+    return lambda _, state, __: allow(state)
 
 
 async def _answer(request: Request, error: Any) -> Response:

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Response
 
-from tailrace.bus.activity.stream import NAME
-from tailrace.bus.errors import BusUnavailableError, ReplyError
-from tailrace.bus.model.continuity import Numbering
-from tailrace.bus.model.event import check_name
-from tailrace.gateway.access.access import Access, ReadAccess
-from tailrace.gateway.access.activity_filter import ActivityFilter, viewer_of
+from tailrace.gateway.access.access import ReadAccess
 from tailrace.gateway.context import CurrentGateway
 from tailrace.gateway.http.problem_docs import problems
 from tailrace.gateway.routes.problem_route import ProblemRoute
-from tailrace.gateway.streams.deferred import SSE_TYPE, redis_away
-from tailrace.gateway.streams.parameters import ActivityParameters, StreamParameters
-from tailrace.gateway.streams.response import HubResponse
-from tailrace.gateway.wire.activity import ACTIVITY_SSE, ACTIVITY_SSE_UNNAMED
-from tailrace.gateway.wire.formats import SSE
-
-logger = logging.getLogger(__name__)
+from tailrace.gateway.streams.activity import activity_filter, open_activity
+from tailrace.gateway.streams.deferred import SSE_TYPE
+from tailrace.gateway.streams.parameters import ActivityParameters
 
 router = APIRouter(route_class=ProblemRoute, tags=["activity"])
 
@@ -55,40 +45,5 @@ async def watch_activity(
     pipeline: Annotated[str | None, Query(description="Only of this pipeline", examples=["document"])] = None,
     tenant: Annotated[str | None, Query(description="Only of this tenant", min_length=1, max_length=128)] = None,
 ) -> Response:
-    cursor = parameters.cursor() if parameters.resumes else None
-    rendering = ACTIVITY_SSE if parameters.sse() is SSE else ACTIVITY_SSE_UNNAMED
-    wanted = _wanted(parameters, access, pipeline, tenant)
-    try:
-        topic = await gateway.activity.open(NAME)
-    except BusUnavailableError as error:
-        if isinstance(error, ReplyError) and error.is_of_the_key:
-            raise
-        logger.warning("activity: %s; the client has been told to retry", error)
-        return redis_away(gateway.bus.counters, rendering)
-    return HubResponse(
-        gateway.activity,
-        access,
-        topic,
-        Numbering.after(topic.head if cursor is None else cursor),
-        rendering=rendering,
-        wanted=wanted,
-        coalesce_ms=0,
-        retry_ms=gateway.settings.retry_ms,
-        kind="activity",
-        tell_cursor=cursor is None,
-    )
-
-
-def _wanted(
-    parameters: StreamParameters, access: Access, pipeline: str | None, tenant: str | None
-) -> ActivityFilter | None:
-    """Raises InvalidInputError."""
-    of_types, authorize = parameters.filter(), access.gateway.authorize
-    wanted = ActivityFilter(
-        types=of_types.types if of_types is not None else (),
-        viewer=viewer_of(access.principal, authorize),
-        authorize=authorize,
-        pipeline=None if pipeline is None else check_name(pipeline, field="pipeline"),
-        tenant=tenant,
-    )
-    return None if wanted == ActivityFilter() else wanted
+    wanted = activity_filter(parameters, access, pipeline, tenant, gateway.authorize)
+    return await open_activity(gateway, access, parameters, wanted)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from starlette.exceptions import HTTPException
@@ -116,6 +116,25 @@ def own_filter(types: Sequence[str] | None, step: str | None, mode: str | None, 
     if not 0 <= coalesce_ms <= MAX_COALESCE_MS:
         raise InvalidInputError("coalesce_ms", f"{coalesce_ms!r} is not a number from 0 to {MAX_COALESCE_MS}")
     return make_filter(types, step, mode)
+
+
+def own_parameters(
+    request: Request, types: Sequence[str] | None, step: str | None, mode: str | None, coalesce_ms: int
+) -> Callable[[], StreamParameters]:
+    """Where the request says that its client is, and what the route leaves out; checked when it is called."""
+
+    def checked() -> StreamParameters:
+        own_filter(types, step, mode, coalesce_ms)
+        asked = StreamParameters.of(request)
+        return replace(
+            asked,
+            types=None if types is None else ",".join(types),
+            step=step,
+            mode=mode,
+            coalesce=str(coalesce_ms),
+        )
+
+    return checked
 
 
 def resumed_of(connection: HTTPConnection, rendering: OwnFormat | None) -> str | None:

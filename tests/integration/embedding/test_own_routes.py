@@ -426,3 +426,54 @@ def test_a_wire_that_would_hide_a_loss_or_cannot_resume_is_refused_when_it_is_ma
     with pytest.raises(InvalidInputError) as refused:
         type("Own", (AgentWire,), {method: does})()
     assert refused.value.field == field
+
+
+async def test_several_executions_come_over_one_response_and_resume(bus: Bus) -> None:
+    await publish(bus, "a", *WORK, ENDING)
+    await publish(bus, "b", *WORK, ENDING)
+    gateway = gateway_of(bus)
+    app = FastAPI()
+
+    @app.get("/")
+    async def several(request: Request) -> Response:
+        return gateway.multiplex(request, ["a", "b"], types=["pair"])
+
+    @app.get("/refused")
+    async def refused(request: Request) -> Response:
+        return gateway.multiplex(request, ["a", "b"], allow=lambda state: state.execution_id == "a")
+
+    async with gateway.running(), called(app) as client:
+        whole = [each for each in events_of((await client.get("/")).text) if each[0]]
+        assert sorted(data["execution_id"] for _, name, data in whole if name == "pair") == ["a", "b"]
+        rest = await client.get("/", headers={"Last-Event-ID": whole[-1][0] or ""})
+        assert rest.status_code == 204
+        assert (await client.get("/refused")).json()["code"] == "execution_unknown"
+
+
+async def test_the_activity_of_what_a_user_may_see_is_a_route_of_ones_own(bus: Bus) -> None:
+    gateway = gateway_of(bus)
+    app = FastAPI()
+
+    def mine(state: State) -> bool:
+        return state.execution_id.startswith("mine")
+
+    @app.get("/")
+    async def activity(request: Request) -> Response:
+        return gateway.activity(request, pipeline="document", allow=mine)
+
+    async with (
+        gateway.running(),
+        serving(app) as address,
+        httpx.AsyncClient(timeout=patient(30)) as client,
+        client.stream("GET", f"http://{address}/") as answer,
+    ):
+        lines = answer.aiter_lines()
+        async for line in lines:
+            if "stream.caught_up" in line:
+                break
+        for execution_id in ("others", "mine"):
+            await bus.submit("document", {}, execution_id=execution_id)
+        async for line in lines:
+            if line.startswith("data:") and "execution.queued" in line:
+                break
+    assert '"mine"' in line
