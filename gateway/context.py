@@ -18,6 +18,7 @@ from tailrace.gateway.hub import Hub
 from tailrace.gateway.limits.connections import ConnectionLimits, Connections
 from tailrace.gateway.limits.rates import Rate, Rates
 from tailrace.gateway.presence import Presence
+from tailrace.gateway.presence.unwatched import Unwatched
 from tailrace.gateway.settings import GatewaySettings
 from tailrace.gateway.wire.own import Wires
 
@@ -39,6 +40,7 @@ class GatewayContext:
     connections: Connections = field(init=False)
     hub: Hub = field(init=False)
     presence: Presence = field(init=False)
+    unwatched: Unwatched = field(init=False)
     activity: Hub = field(init=False)
     counts: LiveCounts = field(init=False)
     metrics: BusMetrics = field(init=False)
@@ -59,6 +61,7 @@ class GatewayContext:
         bus, settings = self.bus, self.settings
         # The hub comes later.
         self.presence = Presence(bus, lambda: self.hub.viewers_by_execution(), lambda: self.connections.by_holder)  # noqa: PLW0108 - as said
+        self.unwatched = Unwatched(bus, self.presence)
         self.counts = LiveCounts(bus.log)
         self.wires = Wires(bus.counters)
         self.auth = Authenticator(bus, settings, self.authenticate)

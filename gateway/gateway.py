@@ -32,7 +32,9 @@ from tailrace.gateway.settings import GatewaySettings, read_settings
 from tailrace.gateway.streams.activity import activity_filter, open_activity
 from tailrace.gateway.streams.deferred import PROBLEMS, answer
 from tailrace.gateway.streams.own_routes import (
+    GRACE_SECONDS,
     HasId,
+    OnDisconnect,
     OpenedLater,
     Wishes,
     id_of,
@@ -140,6 +142,8 @@ class Gateway:
         coalesce_ms: int = 0,
         allow: Allow | None = None,
         until: Until | None = None,
+        on_disconnect: OnDisconnect = "continue",
+        grace_seconds: float = GRACE_SECONDS,
     ) -> Response:
         """Answer a route of one's own with an execution's events, from where this client is, until the ending.
 
@@ -154,13 +158,15 @@ class Gateway:
 
         Who may watch, the route has decided; ``allow`` sees the execution's state, and False is answered as if there
         were none. ``until`` ends the stream as an expired token does: a datetime, Unix seconds, or a callable, sync or
-        async, that is asked every two seconds whether it is over. What is wrong is answered as a problem: 400 for a
+        async, that is asked every two seconds whether it is over. With ``on_disconnect="cancel"`` the execution is
+        cancelled once nobody has watched it for ``grace_seconds`` (0 to 86,400), on any gateway and by any route; it
+        takes some six seconds more to be sure of that. What is wrong is answered as a problem: 400 for a
         cursor that cannot be read, 404 for an execution that is not there, 503 while Redis is away; 204 for a client
         that has seen it all. Raises GatewayNotRunningError, InvalidInputError.
         """
         context, execution_id = self.context, id_of(execution)
         access = OwnRouteAccess(context, request, allow=allow, until=until)
-        wishes = Wishes(wire, after, types, step, mode, coalesce_ms)
+        wishes = Wishes(wire, after, types, step, mode, coalesce_ms, on_disconnect, grace_seconds)
         return OpenedLater(context, lambda: open_own(context, access, request, execution_id, wishes))
 
     def multiplex(
@@ -376,6 +382,7 @@ class Gateway:
         await stack.enter_async_context(bus.healer.running())
         await stack.enter_async_context(context.metrics.running())
         await stack.enter_async_context(context.presence.running())
+        await stack.enter_async_context(context.unwatched.running())
         return context
 
     def _forget(self) -> None:

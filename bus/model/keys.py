@@ -92,6 +92,10 @@ class Keys:
         """Which gateways are alive, and until when they are believed to be."""
         return f"{self.prefix}:gw"
 
+    def unwatched(self, phase: str) -> str:
+        """Executions to be cancelled when nobody watches them: ``watched`` still, or ``alone``."""
+        return f"{self.prefix}:gw:unwatched:{phase}"
+
     def gateway_probe(self, gateway: str) -> str:
         """Written to find out whether Redis takes writes."""
         return f"{self.prefix}:gw:{{{gateway}}}:probe"

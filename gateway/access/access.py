@@ -223,7 +223,7 @@ class Registration:
         self._gateway = gateway
         self._client = client
         self._connection = connection
-        self.on_leave: Callable[[], object] | None = None
+        self.on_leave: tuple[Callable[[], object], ...] = ()
         gateway.connections.enter(client)
         gateway.presence.connections.enter(connection)
 
@@ -231,8 +231,8 @@ class Registration:
         self._gateway.presence.connections.renew(self._connection, principal)
 
     def leave(self) -> None:
-        if self.on_leave is not None:
-            self.on_leave()
+        for leave in self.on_leave:
+            leave()
         self._gateway.connections.leave(self._client)
         self._gateway.presence.connections.leave(self._connection)
 

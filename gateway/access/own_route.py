@@ -7,6 +7,7 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 from starlette.requests import HTTPConnection
@@ -35,7 +36,7 @@ class OwnRouteAccess(Access):
     it is over.
     """
 
-    __slots__ = ("_allow", "_over")
+    __slots__ = ("_allow", "_cancels", "_over")
 
     def __init__(
         self, gateway: GatewayContext, connection: HTTPConnection, *, allow: Allow | None, until: Until | None
@@ -45,6 +46,12 @@ class OwnRouteAccess(Access):
         super().__init__(gateway, principal, client_of(connection, gateway, None))
         self._allow = allow
         self._over = until if callable(until) else None
+        self._cancels: tuple[str, float] | None = None
+
+    async def cancel_unwatched(self, execution_id: str, grace_seconds: float) -> None:
+        """Have it cancelled when it has no viewer any more for so long. Raises BusUnavailableError."""
+        await self.gateway.unwatched.watch(execution_id, grace_seconds)
+        self._cancels = execution_id, grace_seconds
 
     def allows(self, execution_id: str, action: Scope = "read") -> Callable[[State | None], bool]:
         del action
@@ -57,7 +64,10 @@ class OwnRouteAccess(Access):
         registration = super().register(kind, watching, end)
         if self._over is not None:
             asking = asyncio.create_task(_ask(self._over, end), name="gateway:until")
-            registration.on_leave = asking.cancel
+            registration.on_leave += (asking.cancel,)
+        if self._cancels is not None:
+            self.gateway.unwatched.enter(*self._cancels)
+            registration.on_leave += (partial(self.gateway.unwatched.leave, *self._cancels),)
         return registration
 
 

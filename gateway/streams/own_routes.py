@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol, get_args
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
@@ -25,6 +25,10 @@ from tailrace.gateway.wire.formats import NDJSON, StreamFormat
 from tailrace.gateway.wire.own import OwnFormat, OwnNdjson, OwnSocket, split_cursor
 from tailrace.gateway.wire.wire import Wire
 
+# What becomes of an execution whose last viewer has left.
+OnDisconnect = Literal["continue", "cancel"]
+GRACE_SECONDS: Final = 10.0
+MAX_GRACE_SECONDS: Final = 86_400.0
 TAIL: Final = "tail"
 _OFFERED: Final = {kind: kind for kind in (SSE_TYPE, NDJSON_TYPE)}
 
@@ -46,6 +50,8 @@ class Wishes:
     step: str | None = None
     mode: str | None = None
     coalesce_ms: int = 0
+    on_disconnect: OnDisconnect = "continue"
+    grace_seconds: float = GRACE_SECONDS
 
 
 class OpenedLater(Response):
@@ -82,8 +88,16 @@ async def open_own(
     parameters = StreamParameters.of(request)
     rendering, media_type = _rendering_of(gateway, request, parameters, wishes.wire)
     cursor, seen = place_of(parameters, rendering, execution_id, wishes.after)
+    if wishes.on_disconnect not in get_args(OnDisconnect):
+        raise InvalidInputError("on_disconnect", f"{wishes.on_disconnect!r} is neither 'continue' nor 'cancel'")
+    if not 0 <= wishes.grace_seconds <= MAX_GRACE_SECONDS:
+        raise InvalidInputError("grace_seconds", f"{wishes.grace_seconds!r} is not from 0 to {MAX_GRACE_SECONDS:g}")
     wanted = own_filter(wishes.types, wishes.step, wishes.mode, wishes.coalesce_ms)
     asked = Asked(execution_id, cursor, rendering, wanted, wishes.coalesce_ms, media_type, seen)
+    if wishes.on_disconnect == "cancel":
+        # Noted before the viewer is let in, and only where there is something to see.
+        await gateway.hub.open(execution_id, allows=access.allows(execution_id))
+        await access.cancel_unwatched(execution_id, wishes.grace_seconds)
     return await open_stream(gateway, access, asked)
 
 

@@ -33,6 +33,7 @@ from tailrace import (
     frame,
     open_bus,
 )
+from tailrace.gateway.presence import presence, unwatched
 from tests.integration.embedding.served import serving
 from tests.patience import patient
 
@@ -477,3 +478,67 @@ async def test_the_activity_of_what_a_user_may_see_is_a_route_of_ones_own(bus: B
             if line.startswith("data:") and "execution.queued" in line:
                 break
     assert '"mine"' in line
+
+
+async def test_an_execution_is_cancelled_when_its_last_viewer_has_left_and_not_before(
+    bus: Bus, server_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over two gateways, of which one has a viewer by another route."""
+    monkeypatch.setattr(unwatched, "MARGIN_MS", 0)
+    monkeypatch.setattr(presence, "REFRESH_SECONDS", 0.2)
+
+    def application(of: Bus) -> tuple[Gateway, FastAPI]:
+        gateway, app = gateway_of(of), FastAPI()
+
+        @app.get("/answer")
+        async def answer(request: Request) -> Response:
+            return gateway.stream(request, "e", wire=AgentWire(), on_disconnect="cancel", grace_seconds=0.5)
+
+        app.include_router(gateway.router)
+        return gateway, app
+
+    await bus.submit("document", {}, execution_id="e")
+    async with await open_bus(server_url, settings=bus.settings) as other:
+        (first, here), (second, there) = application(bus), application(other)
+        async with (
+            first.running(),
+            second.running(),
+            serving(here) as near,
+            serving(there) as far,
+            httpx.AsyncClient(timeout=patient(30)) as client,
+        ):
+            async with client.stream("GET", f"http://{near}/answer") as viewer:
+                assert viewer.status_code == 200
+                async with client.stream("GET", f"http://{far}/v1/executions/e/events") as another:
+                    # Kept, for it closes the response when it goes.
+                    lines = another.aiter_lines()
+                    async for line in lines:
+                        if "stream.caught_up" in line:
+                            break
+                    await viewer.aclose()
+                    # Rounds in which it would be cancelled, if the viewer elsewhere were not seen.
+                    for _ in range(4):
+                        await asyncio.sleep(unwatched.ROUND_SECONDS)
+                    state = await bus.state("e")
+                    assert state is not None
+                    assert state.status == "queued"
+            async with asyncio.timeout(patient(20)), aclosing(bus.follow("e")) as following:
+                events = [item async for item in following if isinstance(item, Entry)]
+    assert events[-1].type == "execution.cancelled"
+    assert events[-1].data["reason"] == "nobody watches it any more"
+    assert bus.counters["cancelled_unwatched"] + other.counters["cancelled_unwatched"] == 1
+
+
+async def test_the_viewers_of_a_gateway_that_was_killed_count_as_gone(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unwatched, "MARGIN_MS", 0)
+    monkeypatch.setattr(unwatched, "BELIEVED_MS", 500)
+    await bus.submit("document", {}, execution_id="e")
+    gateway = gateway_of(bus)
+    async with gateway.running():
+        # All that is left of a gateway that had let a viewer in.
+        await gateway.context.unwatched.watch("e", 0)
+        async with asyncio.timeout(patient(20)), aclosing(bus.follow("e")) as following:
+            events = [item async for item in following if isinstance(item, Entry)]
+    assert events[-1].type == "execution.cancelled"
