@@ -23,24 +23,30 @@ async def in_time(
 ) -> Any:
     """Return what it gives, or raise what it raises; CancelledError when this is cancelled, as by a deadline.
 
-    What a cancellation does not stop is waited for; if it is a deadline's, not for long: then ``on_left`` is given it.
+    In a task of its own: who cancels that, as the step itself may, has not cancelled us. What a cancellation of ours
+    does not stop is waited for; if it is a deadline's, not for long: then ``on_left`` is given it.
     """
     task = asyncio.create_task(call, name=f"step:{step}")
-    try:
-        await asyncio.wait([task])
-    except asyncio.CancelledError:
-        task.cancel()
-        overdue = any(deadline.expired for deadline in deadlines)
-        await asyncio.wait([task], timeout=DEAF_SECONDS if overdue else None)
-        if task.done():
-            # Or its exception would be called never retrieved.
-            task.cancelled() or task.exception()
+    ours: asyncio.CancelledError | None = None
+    while True:
+        overdue = ours is not None and any(deadline.expired for deadline in deadlines)
+        try:
+            await asyncio.wait([task], timeout=DEAF_SECONDS if overdue else None)
+        except asyncio.CancelledError as error:
+            ours = error
+            task.cancel()
         else:
-            on_left(task)
-            task.add_done_callback(_tell_end)
-            logger.error("step %r did not stop when its time was up; it is still running in the background", step)  # noqa: TRY400 - no trace helps
-        raise
-    return task.result()
+            break
+    if ours is None:
+        return task.result()
+    if task.done():
+        # Or its exception would be called never retrieved.
+        task.cancelled() or task.exception()
+    else:
+        on_left(task)
+        task.add_done_callback(_tell_end)
+        logger.error("step %r did not stop when its time was up; it is still running in the background", step)
+    raise ours
 
 
 def _tell_end(task: asyncio.Task[Any]) -> None:

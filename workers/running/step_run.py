@@ -148,9 +148,7 @@ class StepRun:
             self.run.left_calls.add(call)
 
         call = _call_input(step, context, outputs, leave)
-        deadlines = [each for each in (self.deadline, deadline) if each.seconds is not None]
-        # A task more, where somebody has to wait for it no longer than so long.
-        return await (in_time(step.name, call, deadlines, leave) if deadlines else call)
+        return await in_time(step.name, call, (self.deadline, deadline), leave)
 
     async def skipped(self, step: Step, why: dict[str, Any]) -> None:
         await self.run.emit("step.skipped", why, step=step.name)

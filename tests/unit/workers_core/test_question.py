@@ -24,6 +24,10 @@ CHOICE = {
 }
 
 
+class WorkerDied(BaseException):
+    """Nothing in a step or a run sees it coming."""
+
+
 class Verdict(BaseModel):
     score: int = Field(ge=0, le=10)
     by_whom: str = "?"
@@ -122,10 +126,10 @@ async def test_an_answer_that_was_accepted_survives_its_worker() -> None:
     async def dies(ctx: Context) -> Any:
         answer = await ctx.ask("Publish?", CHOICE)
         if ctx.attempt == 1:
-            raise KeyboardInterrupt
+            raise WorkerDied
         return answer
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(WorkerDied):
         await run(Step("review", dies), on=lost)
     on = lost.taken_over()
     assert await run(Step("review", dies), on=on) == {"choice": "yes"}
@@ -138,11 +142,11 @@ async def test_a_resolution_that_the_last_worker_could_not_tell_is_told_by_the_n
     class Dying(RecordedRun):
         async def keep_answer(self, ask: str, packed: bytes) -> None:
             await super().keep_answer(ask, packed)
-            raise KeyboardInterrupt
+            raise WorkerDied
 
     lost = Dying()
     lost.give("review.1", "yes", by="ann")
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(WorkerDied):
         await run(Step("review", asking()), on=lost)
     on = lost.taken_over()
     assert await run(Step("review", asking()), on=on) == "yes"

@@ -313,6 +313,48 @@ async def test_attack_76_a_steps_own_cancelled_error_is_its_failure_and_is_tried
     assert (failure["reason"], failure["exception"]) == ("step_cancelled", "StepCancelledError")
 
 
+@pytest.mark.parametrize("timeout_seconds", [None, LONG_SECONDS])
+async def test_attack_76_a_step_that_cancels_the_task_it_runs_in_has_failed_and_is_tried_again(
+    timeout_seconds: float | None,
+) -> None:
+    async def cancel_itself(_ctx: Context) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(LONG_SECONDS)
+
+    on = RecordedRun()
+    step = Step("own", cancel_itself, retries=1, retry_delay_seconds=0.001, timeout_seconds=timeout_seconds)
+    with pytest.raises(StepCancelledError):
+        await run(step, on=on)
+    assert on.types == ["step.started", "step.retrying", "step.failed"]
+
+
+async def test_a_step_that_is_cancelled_twice_from_outside_is_told_so_twice_and_waited_for() -> None:
+    heard, begun = 0, asyncio.Event()
+    hearing = asyncio.Event()
+
+    async def stubborn(_ctx: Context) -> None:
+        nonlocal heard
+        begun.set()
+        while heard < 2:
+            try:
+                await asyncio.sleep(LONG_SECONDS)
+            except asyncio.CancelledError:
+                heard += 1
+                hearing.set()
+
+    running = asyncio.create_task(run(Step("stubborn", stubborn)))
+    await begun.wait()
+    running.cancel()
+    await hearing.wait()
+    assert not running.done()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert heard == 2
+
+
 async def test_attack_76_a_branchs_own_cancelled_error_fails_its_group() -> None:
     on = RecordedRun()
 
