@@ -156,7 +156,8 @@ def encode_json(data: Any, *, field: str = "data", limit_bytes: int = MAX_EVENT_
     if b"null" in encoded:
         # That is how NaN and infinities are written.
         check_numbers(data, field=field)
-    return encoded
+    # orjson writes into a block of some KiB, which the result keeps for as long as it lives: an event may wait.
+    return memoryview(encoded).tobytes()
 
 
 def breaks_lines(raw: bytes) -> bool:

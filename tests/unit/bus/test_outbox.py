@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import orjson
@@ -204,3 +205,15 @@ def test_a_single_event_larger_than_a_batch_goes_alone() -> None:
     for _ in range(3):
         box.add(Event("log", "x" * 500), TS)
     assert [len(box.take()) for _ in range(3)] == [1, 1, 1]
+
+
+def test_a_waiting_event_takes_about_as_much_memory_as_it_is_counted_for() -> None:
+    box = Outbox(10**6, 10**9)
+    tracemalloc.start()
+    try:
+        for number in range(1000):
+            box.add(Event("command.output", {"text": f"{number}"}, step="run"), "2026-01-02T03:04:05.678901Z")
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert taken < 4 * box.size_bytes
