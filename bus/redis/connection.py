@@ -71,11 +71,12 @@ class Connection(asyncio.Protocol):
         connecting = asyncio.ensure_future(dial())
         try:
             await asyncio.wait([connecting], timeout=timeout_seconds)
-        finally:
-            if not connecting.done():
-                connecting.cancel()
-                connecting.add_done_callback(_close_late)
+        except asyncio.CancelledError:
+            # It may be made already, in the turn of the loop in which we are cancelled.
+            _give_up(connecting)
+            raise
         if not connecting.done():
+            _give_up(connecting)
             raise BusUnavailableError(f"no answer from Redis within {timeout_seconds:g} s")
         try:
             connection = connecting.result()
@@ -175,6 +176,14 @@ class Connection(asyncio.Protocol):
         self._outgoing.clear()
         while self._waiting:
             self._waiting.popleft()(ConnectionLostError(str(reason)))
+
+
+def _give_up(connecting: asyncio.Future[AbstractConnection]) -> None:
+    if connecting.done():
+        _close_late(connecting)
+    else:
+        connecting.cancel()
+        connecting.add_done_callback(_close_late)
 
 
 def _close_late(connecting: asyncio.Future[AbstractConnection]) -> None:

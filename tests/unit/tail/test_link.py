@@ -7,11 +7,13 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
+from redis.asyncio.connection import AbstractConnection
 
 from tailrace.bus.errors import BusUnavailableError, ConnectionLostError, ReplyError
 from tailrace.bus.redis import connection
 from tailrace.bus.redis.address import dial_of
 from tailrace.bus.redis.connection import Connection
+from tailrace.bus.redis.redis_py import take_transport
 from tests.patience import patient, stretched
 from tests.unit.tail.scripted import Scripted, scripted
 
@@ -162,6 +164,21 @@ async def test_a_server_that_accepts_and_says_nothing_is_given_up_at_the_deadlin
     async with scripted(mute=True) as server:
         with pytest.raises(BusUnavailableError, match=r"no answer from Redis within 0\.2 s"):
             await Connection.open(dial_of(server.url), timeout_seconds=0.2)
+
+
+async def test_a_caller_who_is_cancelled_just_as_the_connection_is_made_leaves_none_behind(server: Scripted) -> None:
+    made: list[asyncio.Transport] = []
+
+    async def dial() -> AbstractConnection:
+        connection = await dial_of(server.url)()
+        made.append(take_transport(connection))
+        opening.cancel()
+        return connection
+
+    opening = asyncio.create_task(Connection.open(dial))
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    assert [transport.is_closing() for transport in made] == [True]
 
 
 # The watchdog
