@@ -10,17 +10,18 @@ import random
 import socket
 import time
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, Self, Unpack
+from typing import Any, Final, NamedTuple, Self, Unpack
 
 from tailrace.bus.activity import Activity
 from tailrace.bus.control import Control
 from tailrace.bus.deployment import Deployment, deployment_of
 from tailrace.bus.embedded import EmbeddedServer, embedded_path, start_embedded
 from tailrace.bus.errors import BusClosedError, BusUnavailableError, InvalidInputError, ReplyError, TenantMismatchError
+from tailrace.bus.handle import Handle
 from tailrace.bus.healing.healer import Healer
 from tailrace.bus.jobs.dead_letters import DeadLetters
 from tailrace.bus.jobs.jobs import Jobs
@@ -36,6 +37,8 @@ from tailrace.bus.model.entry import Entry, Gap
 from tailrace.bus.model.event import Event, check_execution_id, check_name, new_execution_id
 from tailrace.bus.model.fence import Fence
 from tailrace.bus.model.keys import Keys
+from tailrace.bus.model.labels import Labels, check_labels, labels_text
+from tailrace.bus.model.lifecycle import Status
 from tailrace.bus.model.retry import Backoff
 from tailrace.bus.model.state import State
 from tailrace.bus.model.submission import (
@@ -56,6 +59,15 @@ from tailrace.bus.ownership.lease import Leases
 from tailrace.bus.ownership.ownership import OnUncertain
 from tailrace.bus.ownership.session import Session, Sessions
 from tailrace.bus.ownership.tenancy import claim
+from tailrace.bus.queries.counts import LiveCounts, LiveExecutions, count_labelled
+from tailrace.bus.queries.listing import (
+    MAX_LIMIT,
+    ListQuery,
+    list_executions,
+    parse_place,
+    parse_time,
+    place_text,
+)
 from tailrace.bus.redis.address import parse_url, redacted
 from tailrace.bus.redis.commands import Commands, server_ms
 from tailrace.bus.redis.loading import LoadingNotice
@@ -65,6 +77,13 @@ from tailrace.bus.tail.watch import Tail
 logger = logging.getLogger(__name__)
 
 _LOADING_POLL_SECONDS: Final = 0.25
+
+
+class ExecutionPage(NamedTuple):
+    """``next`` is the ``cursor`` of the page that follows; None where there is none."""
+
+    items: Sequence[State]
+    next: str | None
 
 
 class Bus:
@@ -166,6 +185,7 @@ class Bus:
         max_attempts: int | None = None,
         timeout_seconds: float | None = None,
         tenant: str | None = None,
+        labels: Labels | None = None,
         on_uncertain: OnUncertain | None = None,
         **options: Unpack[PublisherOptions],
     ) -> Execution:
@@ -173,7 +193,8 @@ class Bus:
 
         ``max_attempts`` is noted for the healer, should this program die. After
         ``timeout_seconds`` of running, pauses not counted, it ends in ``execution.timed_out``, and leaving raises
-        TimeoutError; every attempt has as long. ``tenant`` is whose it is from its first moment on, as in ``submit``.
+        TimeoutError; every attempt has as long. ``tenant`` is whose it is from its first moment on, and ``labels`` are
+        its own where it has none yet, as in ``submit``.
         When its lease cannot be renewed, the body is cancelled before another may take over, and leaving raises
         LeaseLostError; with ``on_uncertain="continue"`` it goes on, and two may act at once.
 
@@ -182,6 +203,7 @@ class Bus:
         """
         chosen = self.new_execution_id() if execution_id is None else check_execution_id(execution_id)
         check_tenant(tenant)
+        text = labels_text(check_labels(labels or {}))
         # An owner of its own: a second task of this process is another owner.
         owner = f"{self.name}.{next(self._owners)}"
         return Execution(
@@ -197,7 +219,7 @@ class Bus:
             max_attempts=max_attempts,
             timeout_seconds=timeout_seconds,
             on_uncertain=on_uncertain or self.settings.on_uncertain,
-            claim=None if tenant is None else partial(self._claim, chosen, tenant),
+            claim=partial(self._claim, chosen, tenant, text) if tenant is not None or text else None,
             publisher=options,
         )
 
@@ -238,13 +260,15 @@ class Bus:
             commands, self._leases_over(commands), ExecutionIndex(commands, self.keys), session, tell_health
         )
 
-    async def _claim(self, execution_id: str, tenant: str) -> None:
+    async def _claim(self, execution_id: str, tenant: str | None, labels: str) -> None:
         live_seconds = self.settings.retention.live_seconds
-        if await claim(self.commands, self.keys, execution_id, tenant, live_seconds) != tenant:
+        whose = await claim(self.commands, self.keys, execution_id, tenant, live_seconds=live_seconds, labels=labels)
+        if tenant is not None and whose != tenant:
             raise TenantMismatchError(execution_id, tenant)
         state = await self.log.state(execution_id)
         created_ms = None if state is None else state.created_ms
-        await self.index.note(execution_id, tenant, created_ms or await server_ms(self.commands))
+        own = {} if state is None else state.labels
+        await self.index.note(execution_id, whose, created_ms or await server_ms(self.commands), own)
 
     async def submit(
         self,
@@ -258,13 +282,16 @@ class Bus:
         concurrency_key: str | None = None,
         max_attempts: int | None = None,
         delay_seconds: float = 0.0,
+        labels: Labels | None = None,
         trace: str | None = None,
-    ) -> str:
-        """Queue work for a worker, to be begun after ``delay_seconds``, and return the execution's id.
+    ) -> Handle:
+        """Queue work for a worker, to be begun after ``delay_seconds``, and return a handle, which is the id as well.
 
         Submitting the same under the same id, or under the same idempotency key of a tenant, again changes nothing. Of
         a tenant's executions with the same ``concurrency_key``, one is in flight at a time. ``max_attempts`` can only
-        lower what the pipeline allows. ``trace`` is a W3C ``traceparent``, which all its events then carry.
+        lower what the pipeline allows. ``labels``, up to 8 of up to 128 characters, say whose it is in words of the
+        application: they stand in the state, and lists are asked for by them. ``trace`` is a W3C ``traceparent``,
+        which all its events then carry.
 
         Raises ExecutionExistsError when something else has that id or idempotency key, ConcurrencyConflictError,
         QueueFullError, InvalidInputError, and InvalidEventError for an input that is no JSON or too large.
@@ -287,9 +314,14 @@ class Bus:
             check_max_attempts(max_attempts),
             check_delay_seconds(delay_seconds),
             trace=traceparent_of(trace),
+            labels=check_labels(labels or {}),
         )
         await self.jobs.submit(submission, ts=ts_of(time.time_ns() // 1_000_000))
-        return chosen
+        return self.handle(chosen)
+
+    def handle(self, execution_id: str) -> Handle:
+        """For an execution that is there, or may come to be. Raises InvalidExecutionIdError."""
+        return Handle.of(check_execution_id(execution_id), self.control, self.log, self.follow)
 
     async def follow(self, execution_id: str, after: Cursor | str = START) -> AsyncGenerator[Entry | Gap, None]:
         """Replay, then live, until the terminal event; gaps are items. See bus.follow.
@@ -305,6 +337,51 @@ class Bus:
 
     async def state(self, execution_id: str) -> State | None:
         return await self.log.state(check_execution_id(execution_id))
+
+    async def list(
+        self,
+        *,
+        status: Sequence[Status] = (),
+        pipeline: str | None = None,
+        tenant: str | None = None,
+        labels: Labels | None = None,
+        created_after: str | None = None,
+        created_before: str | None = None,
+        cursor: str | None = None,
+        limit: int = 50,
+    ) -> ExecutionPage:
+        """Give executions, the newest first, as ``GET /v1/executions`` does, whose parameters these are.
+
+        Times are RFC 3339. With ``labels``, only those that have all of them are read: the cost is that of the
+        executions with the first label. ``limit`` is 1 to 500; a page may have fewer items, and still a ``next``.
+        Raises InvalidInputError, BusUnavailableError.
+        """
+        if not 1 <= limit <= MAX_LIMIT:
+            raise InvalidInputError("limit", f"is {limit}; it must be from 1 to {MAX_LIMIT}")
+        query = ListQuery(
+            statuses=tuple(status),
+            pipeline=None if pipeline is None else check_name(pipeline, field="pipeline"),
+            tenant=check_tenant(tenant),
+            after_ms=None if created_after is None else parse_time(created_after, field="created_after"),
+            before_ms=None if created_before is None else parse_time(created_before, field="created_before"),
+            cursor=None if cursor is None else parse_place(cursor),
+            limit=limit,
+            labels=tuple(check_labels(labels or {}).items()),
+        )
+        page = await list_executions(self.log, self.index, query)
+        return ExecutionPage(page.states, None if page.next is None else place_text(page.next))
+
+    async def count(self, *, tenant: str | None = None, labels: Labels | None = None) -> LiveExecutions:
+        """Count executions that have not ended, by status and by pipeline, as ``GET /v1/stats`` does.
+
+        A thousand are looked at; where there are more, ``complete`` is False. Raises InvalidInputError,
+        BusUnavailableError.
+        """
+        chosen = tuple(check_labels(labels or {}).items())
+        if chosen:
+            return await count_labelled(self.log, self.index, chosen, check_tenant(tenant))
+        live = await LiveCounts(self.log).latest()
+        return live if tenant is None else live.where(lambda state: state.tenant == tenant)
 
     async def delete(self, execution_id: str) -> None:
         """Forget an execution that has ended: events, state, checkpoints, its place in the lists and in groups.

@@ -14,6 +14,11 @@ TailraceError
 │   │   └── LogExhaustedError                 no id is left above the last one, or no room for a producer or request
 │   ├── ExecutionUnknownError                 neither a log nor a state of that id
 │   ├── ExecutionNotEndedError                only what has ended can be deleted; carries the status
+│   ├── ExecutionEndedError                   it ended otherwise than by its result; carries the ending's data
+│   │   ├── ExecutionFailedError              carries the reason and the message
+│   │   ├── ExecutionCancelledError
+│   │   └── ExecutionTimedOutError
+│   ├── ResultLostError                       it has ended, and its log, with the result, has expired
 │   ├── ExecutionExistsError                  the id was submitted before, with something else
 │   ├── TenantMismatchError                   the execution exists and is not the tenant's; carries both
 │   ├── LeaseHeldError                        another owner runs it; carries the owner
@@ -39,6 +44,8 @@ TailraceError
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 
 class TailraceError(Exception):
@@ -129,6 +136,39 @@ class ExecutionNotEndedError(BusError):
         super().__init__(f"execution {execution_id} is {status}; only an ended one can be deleted: cancel it first")
         self.execution_id = execution_id
         self.status = status
+
+
+class ExecutionEndedError(BusError):
+    """``data`` is what the ending carries."""
+
+    _how = "ended"
+
+    def __init__(self, execution_id: str, data: Any) -> None:
+        self.execution_id = execution_id
+        self.data = data
+        told = data if isinstance(data, dict) else {}
+        self.reason: str | None = told.get("reason")
+        self.message: str | None = told.get("message")
+        why = self.message or self.reason
+        super().__init__(f"execution {execution_id} {self._how}" + (f": {why}" if why else ""))
+
+
+class ExecutionFailedError(ExecutionEndedError):
+    _how = "has failed"
+
+
+class ExecutionCancelledError(ExecutionEndedError):
+    _how = "was cancelled"
+
+
+class ExecutionTimedOutError(ExecutionEndedError):
+    _how = "has timed out"
+
+
+class ResultLostError(BusError):
+    def __init__(self, execution_id: str) -> None:
+        super().__init__(f"execution {execution_id} has ended, and its log has expired with the result")
+        self.execution_id = execution_id
 
 
 class ExecutionExistsError(BusError):

@@ -15,7 +15,8 @@ from starlette.responses import Response
 from starlette.types import Scope
 from starlette.websockets import WebSocket
 
-from tailrace.bus import Bus, Cursor, InvalidInputError, open_bus
+from tailrace.bus import Bus, Cursor, Handle, InvalidInputError, open_bus
+from tailrace.bus.model.event import check_execution_id
 from tailrace.gateway.access.guard import check_local
 from tailrace.gateway.access.own_route import Allow, OwnRouteAccess, Until
 from tailrace.gateway.asgi.server_writes import why_stepped
@@ -33,11 +34,9 @@ from tailrace.gateway.streams.activity import activity_filter, open_activity
 from tailrace.gateway.streams.deferred import PROBLEMS, answer
 from tailrace.gateway.streams.own_routes import (
     GRACE_SECONDS,
-    HasId,
     OnDisconnect,
     OpenedLater,
     Wishes,
-    id_of,
     open_own,
     own_filter,
     own_parameters,
@@ -132,7 +131,7 @@ class Gateway:
     def stream(
         self,
         request: Request,
-        execution: str | HasId,
+        execution: str,
         *,
         wire: Wire | None = None,
         after: Cursor | str | None = None,
@@ -164,7 +163,7 @@ class Gateway:
         cursor that cannot be read, 404 for an execution that is not there, 503 while Redis is away; 204 for a client
         that has seen it all. Raises GatewayNotRunningError, InvalidInputError.
         """
-        context, execution_id = self.context, id_of(execution)
+        context, execution_id = self.context, check_execution_id(execution)
         access = OwnRouteAccess(context, request, allow=allow, until=until)
         wishes = Wishes(wire, after, types, step, mode, coalesce_ms, on_disconnect, grace_seconds)
         return OpenedLater(context, lambda: open_own(context, access, request, execution_id, wishes))
@@ -172,7 +171,7 @@ class Gateway:
     def multiplex(
         self,
         request: Request,
-        executions: Sequence[str | HasId],
+        executions: Sequence[str],
         *,
         types: Sequence[str] | None = None,
         step: str | None = None,
@@ -190,7 +189,7 @@ class Gateway:
         context = self.context
         access = OwnRouteAccess(context, request, allow=allow, until=until)
         parameters = own_parameters(request, types, step, mode, coalesce_ms)
-        ids = [each if isinstance(each, str) else each.id for each in executions]
+        ids = list(map(str, executions))
         return OpenedLater(context, lambda: open_several(context, access, parameters(), ids, field="executions"))
 
     def activity(
@@ -222,14 +221,15 @@ class Gateway:
 
         return OpenedLater(context, opening)
 
-    async def resumed(self, request: HTTPConnection, *, wire: Wire | None = None) -> str | None:
-        """Give the id of the execution that the client comes back to, by ``Last-Event-ID``; None for a new client.
+    async def resumed(self, request: HTTPConnection, *, wire: Wire | None = None) -> Handle | None:
+        """Give the execution that the client comes back to, by ``Last-Event-ID``; None for a new client.
 
         For a route that begins an execution and streams it: ``await gateway.resumed(request) or await submit()``. An
         ``SseWire`` writes ids that name the execution; one whose cursors are spelled otherwise is to be given. Whether
         the client may see it is for ``allow`` of ``stream`` to say. Raises HTTPException (400) for an id that is none.
         """
-        return resumed_of(request, None if wire is None else self.context.wires.format_of(wire))
+        execution_id = resumed_of(request, None if wire is None else self.context.wires.format_of(wire))
+        return None if execution_id is None else self.bus.handle(execution_id)
 
     def session(
         self,
@@ -253,7 +253,7 @@ class Gateway:
     async def socket(
         self,
         socket: WebSocket,
-        execution: str | HasId,
+        execution: str,
         *,
         wire: SocketWire,
         after: Cursor | str | None = None,
@@ -273,12 +273,12 @@ class Gateway:
         """
         session = self.session(socket, wire=wire, allow=allow, until=until, subprotocol=subprotocol)
         filters = {"types": types, "step": step, "mode": mode, "coalesce_ms": coalesce_ms}
-        await session.serve_one(id_of(execution), StreamParameters.of(socket), after, filters)
+        await session.serve_one(check_execution_id(execution), StreamParameters.of(socket), after, filters)
 
     async def page(
         self,
         request: Request,
-        execution: str | HasId,
+        execution: str,
         *,
         after: Cursor | str | None = None,
         limit: int | None = None,
@@ -296,7 +296,7 @@ class Gateway:
         """
         context = self.context
         try:
-            execution_id = id_of(execution)
+            execution_id = check_execution_id(execution)
             access = OwnRouteAccess(context, request, allow=allow, until=None)
             query = page_query(
                 context,

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
 from functools import partial
 from itertools import islice
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from tailrace.bus.activity.change import Change, line_of
@@ -23,6 +24,7 @@ from tailrace.bus.model.cursor import Cursor, parse
 from tailrace.bus.model.entry import Gap
 from tailrace.bus.model.event import TERMINAL_TYPES, Event, check_execution_id, check_type, encode_json
 from tailrace.bus.model.keys import Keys
+from tailrace.bus.model.labels import Labels, read_labels
 from tailrace.bus.model.state import State
 from tailrace.bus.redis.commands import Commands
 from tailrace.bus.redis.retrying import retry_unavailable
@@ -39,6 +41,11 @@ MAX_KNOWN: Final = 4096
 CLOSING_SECONDS: Final = 2.0
 
 
+# Tenant, pipeline and labels.
+_Belongs = tuple[str | None, str | None, Labels]
+_NOBODYS: Final[_Belongs] = (None, None, MappingProxyType({}))
+
+
 class _Noted(NamedTuple):
     execution_id: str
     at: Cursor | None
@@ -46,7 +53,7 @@ class _Noted(NamedTuple):
     ts: str
     raw_data: bytes
     # None where the execution's own state has to be asked.
-    belongs: tuple[str | None, str | None] | None
+    belongs: _Belongs | None
 
 
 class Activity:
@@ -78,8 +85,8 @@ class Activity:
         self._append = Script.load("activity")
         self._waiting: deque[_Noted] = deque()
         self._writing: asyncio.Task[None] | None = None
-        # Tenant and pipeline of the executions noted last.
-        self._known: OrderedDict[str, tuple[str | None, str | None]] = OrderedDict()
+        # Of the executions noted last.
+        self._known: OrderedDict[str, _Belongs] = OrderedDict()
         self._closed = False
 
     def note(
@@ -101,13 +108,13 @@ class Activity:
         """
         check_execution_id(execution_id)
         check_type(event_type)
-        belongs = None if tenant is None and pipeline is None else (tenant, pipeline)
+        belongs: _Belongs | None = None if tenant is None and pipeline is None else (tenant, pipeline, {})
         self._put(_Noted(execution_id, cursor, event_type, ts, encode_json(data), belongs))
 
     async def tell(self, state: State, cursor: Cursor, event: Event) -> None:
         """Write one change and wait until it stands there. Raises BusUnavailableError."""
         ts, data = event.ts or ts_of(cursor.ms), encode_json(event.data)
-        belongs = (state.tenant, state.pipeline)
+        belongs = (state.tenant, state.pipeline, state.labels)
         await self._write_batch([_Noted(state.execution_id, cursor, event.type, ts, data, belongs)])
 
     def appended(self, execution_id: str, events: Sequence[Sequence[bytes]], done: Appended) -> None:
@@ -190,7 +197,7 @@ class Activity:
             await asyncio.gather(*map(self._look_up, unknown))
         arguments: list[bytes | str | int] = []
         for noted in batch:
-            tenant, pipeline = noted.belongs or self._known.get(noted.execution_id, (None, None))
+            tenant, pipeline, labels = noted.belongs or self._known.get(noted.execution_id, _NOBODYS)
             line = line_of(
                 noted.execution_id,
                 noted.at,
@@ -199,6 +206,7 @@ class Activity:
                 tenant=tenant,
                 pipeline=pipeline,
                 raw_data=noted.raw_data,
+                labels=labels,
             )
             arguments += (noted.ts, line)
         await self._append.run(self._commands, (self._keys.activity(),), self._max_entries, *arguments)
@@ -215,13 +223,14 @@ class Activity:
     async def _look_up(self, execution_id: str) -> None:
         meta = self._keys.meta(execution_id)
         try:
-            found = await self._commands.command("HMGET", meta, "tenant", "pipeline")
+            found = await self._commands.command("HMGET", meta, "tenant", "pipeline", "labels")
         except ReplyError as error:
             if not error.is_of_the_key:
                 raise
-            found = (None, None)
-        tenant, pipeline = (None if raw is None else raw.decode(errors="replace")[:128] for raw in found)
-        self._known[execution_id] = (tenant, pipeline)
+            found = (None, None, None)
+        *names, labels = found
+        tenant, pipeline = (None if raw is None else raw.decode(errors="replace")[:128] for raw in names)
+        self._known[execution_id] = (tenant, pipeline, read_labels(labels))
 
     def _lose(self, count: int, reason: str) -> None:
         if count:

@@ -7,7 +7,8 @@ stream. Any program may write there, so reading trusts nothing.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Final
 
 import orjson
@@ -17,6 +18,7 @@ from tailrace.bus.model.codec import ts_of
 from tailrace.bus.model.cursor import START, Cursor, parse
 from tailrace.bus.model.entry import Entry
 from tailrace.bus.model.event import check_execution_id, check_type
+from tailrace.bus.model.labels import Labels, check_labels
 
 ENTRY_TYPE: Final = "activity"
 # The whole of it stands in the execution's own log; here it is for lists.
@@ -44,6 +46,7 @@ class Change:
     tenant: str | None
     pipeline: str | None
     data: Any
+    labels: Labels = field(default_factory=dict)
 
     @classmethod
     def of(cls, entry: Entry) -> Change | None:
@@ -69,6 +72,7 @@ def read_change(cursor: Cursor, raw: bytes) -> Change | None:
             _name(given["tenant"]),
             _name(given["pipeline"]),
             given["data"],
+            _labels(given.get("labels")),
         )
     except (ValueError, TypeError, KeyError):
         return None
@@ -83,9 +87,10 @@ def line_of(
     tenant: str | None,
     pipeline: str | None,
     raw_data: bytes,
+    labels: Labels = MappingProxyType({}),
 ) -> bytes:
     """Lay a change out as one line of JSON; ``raw_data`` is one already."""
-    members = {
+    members: dict[str, Any] = {
         "type": event_type,
         "execution_id": execution_id,
         "cursor": None if at is None else str(at),
@@ -93,6 +98,8 @@ def line_of(
         "tenant": tenant,
         "pipeline": pipeline,
     }
+    if labels:
+        members["labels"] = dict(labels)
     return orjson.dumps(members)[:-1] + b',"data":' + shortened(raw_data) + b"}"
 
 
@@ -113,6 +120,10 @@ def shortened(raw_data: bytes) -> bytes:
             elif len(left_out) < 8 and len(name) <= MAX_NAME_CHARS:  # noqa: PLR2004 - a few names; the rest is where they are
                 left_out.append(name)
     return orjson.dumps({**kept, "left_out": left_out})
+
+
+def _labels(given: Any) -> Labels:
+    return {} if given is None else check_labels(given)
 
 
 def _name(name: object) -> str | None:

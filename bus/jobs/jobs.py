@@ -179,7 +179,7 @@ class Jobs:
             return False
         await asyncio.gather(
             self._put(submission.queue, execution_id, delay_seconds),
-            self._index.note(execution_id, submission.tenant, appended.ms),
+            self._index.note(execution_id, submission.tenant, appended.ms, submission.labels),
         )
         return True
 
@@ -252,6 +252,8 @@ def _shown(submission: Submission) -> dict[str, Any]:
     shown: dict[str, Any] = {"pipeline": submission.pipeline, "queue": submission.queue}
     if submission.delay_seconds:
         shown["delay_seconds"] = submission.delay_seconds
+    if submission.labels:
+        shown["labels"] = dict(submission.labels)
     if submission.requeued_from is not None:
         shown["requeued_from"] = submission.requeued_from
     return shown

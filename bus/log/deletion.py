@@ -7,6 +7,7 @@ from typing import Final
 from tailrace.bus.errors import ExecutionNotEndedError, ExecutionUnknownError, ReplyError
 from tailrace.bus.log.index import ExecutionIndex
 from tailrace.bus.model.keys import Keys
+from tailrace.bus.model.labels import read_labels
 from tailrace.bus.redis.commands import Commands
 from tailrace.bus.redis.script import Script
 
@@ -21,7 +22,7 @@ async def delete(commands: Commands, keys: Keys, index: ExecutionIndex, executio
     """
     bookmarks = [keys.bookmark(execution_id, group) for group in await _groups(commands, keys)]
     try:
-        tenant = await _DELETE.run(commands, (*keys.of_execution(execution_id), *bookmarks))
+        tenant, labels = await _DELETE.run(commands, (*keys.of_execution(execution_id), *bookmarks))
     except ReplyError as error:
         word, _, detail = str(error).partition(" ")
         match word:
@@ -32,7 +33,7 @@ async def delete(commands: Commands, keys: Keys, index: ExecutionIndex, executio
             case "LIVE":
                 raise ExecutionNotEndedError(execution_id, detail) from None
         raise
-    await index.remove(execution_id, tenant.decode(errors="replace") or None)
+    await index.remove(execution_id, tenant.decode(errors="replace") or None, read_labels(labels))
 
 
 async def _groups(commands: Commands, keys: Keys) -> list[str]:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 from tailrace.bus.errors import InvalidExecutionIdError
 from tailrace.bus.model.event import check_execution_id
 from tailrace.bus.model.keys import Keys
+from tailrace.bus.model.labels import Labels, label_digest
 from tailrace.bus.redis.commands import Commands
 from tailrace.bus.redis.script import Script
 
@@ -32,11 +34,11 @@ class ExecutionIndex:
         self._due = Script.load("due")
         self._list = Script.load("list")
 
-    async def note(self, execution_id: str, tenant: str | None, created_ms: int) -> None:
-        """List an execution, under its tenant too, where it was created; its id may have been used before."""
-        keys = [self._keys.executions(None)]
-        if tenant is not None:
-            keys.append(self._keys.executions(tenant))
+    async def note(
+        self, execution_id: str, tenant: str | None, created_ms: int, labels: Labels = MappingProxyType({})
+    ) -> None:
+        """List an execution, by its tenant and labels too, where it was created; its id may have been used before."""
+        keys = self._lists(tenant, labels)
         await asyncio.gather(
             *(
                 self._list.run(self._commands, (key,), execution_id, created_ms, MAX_EXECUTIONS, INDEX_SECONDS)
@@ -60,11 +62,9 @@ class ExecutionIndex:
         """Schedule no more looks at these; they stay listed."""
         await self._commands.command("ZREM", self._keys.due(), *execution_ids)
 
-    async def remove(self, execution_id: str, tenant: str | None) -> None:
+    async def remove(self, execution_id: str, tenant: str | None, labels: Labels = MappingProxyType({})) -> None:
         """Schedule no more looks at it, and list it no more."""
-        keys = [self._keys.due(), self._keys.executions(None)]
-        if tenant is not None:
-            keys.append(self._keys.executions(tenant))
+        keys = [self._keys.due(), *self._lists(tenant, labels)]
         await asyncio.gather(*(self._commands.command("ZREM", key, execution_id) for key in keys))
 
     async def claim_due(self, count: int, again_after_ms: int) -> list[str]:
@@ -85,13 +85,19 @@ class ExecutionIndex:
         return bool(await self._commands.command("ZCOUNT", self._keys.due(), max(1, at_ms - 3_600_000), at_ms))
 
     async def newest(
-        self, tenant: str | None, before: tuple[int, str] | None = None, count: int = 100
+        self,
+        tenant: str | None,
+        before: tuple[int, str] | None = None,
+        count: int = 100,
+        *,
+        label: tuple[str, str] | None = None,
     ) -> list[tuple[int, str]]:
         """The times of creation and ids of a tenant's executions (of all for None), the newest first.
 
-        ``before`` is the last that was seen. They may have ended, and even have been forgotten since.
+        With a ``label``, of those that have it. ``before`` is the last that was seen. They may have ended, and even
+        have been forgotten since.
         """
-        key = self._keys.executions(tenant)
+        key = self._keys.executions(tenant) if label is None else self._keys.labelled(tenant, label_digest(*label))
         found: list[tuple[int, str]] = []
         start: int | str = "+inf" if before is None else before[0]
         offset, page = 0, count + TIES
@@ -107,6 +113,14 @@ class ExecutionIndex:
                 break
             offset += page
         return found[:count]
+
+    def _lists(self, tenant: str | None, labels: Labels) -> list[str]:
+        tenants = (None,) if tenant is None else (None, tenant)
+        digests = [label_digest(*label) for label in labels.items()]
+        return [
+            *map(self._keys.executions, tenants),
+            *(self._keys.labelled(each, digest) for each in tenants for digest in digests),
+        ]
 
     async def _schedule(self, at_ms: Mapping[str, int], *conditions: str) -> None:
         if at_ms:

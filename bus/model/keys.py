@@ -68,6 +68,10 @@ class Keys:
         """A tenant's executions by the time of their creation; of all tenants for None."""
         return f"{self.prefix}:index:executions" + ("" if tenant is None else f":{tenant}")
 
+    def labelled(self, tenant: str | None, digest: str) -> str:
+        """Those of one label, by the time of their creation; of all tenants for None."""
+        return f"{self.prefix}:index:label:{digest}" + ("" if tenant is None else f":{tenant}")
+
     def activity(self) -> str:
         return f"{self.prefix}:activity"
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 from tailrace.bus.model.cursor import START, Cursor, parse
 from tailrace.bus.model.fields import number, text
+from tailrace.bus.model.labels import Labels, read_labels
 from tailrace.bus.model.lifecycle import ENDED, LIVE, Status
 
 STATE_FIELDS = (
     "status", "pipeline", "tenant", "owner", "attempt", "fence", "created", "started", "ended",
-    "n", "ms", "terminal", "lease_until", "submitted",
+    "n", "ms", "terminal", "lease_until", "submitted", "labels",
 )  # fmt: skip
 
 
@@ -36,6 +37,7 @@ class State:
     terminal: Cursor | None = None
     lease_until_ms: int | None = None
     submitted: str | None = None
+    labels: Labels = field(default_factory=dict)
 
     @property
     def ended(self) -> bool:
@@ -61,6 +63,7 @@ def parse_state(execution_id: str, values: list[bytes | None]) -> State:
         terminal=_cursor(raw["terminal"]),
         lease_until_ms=number(raw["lease_until"]),
         submitted=text(raw["submitted"]),
+        labels=read_labels(raw["labels"]),
     )
 
 

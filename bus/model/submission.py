@@ -8,7 +8,7 @@ import math
 import re
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
@@ -16,6 +16,7 @@ import orjson
 from tailrace.bus.errors import InvalidInputError
 from tailrace.bus.model.event import encode_json
 from tailrace.bus.model.fields import number, text
+from tailrace.bus.model.labels import Labels, labels_text, read_labels
 from tailrace.bus.model.trace import traceparent_of
 
 MAX_INPUT_BYTES: Final = 256 * 1024
@@ -32,7 +33,7 @@ MAX_DELAY_SECONDS: Final = 31 * 24 * 3600.0
 # As they stand in the state, in the order in which ``parse_submission`` reads them.
 SUBMISSION_FIELDS: Final = (
     "pipeline", "input", "queue", "tenant", "concurrency_key", "asked_attempts", "delay_ms", "requeued_from",
-    "trace",
+    "trace", "labels",
 )  # fmt: skip
 
 # Random, and ours for ever: an idempotency key must give the same id in every release.
@@ -58,11 +59,14 @@ class Submission:
     delay_seconds: float = 0.0
     requeued_from: str | None = None
     trace: str | None = None
+    labels: Labels = field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:
         """The same for the same work, whenever it is to be begun."""
-        what = [self.pipeline, self.input, self.queue, self.tenant, self.concurrency_key, self.max_attempts]
+        what: list[Any] = [self.pipeline, self.input, self.queue, self.tenant, self.concurrency_key, self.max_attempts]
+        if self.labels:
+            what.append(dict(self.labels))
         canonical = json.dumps(_with_one_number(what), sort_keys=True, default=str)
         return hashlib.sha256(canonical.encode()).hexdigest()[:32]
 
@@ -77,6 +81,7 @@ class Submission:
             "delay_ms": math.ceil(self.delay_seconds * 1000) or None,
             "requeued_from": self.requeued_from,
             "trace": self.trace,
+            "labels": labels_text(self.labels) or None,
         }
         for name, value in optional.items():
             if value is not None:
@@ -110,6 +115,7 @@ def parse_submission(execution_id: str, values: Sequence[bytes | None]) -> Submi
         (number(raw["delay_ms"], max_digits=MAX_DIGITS) or 0) / 1000,
         text(raw["requeued_from"]) or None,
         traceparent_of(text(raw["trace"]) or None),
+        read_labels(raw["labels"]),
     )
 
 

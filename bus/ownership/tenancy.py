@@ -11,10 +11,16 @@ from tailrace.bus.redis.script import Script
 _CLAIM: Final = Script.load("claim")
 
 
-async def claim(commands: Commands, keys: Keys, execution_id: str, tenant: str, live_seconds: int) -> str | None:
+async def claim(
+    commands: Commands, keys: Keys, execution_id: str, tenant: str | None, *, live_seconds: int, labels: str = ""
+) -> str | None:
     """Give an execution without a tenant to the tenant; whose it is, None for one that is there and no tenant's.
+
+    ``labels``, as ``labels_text`` writes them, become its own where it has none; not another tenant's.
 
     What is claimed and never written expires after ``live_seconds``. Raises BusUnavailableError.
     """
-    owner = await _CLAIM.run(commands, (keys.log(execution_id), keys.meta(execution_id)), tenant, live_seconds)
+    owner = await _CLAIM.run(
+        commands, (keys.log(execution_id), keys.meta(execution_id)), tenant or "", live_seconds, labels
+    )
     return owner.decode(errors="replace") or None

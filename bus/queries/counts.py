@@ -6,11 +6,13 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
+from tailrace.bus.log.index import ExecutionIndex
 from tailrace.bus.log.log import Log
-from tailrace.bus.model.lifecycle import LIVE
+from tailrace.bus.model.lifecycle import LIVE, Status
 from tailrace.bus.model.state import State
+from tailrace.bus.queries.listing import ListQuery, list_executions
 
 # Live executions that are looked at, the longest due first; of more than that, only how many there are is told.
 MAX_LOOKED_AT: Final = 1000
@@ -37,6 +39,16 @@ class LiveExecutions:
     @property
     def by_pipeline(self) -> dict[str, int]:
         return dict(Counter(each.pipeline for each in self.executions if each.pipeline is not None))
+
+
+async def count_labelled(
+    log: Log, index: ExecutionIndex, labels: Sequence[tuple[str, str]], tenant: str | None = None
+) -> LiveExecutions:
+    """Those that have all of these labels, of the newest thousand with the first one. Raises BusUnavailableError."""
+    live = cast("tuple[Status, ...]", tuple(sorted(LIVE)))
+    query = ListQuery(statuses=live, tenant=tenant, labels=tuple(labels), limit=MAX_LOOKED_AT)
+    page = await list_executions(log, index, query)
+    return LiveExecutions(page.states, complete=page.next is None)
 
 
 class LiveCounts:

@@ -43,12 +43,14 @@ class ListQuery:
     before_ms: int | None = None
     cursor: Place | None = None
     limit: int = 50
+    labels: tuple[tuple[str, str], ...] = ()
 
     def wants(self, state: State) -> bool:
         return (
             (not self.statuses or state.status in self.statuses)
             and self.pipeline in {None, state.pipeline}
             and self.tenant in {None, state.tenant}
+            and all(state.labels.get(name) == value for name, value in self.labels)
         )
 
     @property
@@ -73,7 +75,7 @@ async def list_executions(
     found: list[State] = []
     at, looked_at, more = query.start, 0, True
     while more and len(found) < query.limit and looked_at < MAX_LOOKED_AT:
-        places = await index.newest(query.tenant, at, _BITE)
+        places = await index.newest(query.tenant, at, _BITE, label=query.labels[0] if query.labels else None)
         more = len(places) == _BITE
         if query.after_ms is not None and places and places[-1][0] < query.after_ms:
             places, more = [place for place in places if place[0] >= query.after_ms], False

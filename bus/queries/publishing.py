@@ -135,7 +135,10 @@ async def _note(log: Log, index: ExecutionIndex, execution_id: str, created_ms: 
     # A hint that is lost costs the execution its place in the list, and nothing else.
     with contextlib.suppress(BusUnavailableError):
         state = await log.state(execution_id)
-        await index.note(execution_id, None if state is None else state.tenant, created_ms)
+        if state is None:
+            await index.note(execution_id, None, created_ms)
+        else:
+            await index.note(execution_id, state.tenant, created_ms, state.labels)
 
 
 async def _check_fence(log: Log, execution_id: str, fence: Fence) -> None:

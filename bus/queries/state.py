@@ -33,6 +33,7 @@ class ExecutionSummary(BaseModel):
     started: str | None = Field(examples=[_TS])
     ended: str | None = Field(examples=[None])
     entries: int = Field(examples=[7])
+    labels: dict[str, str] = Field(default_factory=dict, examples=[{"user": "ann"}])
 
     @classmethod
     def of(cls, state: State, **more: Any) -> Self:
@@ -48,6 +49,7 @@ class ExecutionSummary(BaseModel):
             started=_time(state.started_ms),
             ended=_time(state.ended_ms),
             entries=state.entries,
+            labels=dict(state.labels),
             **more,
         )
 

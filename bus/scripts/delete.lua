@@ -1,10 +1,10 @@
 -- Forget an execution that has ended, in one step: its log, its state and all that hangs on them.
 --
 -- KEYS  1 log  2 meta  3 control  4 checkpoints  5… bookmarks of groups
--- Reply its tenant ('' for none)
+-- Reply its tenant and its labels ('' for none)
 -- Errors  UNKNOWN · LIVE <status>
 if redis.call('EXISTS', KEYS[1], KEYS[2]) == 0 then return redis.error_reply('UNKNOWN execution') end
-local state = redis.call('HMGET', KEYS[2], 'terminal', 'status', 'tenant')
+local state = redis.call('HMGET', KEYS[2], 'terminal', 'status', 'tenant', 'labels')
 if not state[1] then return redis.error_reply('LIVE ' .. (state[2] or 'unknown')) end
 redis.call('UNLINK', unpack(KEYS))
-return state[3] or ''
+return {state[3] or '', state[4] or ''}

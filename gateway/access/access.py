@@ -119,7 +119,7 @@ class Access:
             allowed = True
         else:
             live_seconds = bus.settings.retention.live_seconds
-            owner = await claim(bus.commands, bus.keys, execution_id, self.tenant, live_seconds)
+            owner = await claim(bus.commands, bus.keys, execution_id, self.tenant, live_seconds=live_seconds)
             allowed = owner == self.tenant
         if allowed and self.gateway.authorize is not None:
             allowed = await self._covers(execution_id, "publish", may_be_new=True)

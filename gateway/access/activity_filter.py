@@ -39,7 +39,9 @@ class ActivityFilter(Filter):
         return not self.types or is_wanted_type(self.types, change.type)
 
     def _authorized(self, viewer: Principal, change: Change) -> bool:
-        state = State(change.execution_id, "unknown", pipeline=change.pipeline, tenant=change.tenant)
+        state = State(
+            change.execution_id, "unknown", pipeline=change.pipeline, tenant=change.tenant, labels=change.labels
+        )
         return self.authorize is None or bool(self.authorize(viewer, state, "read"))
 
 

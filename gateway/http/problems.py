@@ -118,6 +118,10 @@ def _of_bus(error: bus.BusError) -> Problem:
         case bus.ExecutionExistsError() | bus.TenantMismatchError():
             known = {"execution_id": error.execution_id}
             return Problem(409, "execution_exists", str(error), "execution_id", known)
+        case bus.ExecutionEndedError():
+            return _of_ending(error)
+        case bus.ResultLostError():
+            return Problem(410, "result_lost", str(error), more={"execution_id": error.execution_id})
         case bus.ConcurrencyConflictError():
             known = {"execution_id": error.execution_id, "concurrency_key": error.concurrency_key}
             return Problem(409, "concurrency_conflict", str(error), "concurrency_key", known)
@@ -148,6 +152,17 @@ def _of_bus(error: bus.BusError) -> Problem:
         case _:
             # The reason names hosts and ports of the inside; it stands in the gateway's log and in /readyz.
             return unavailable("bus_unavailable", "Redis does not answer this gateway; try again")
+
+
+def _of_ending(error: bus.ExecutionEndedError) -> Problem:
+    more = {"execution_id": error.execution_id, "data": error.data}
+    match error:
+        case bus.ExecutionCancelledError():
+            return Problem(409, "execution_cancelled", str(error), more=more)
+        case bus.ExecutionTimedOutError():
+            return Problem(504, "execution_timed_out", str(error), more=more)
+        case _:
+            return Problem(500, "execution_failed", str(error), more=more)
 
 
 def _of_http(error: HTTPException) -> Problem:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from tailrace.bus.model.entry import GapReason
+from tailrace.bus.model.labels import MAX_LABELS
 from tailrace.bus.model.lifecycle import Status
 from tailrace.bus.model.submission import MAX_DELAY_SECONDS
 from tailrace.bus.queries import state
@@ -37,6 +38,12 @@ class Submit(BaseModel):
     )
     max_attempts: int | None = Field(None, ge=1, le=1000, description="lowers how often the pipeline may be begun")
     delay_seconds: float = Field(0.0, ge=0, le=MAX_DELAY_SECONDS, description="when to begin it, from now")
+    labels: dict[str, str] = Field(
+        default_factory=dict,
+        max_length=MAX_LABELS,
+        description="whose it is, in words of the application; lists are asked for by them",
+        examples=[{"user": "ann"}],
+    )
 
 
 class Links(BaseModel):

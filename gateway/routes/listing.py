@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Response
 
 from tailrace.bus.model.codec import ts_of
 from tailrace.bus.model.event import check_name
+from tailrace.bus.model.labels import MAX_LABELS, parse_label
 from tailrace.bus.model.lifecycle import Status
 from tailrace.bus.queries.listing import MAX_LIMIT, ListQuery, list_executions, parse_place, parse_time, place_text
 from tailrace.gateway.access.access import ReadAccess
@@ -39,6 +40,14 @@ async def read_list(
     status: Annotated[list[Status] | None, Query(description="One of these; may be given several times")] = None,
     pipeline: Annotated[str | None, Query(examples=["document"])] = None,
     tenant: Annotated[str | None, Query(min_length=1, max_length=128)] = None,
+    label: Annotated[
+        list[str] | None,
+        Query(
+            description="Only with this label, as `name:value`; may be given several times, and all must hold",
+            max_length=MAX_LABELS,
+            examples=[["user:ann"]],
+        ),
+    ] = None,
     created_after: Annotated[
         str | None, Query(description="RFC 3339; this time or later", examples=["2026-01-02T03:04:05Z"])
     ] = None,
@@ -62,6 +71,7 @@ async def read_list(
         before_ms=None if created_before is None else parse_time(created_before, field="created_before"),
         cursor=None if cursor is None else parse_place(cursor),
         limit=limit,
+        labels=tuple(parse_label(each) for each in label or ()),
     )
     page = await list_executions(gateway.bus.log, gateway.bus.index, query, access.covers)
     following = None if page.next is None else place_text(page.next)
@@ -77,6 +87,7 @@ def _encoded(query: ListQuery, cursor: str) -> str:
         "status": query.statuses,
         "pipeline": query.pipeline,
         "tenant": query.tenant,
+        "label": tuple(f"{name}:{value}" for name, value in query.labels),
         "created_after": None if query.after_ms is None else ts_of(query.after_ms),
         "created_before": None if query.before_ms is None else ts_of(query.before_ms),
         "limit": query.limit,

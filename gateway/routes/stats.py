@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 
+from tailrace.bus.model.labels import MAX_LABELS, parse_label
+from tailrace.bus.queries.counts import count_labelled
 from tailrace.gateway.access.access import ReadAccess
 from tailrace.gateway.context import CurrentGateway, GatewayContext
 from tailrace.gateway.http.problem_docs import problems
@@ -40,10 +44,26 @@ class Stats(BaseModel):
     gateway: GatewayStats | None = Field(description="null for a credential of one tenant or of some executions")
 
 
-@router.get("/stats", summary="What is going on, in counts", responses=problems(409, 503))
-async def read_stats(access: ReadAccess, gateway: CurrentGateway, response: Response) -> Stats:
+@router.get("/stats", summary="What is going on, in counts", responses=problems(400, 409, 422, 503))
+async def read_stats(
+    access: ReadAccess,
+    gateway: CurrentGateway,
+    response: Response,
+    label: Annotated[
+        list[str] | None,
+        Query(
+            description="Count only executions with this label, as `name:value`; may be given several times",
+            max_length=MAX_LABELS,
+            examples=[["user:ann"]],
+        ),
+    ] = None,
+) -> Stats:
     response.headers["Cache-Control"] = "no-store"
-    live = (await gateway.counts.latest()).where(access.covers)
+    labels = [parse_label(each) for each in label or ()]
+    tenant = access.tenant
+    bus = gateway.bus
+    counted = await (count_labelled(bus.log, bus.index, labels, tenant) if labels else gateway.counts.latest())
+    live = counted.where(access.covers)
     return Stats(
         executions=Active(
             by_status=live.by_status,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Literal, Protocol, get_args
+from typing import Final, Literal, get_args
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
@@ -31,13 +31,6 @@ GRACE_SECONDS: Final = 10.0
 MAX_GRACE_SECONDS: Final = 86_400.0
 TAIL: Final = "tail"
 _OFFERED: Final = {kind: kind for kind in (SSE_TYPE, NDJSON_TYPE)}
-
-
-class HasId(Protocol):
-    """What names an execution, as ``bus.submit`` and ``bus.handle`` give it."""
-
-    @property
-    def id(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +67,6 @@ class OpenedLater(Response):
         await response(scope, receive, send)
         if self.background is not None:
             await self.background()
-
-
-def id_of(execution: str | HasId) -> str:
-    """Raises InvalidExecutionIdError."""
-    return check_execution_id(execution if isinstance(execution, str) else execution.id)
 
 
 async def open_own(

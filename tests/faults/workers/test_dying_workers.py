@@ -165,7 +165,7 @@ async def test_case_07_with_all_workers_dead_the_viewers_are_told_and_see_it_go_
         start()
         async with asyncio.timeout(patient(PATIENCE_SECONDS)):
             await asyncio.gather(*following[:3])
-        logs = {run: await check_run(bus, run) for run in (again, never)}
+        logs = {str(run): await check_run(bus, run) for run in (again, never)}
     assert names_of(logs[again]) == ["queued", "started", "retrying", "started", "completed"]
     for each in followers:
         assert each.gaps == []

@@ -148,7 +148,7 @@ async def test_a_log_whose_state_was_lost_is_still_the_tenants_in_whose_name_it_
 
 
 async def test_what_is_claimed_and_never_written_expires(bus: Bus) -> None:
-    assert await claim(bus.commands, bus.keys, "acme__new", "acme", bus.settings.live_seconds) == "acme"
+    assert await claim(bus.commands, bus.keys, "acme__new", "acme", live_seconds=bus.settings.live_seconds) == "acme"
     assert 0 < await bus.commands.command("TTL", bus.keys.meta("acme__new")) <= bus.settings.live_seconds
 
 

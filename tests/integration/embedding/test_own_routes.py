@@ -233,7 +233,7 @@ async def test_a_post_that_begins_an_execution_resumes_it_elsewhere_by_its_last_
 
         @app.post("/invoke")
         async def invoke(request: Request, user: str) -> Response:
-            execution = await gateway.resumed(request)
+            execution: str | None = await gateway.resumed(request)
             if execution is None:
                 execution = f"{user}-{len(begun)}"
                 begun.append(execution)

@@ -148,3 +148,19 @@ async def test_what_cannot_be_asked_is_told_by_its_name(
 ) -> None:
     answer = await client.get(f"{LIST}?{query}")
     assert (answer.status_code, answer.json()["field"]) == (status, field)
+
+
+async def test_labels_choose_what_is_listed_and_counted(bus: Bus, client: httpx.AsyncClient) -> None:
+    for name, user in (("a", "ann"), ("b", "bob"), ("c", "ann")):
+        given = {"pipeline": "document", "execution_id": name, "labels": {"user": user, "of": name}}
+        assert (await client.post(LIST, json=given)).is_success
+    assert (await client.get(f"{LIST}/a")).json()["labels"] == {"user": "ann", "of": "a"}
+    assert sorted(await ids(client, label="user:ann")) == ["a", "c"]
+    assert sorted(await ids(client, label="user:ann", limit=1)) == ["a", "c"]
+    assert await ids(client, label=["user:ann", "of:c"]) == ["c"]
+    stats = (await client.get("/v1/stats", params={"label": "user:ann"})).json()["executions"]
+    assert (stats["total"], stats["by_status"]["queued"]) == (2, 2)
+    refused = (await client.get(LIST, params={"label": "ann"})).json()
+    assert (refused["code"], refused["field"]) == ("invalid_input", "label")
+    wrong = await client.post(LIST, json={"pipeline": "document", "labels": {"User": "x"}})
+    assert (wrong.status_code, wrong.json()["field"]) == (400, "labels")
