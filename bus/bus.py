@@ -45,6 +45,7 @@ from tailrace.bus.model.submission import (
     Submission,
     check_delay_seconds,
     check_key,
+    check_limit_seconds,
     check_max_attempts,
     check_tenant,
     id_of_key,
@@ -282,6 +283,8 @@ class Bus:
         concurrency_key: str | None = None,
         max_attempts: int | None = None,
         delay_seconds: float = 0.0,
+        timeout_seconds: float | None = None,
+        start_within_seconds: float | None = None,
         labels: Labels | None = None,
         trace: str | None = None,
     ) -> Handle:
@@ -289,9 +292,13 @@ class Bus:
 
         Submitting the same under the same id, or under the same idempotency key of a tenant, again changes nothing. Of
         a tenant's executions with the same ``concurrency_key``, one is in flight at a time. ``max_attempts`` can only
-        lower what the pipeline allows. ``labels``, up to 8 of up to 128 characters, say whose it is in words of the
-        application: they stand in the state, and lists are asked for by them. ``trace`` is a W3C ``traceparent``,
-        which all its events then carry.
+        lower what the pipeline allows.
+
+        ``timeout_seconds`` counts from now, the queue, pauses and further attempts included; then it ends in
+        ``execution.timed_out``, whoever runs it. So it does, with the reason ``not_started``, when no worker has begun
+        it ``start_within_seconds`` after its delay. ``labels``, up to 8 of up to 128 characters, say whose it is in
+        words of the application: they stand in the state, and lists are asked for by them. ``trace`` is a W3C
+        ``traceparent``, which all its events then carry.
 
         Raises ExecutionExistsError when something else has that id or idempotency key, ConcurrencyConflictError,
         QueueFullError, InvalidInputError, and InvalidEventError for an input that is no JSON or too large.
@@ -315,7 +322,11 @@ class Bus:
             check_delay_seconds(delay_seconds),
             trace=traceparent_of(trace),
             labels=check_labels(labels or {}),
+            timeout_seconds=check_limit_seconds(timeout_seconds, field="timeout_seconds"),
+            start_within_seconds=check_limit_seconds(start_within_seconds, field="start_within_seconds"),
         )
+        if timeout_seconds is not None and timeout_seconds <= delay_seconds:
+            raise InvalidInputError("timeout_seconds", f"is over before the delay of {delay_seconds:g} s")
         await self.jobs.submit(submission, ts=ts_of(time.time_ns() // 1_000_000))
         return self.handle(chosen)
 

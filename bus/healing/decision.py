@@ -9,11 +9,13 @@ from typing import Any, Final
 from tailrace.bus.errors import InvalidEventError
 from tailrace.bus.model.control_request import read_request
 from tailrace.bus.model.cursor import Cursor, from_id
-from tailrace.bus.model.event import CANCELLED, FAILED, RETRYING, Event
+from tailrace.bus.model.event import CANCELLED, FAILED, RETRYING, TIMED_OUT, Event
 from tailrace.bus.model.reading import RawEntry
+from tailrace.bus.model.state import State
 from tailrace.bus.ownership.lease import Orphan
 
 WORKER_LOST: Final = "worker_lost"
+NOT_STARTED: Final = "not_started"
 DEFAULT_MAX_ATTEMPTS: Final = 3
 # The ending must fit into an event.
 MAX_OWNER_CHARS: Final = 256
@@ -83,6 +85,17 @@ def judge(orphan: Orphan, cancellation: Cancellation | None, *, cancelling: bool
             "lost_owner": lost_owner,
         },
     )
+
+
+def timed_out(state: State, timeout_ms: int | None, start_within_ms: int | None) -> Event:
+    """It waits for a worker, and its time is up: to be begun, or to be done."""
+    if state.waits_until_ms != state.deadline_ms:
+        seconds = (start_within_ms or 0) / 1000
+        message = f"No worker has begun it within {seconds:g} s."
+        return Event(TIMED_OUT, {"reason": NOT_STARTED, "message": message, "start_within_seconds": seconds})
+    seconds = (timeout_ms or 0) / 1000
+    message = f"It was not done {seconds:g} s after its submission."
+    return Event(TIMED_OUT, {"reason": "timeout", "message": message, "timeout_seconds": seconds})
 
 
 def _sentence(lost_owner: str | None, attempt: int, most: int, *, submitted: bool, forgotten: bool) -> str:

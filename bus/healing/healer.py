@@ -32,7 +32,7 @@ from tailrace.bus.errors import (
     ReplyError,
     TransitionRefusedError,
 )
-from tailrace.bus.healing.decision import WORKER_LOST, Cancellation, Decision, cancellation_of, judge
+from tailrace.bus.healing.decision import WORKER_LOST, Cancellation, Decision, cancellation_of, judge, timed_out
 from tailrace.bus.log.index import ExecutionIndex
 from tailrace.bus.log.log import Log
 from tailrace.bus.model.codec import decode, encode, ts_of
@@ -40,7 +40,7 @@ from tailrace.bus.model.counters import Counters
 from tailrace.bus.model.cursor import Cursor
 from tailrace.bus.model.entry import Entry
 from tailrace.bus.model.event import CANCELLED, FAILED, RETRYING, Event, shortened
-from tailrace.bus.model.fields import text
+from tailrace.bus.model.fields import number, text
 from tailrace.bus.model.keys import Keys
 from tailrace.bus.model.state import State
 from tailrace.bus.model.trace import meta_of, traceparent_of
@@ -169,6 +169,8 @@ class Healer:
                 await self._index.look_at_all({execution_id: due_ms})
                 return None
             except NotOrphanedError:
+                if (ending := await self._overdue(state)) is not None:
+                    return await self._time_out(state, ending)
                 if state.submitted is None and state.fence and state.status in {"queued", "paused"}:
                     return await self._end_forgotten(state)
                 await self._look_for_job(state)
@@ -238,13 +240,14 @@ class Healer:
                 logger.error("execution %s: healing failed unexpectedly; retrying", execution_id, exc_info=result)
         return fine
 
-    async def _decide(self, orphan: Orphan, state: State) -> Decision | None:
+    async def _decide(self, orphan: Orphan, state: State, ending: Event | None = None) -> Decision | None:
+        """``ending`` is what becomes of it, where that is known, unless it is to be cancelled."""
         lease = orphan.lease
         cancelling = lease.status == "cancelling"
         cursor: Cursor | None = None
         while cursor is None:
             cancellation = await self._cancellation(lease.execution_id) if cancelling else None
-            event = judge(orphan, cancellation, cancelling=cancelling)
+            event = ending if ending and not cancelling else judge(orphan, cancellation, cancelling=cancelling)
             try:
                 cursor = await self._append(orphan, event)
             except TransitionRefusedError as refusal:
@@ -296,6 +299,25 @@ class Healer:
         with suppress(LeaseLostError):
             await self._leases.release(orphan.lease)
         await self._queue_again(state)
+
+    async def _overdue(self, state: State) -> Event | None:
+        """How it ends, if it has waited for a worker for too long."""
+        if state.waits_until_ms is None or state.waits_until_ms > await server_ms(self._commands):
+            return None
+        raw = await self._commands.command(
+            "HMGET", self._keys.meta(state.execution_id), "timeout_ms", "start_within_ms"
+        )
+        timeout_ms, start_within_ms = raw
+        return timed_out(state, number(timeout_ms), number(start_within_ms))
+
+    async def _time_out(self, state: State, ending: Event) -> Decision | None:
+        name = f"{self._name}.heal{next(self._calls)}"
+        try:
+            orphan = await self._leases.heal(state.execution_id, name, overdue=True)
+        except (LeaseHeldError, NotOrphanedError, ExecutionClosedError):
+            # A worker has taken it meanwhile, and knows how long it has.
+            return None
+        return await self._decide(orphan, state, ending)
 
     async def _end_forgotten(self, state: State) -> Decision | None:
         """It waits, but no job brings a worker to it. Any program has had a lease's time to take it over."""
@@ -362,7 +384,10 @@ class Healer:
         seconds = min(
             MAX_JOB_CHECK_SECONDS, max(JOB_CHECK_SECONDS, waited_seconds / 2), self._leases.live_seconds / LOOKS_A_LIFE
         )
-        await self._index.look_at_all({state.execution_id: now_ms + int(seconds * 1000)})
+        look_ms = now_ms + int(seconds * 1000)
+        if state.waits_until_ms is not None:
+            look_ms = min(look_ms, max(now_ms, state.waits_until_ms))
+        await self._index.look_at_all({state.execution_id: look_ms})
 
     async def _cancellation(self, execution_id: str) -> Cancellation | None:
         raw = await self._commands.command("XRANGE", self._keys.control(execution_id), "-", "+", "COUNT", READ_REQUESTS)

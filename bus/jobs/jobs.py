@@ -81,7 +81,6 @@ class Jobs:
         Raises ExecutionExistsError when something else has that id, ConcurrencyConflictError while another of its
         concurrency key is in flight, QueueFullError, InvalidEventError for an input that is no JSON or too large.
         """
-        fields = submission.fields()
         meta = self._keys.meta(submission.execution_id)
         (noted, status), jobs, now_ms = await asyncio.gather(
             self._commands.command("HMGET", meta, "submitted", "status"),
@@ -94,6 +93,7 @@ class Jobs:
                 raise QueueFullError(submission.queue, jobs)
             await self._check_concurrency(submission, ts)
         keys = (self._keys.log(submission.execution_id), meta)
+        fields = submission.fields(now_ms)
         try:
             new = await self._submit.run(
                 self._commands, keys, submission.fingerprint, self._retention.live_seconds, *fields
@@ -124,7 +124,9 @@ class Jobs:
         queue = await self._commands.command("HGET", self._keys.meta(execution_id), "queue")
         if queue is None:
             raise ExecutionUnknownError(execution_id)
-        await self._put(queue.decode(errors="replace"), execution_id, delay_seconds)
+        await asyncio.gather(
+            self._put(queue.decode(errors="replace"), execution_id, delay_seconds), self._look_in_time(execution_id)
+        )
 
     async def has_job(self, execution_id: str) -> bool:
         """Whether there is a job that will bring a worker to it, now or later; then it does not expire meanwhile."""
@@ -179,9 +181,16 @@ class Jobs:
             return False
         await asyncio.gather(
             self._put(submission.queue, execution_id, delay_seconds),
+            self._look_in_time(execution_id),
             self._index.note(execution_id, submission.tenant, appended.ms, submission.labels),
         )
         return True
+
+    async def _look_in_time(self, execution_id: str) -> None:
+        """Have a healer look when it has waited for too long."""
+        state = await self._log.state(execution_id)
+        if state is not None and state.waits_until_ms is not None:
+            await self._index.look_at(execution_id, state.waits_until_ms)
 
     async def _queue_if_lost(self, submission: Submission) -> None:
         """The same was submitted before, perhaps by a process that died before it was queued."""
@@ -252,6 +261,10 @@ def _shown(submission: Submission) -> dict[str, Any]:
     shown: dict[str, Any] = {"pipeline": submission.pipeline, "queue": submission.queue}
     if submission.delay_seconds:
         shown["delay_seconds"] = submission.delay_seconds
+    if submission.timeout_seconds is not None:
+        shown["timeout_seconds"] = submission.timeout_seconds
+    if submission.start_within_seconds is not None:
+        shown["start_within_seconds"] = submission.start_within_seconds
     if submission.labels:
         shown["labels"] = dict(submission.labels)
     if submission.requeued_from is not None:

@@ -13,6 +13,7 @@ from tailrace.bus.model.lifecycle import ENDED, LIVE, Status
 STATE_FIELDS = (
     "status", "pipeline", "tenant", "owner", "attempt", "fence", "created", "started", "ended",
     "n", "ms", "terminal", "lease_until", "submitted", "labels",
+    "start_by", "deadline",
 )  # fmt: skip
 
 
@@ -38,6 +39,14 @@ class State:
     lease_until_ms: int | None = None
     submitted: str | None = None
     labels: Labels = field(default_factory=dict)
+    start_by_ms: int | None = None
+    deadline_ms: int | None = None
+
+    @property
+    def waits_until_ms(self) -> int | None:
+        """When it is over if it still waits for a worker then; None for never."""
+        limits = [self.deadline_ms, None if self.started_ms is not None else self.start_by_ms]
+        return min((limit for limit in limits if limit is not None), default=None)
 
     @property
     def ended(self) -> bool:
@@ -64,6 +73,8 @@ def parse_state(execution_id: str, values: list[bytes | None]) -> State:
         lease_until_ms=number(raw["lease_until"]),
         submitted=text(raw["submitted"]),
         labels=read_labels(raw["labels"]),
+        start_by_ms=number(raw["start_by"]),
+        deadline_ms=number(raw["deadline"]),
     )
 
 

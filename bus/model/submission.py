@@ -33,7 +33,7 @@ MAX_DELAY_SECONDS: Final = 31 * 24 * 3600.0
 # As they stand in the state, in the order in which ``parse_submission`` reads them.
 SUBMISSION_FIELDS: Final = (
     "pipeline", "input", "queue", "tenant", "concurrency_key", "asked_attempts", "delay_ms", "requeued_from",
-    "trace", "labels",
+    "trace", "labels", "timeout_ms", "start_within_ms", "deadline",
 )  # fmt: skip
 
 # Random, and ours for ever: an idempotency key must give the same id in every release.
@@ -46,7 +46,9 @@ MAX_DIGITS: Final = 12
 class Submission:
     """``max_attempts`` can only lower the pipeline's own; ``requeued_from`` is the dead execution that it repeats.
 
-    ``trace`` is the ``traceparent`` of the submitter.
+    ``trace`` is the ``traceparent`` of the submitter. ``timeout_seconds`` and ``start_within_seconds`` count from its
+    submission, the latter from the end of its delay; ``deadline_ms`` is when the former is over, Unix milliseconds by
+    Redis's clock.
     """
 
     execution_id: str
@@ -60,6 +62,9 @@ class Submission:
     requeued_from: str | None = None
     trace: str | None = None
     labels: Labels = field(default_factory=dict)
+    timeout_seconds: float | None = None
+    start_within_seconds: float | None = None
+    deadline_ms: int | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -67,11 +72,16 @@ class Submission:
         what: list[Any] = [self.pipeline, self.input, self.queue, self.tenant, self.concurrency_key, self.max_attempts]
         if self.labels:
             what.append(dict(self.labels))
+        if self.timeout_seconds is not None or self.start_within_seconds is not None:
+            what += ["limits", self.timeout_seconds, self.start_within_seconds]
         canonical = json.dumps(_with_one_number(what), sort_keys=True, default=str)
         return hashlib.sha256(canonical.encode()).hexdigest()[:32]
 
-    def fields(self) -> list[str | bytes]:
-        """Field, value, … of the state. Raises InvalidEventError for an input that is not JSON or too large."""
+    def fields(self, now_ms: int) -> list[str | bytes]:
+        """Field, value, … of the state; ``now_ms`` is Unix milliseconds by Redis's clock.
+
+        Raises InvalidEventError for an input that is not JSON or too large.
+        """
         encoded = encode_json(self.input, field="input", limit_bytes=MAX_INPUT_BYTES)
         fields: list[str | bytes] = ["pipeline", self.pipeline, "input", encoded, "queue", self.queue]
         optional = {
@@ -82,6 +92,12 @@ class Submission:
             "requeued_from": self.requeued_from,
             "trace": self.trace,
             "labels": labels_text(self.labels) or None,
+            "timeout_ms": _ms(self.timeout_seconds),
+            "deadline": None if self.timeout_seconds is None else now_ms + (_ms(self.timeout_seconds) or 0),
+            "start_within_ms": _ms(self.start_within_seconds),
+            "start_by": None
+            if self.start_within_seconds is None
+            else now_ms + math.ceil((self.delay_seconds + self.start_within_seconds) * 1000),
         }
         for name, value in optional.items():
             if value is not None:
@@ -116,6 +132,9 @@ def parse_submission(execution_id: str, values: Sequence[bytes | None]) -> Submi
         text(raw["requeued_from"]) or None,
         traceparent_of(text(raw["trace"]) or None),
         read_labels(raw["labels"]),
+        timeout_seconds=_seconds(number(raw["timeout_ms"], max_digits=MAX_DIGITS)),
+        start_within_seconds=_seconds(number(raw["start_within_ms"], max_digits=MAX_DIGITS)),
+        deadline_ms=number(raw["deadline"]),
     )
 
 
@@ -128,6 +147,21 @@ def _with_one_number(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_with_one_number(item) for item in value]
     return value
+
+
+def _ms(seconds: float | None) -> int | None:
+    return None if seconds is None else math.ceil(seconds * 1000)
+
+
+def _seconds(milliseconds: int | None) -> float | None:
+    return None if milliseconds is None else milliseconds / 1000
+
+
+def check_limit_seconds(seconds: float | None, *, field: str) -> float | None:
+    """Return how long something may take at most. Raises InvalidInputError."""
+    if seconds is not None and not 0 < seconds <= MAX_DELAY_SECONDS:
+        raise InvalidInputError(field, f"is {seconds}; it must be more than 0 and at most {MAX_DELAY_SECONDS:.0f}")
+    return seconds
 
 
 def check_key(key: object, *, field: str) -> str:

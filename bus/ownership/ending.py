@@ -32,9 +32,16 @@ MAX_DETAILS_BYTES: Final = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Overrun:
-    """It ran longer than it may."""
+    """It ran longer than it may; ``submitted`` when the time counts from its submission."""
 
     timeout_seconds: float
+    submitted: bool = False
+
+    @property
+    def sentence(self) -> str:
+        if self.submitted:
+            return f"It was not done {self.timeout_seconds:g} s after its submission."
+        return f"It ran longer than {self.timeout_seconds:g} s."
 
 
 Stop = ControlRequest | Overrun
@@ -54,8 +61,7 @@ def stopped(stop: Stop, *, forced: bool = False) -> Ending:
     if isinstance(stop, ControlRequest):
         data = cancelled_by(stop, forced=forced)
         return Ending(CANCELLED, data, {**data, "reason": "cancelled", "by": None})
-    sentence = f"It ran longer than {stop.timeout_seconds:g} s."
-    data = {"reason": "timeout", "message": sentence, "timeout_seconds": stop.timeout_seconds}
+    data = {"reason": "timeout", "message": stop.sentence, "timeout_seconds": stop.timeout_seconds}
     return Ending(TIMED_OUT, {**data, "forced": True} if forced else data)
 
 

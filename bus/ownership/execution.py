@@ -156,6 +156,10 @@ class Execution:
         """End it now, badly; ``reason`` is a word for programs, ``message`` a sentence for people."""
         return await self.append(FAILED, {"reason": reason, "message": message, **details})
 
+    def end_in(self, seconds: float, timeout_seconds: float) -> None:
+        """End it in ``execution.timed_out`` after so long, paused or not; its time counts from its submission."""
+        self._ownership.end_in(seconds, Overrun(timeout_seconds, submitted=True))
+
     def stand_down(self) -> None:
         """Say that the body does nothing any more but hand back, when Redis answers."""
         self._ownership.body.stands_down = True
@@ -198,7 +202,7 @@ class Execution:
             await ownership.leave()
         stop = ownership.body.stop
         if isinstance(stop, Overrun) and was_cancelled and not cancelled_by_others:
-            raise TimeoutError(f"execution {self.id} ran longer than {stop.timeout_seconds:g} s") from error
+            raise TimeoutError(f"execution {self.id}: {stop.sentence}") from error
         return False
 
     async def _owe(self, ending: asyncio.Future[None]) -> None:

@@ -130,12 +130,14 @@ class Leases:
         cancel_after_ms: int | None = None,
         dead_session: str = "",
         forgotten: bool = False,
+        overdue: bool = False,
     ) -> Orphan:
         """Step in for an owner that is gone; of many who try at once, one gets it, for as long as a decision takes.
 
         From ``cancel_after_ms`` on (Unix milliseconds by Redis's clock), also for an owner that lives, if it was told
         to cancel; and for one whose session is ``dead_session``. With ``forgotten``, also for one that waits for a
-        worker though it was never submitted. Each call needs a ``healer``'s name of its own.
+        worker though it was never submitted; with ``overdue``, for any that waits. Each call needs a ``healer``'s name
+        of its own.
 
         Raises LeaseHeldError while the owner (or another healer) holds it, NotOrphanedError when nothing is to be
         healed, ExecutionClosedError.
@@ -149,7 +151,7 @@ class Leases:
             seconds=min(HEAL_SECONDS, self.lease_seconds),
             cancel_after_ms="" if cancel_after_ms is None else cancel_after_ms,
             dead_session=dead_session,
-            forgotten=forgotten,
+            waiting="2" if overdue else "1" if forgotten else "",
         )
         lease = Lease(execution_id, healer, Fence(int(fence), secret), int(attempt), status.decode(), int(until))
         return Orphan(
@@ -188,7 +190,7 @@ class Leases:
         dead_session: str = "",
         from_others: bool = False,
         status: str = "",
-        forgotten: bool = False,
+        waiting: str = "",
     ) -> Any:
         try:
             return await self._script.run(
@@ -208,7 +210,7 @@ class Leases:
                 "1" if from_others else "",
                 dead_session,
                 status,
-                "1" if forgotten else "",
+                waiting,
             )
         except ReplyError as error:
             word, _, detail = str(error).partition(" ")

@@ -70,6 +70,7 @@ class Ownership:
         self.doubted = False
         self.body = Body(self._end_by_force)
         self.left_calls = LeftCalls()
+        self._limit: asyncio.TimerHandle | None = None
         self.deadline = ExecutionDeadline(terms.timeout_seconds, self._time_out)
         self.lease = HeldLease(
             leases,
@@ -160,6 +161,8 @@ class Ownership:
 
     async def leave(self) -> None:
         """Let go of everything."""
+        if self._limit is not None:
+            self._limit.cancel()
         self._requests.close()
         await self.steering.aclose()
         await self.publisher.abandon()
@@ -249,6 +252,10 @@ class Ownership:
     def _time_out(self) -> None:
         if self._terms.timeout_seconds is not None:
             self._stop_for(Overrun(self._terms.timeout_seconds), GRACE_SECONDS)
+
+    def end_in(self, seconds: float, stop: Stop) -> None:
+        """Stop it after so long, though it be paused."""
+        self._limit = asyncio.get_running_loop().call_later(max(0.0, seconds), self._stop_for, stop, GRACE_SECONDS)
 
     def _stop_for(self, stop: Stop, grace_seconds: float) -> None:
         if self.lease.lost is None:

@@ -8,7 +8,8 @@
 --       9 secret   10 session of the owner ('' for none)
 --       11 '1' when an owner whose lease has run out may be replaced now   12 a session that is known to be dead ('' for none)
 --       13 renewing: the status to restore where it was lost ('' for none)
---       14 healing: '1' when what waits for a worker is an orphan if it was never submitted: no job brings one to it
+--       14 healing: '1' when what waits for a worker is an orphan if it was never submitted: no job brings one to it;
+--          '2' when it has waited for too long
 -- Reply take: {fence, attempt, status, until, 1 when it waited for a worker}; renew: {status, until};
 --       heal: {fence, attempt, status, until, lost owner, most attempts, 1 when it was submitted, 1 when its owner lives};
 --       release: 1
@@ -65,7 +66,7 @@ else
   -- What waits for a worker has lost none, and what never had one (no fence was ever given out) neither; nor has what
   -- was let go before anything was said of it.
   local begun = state[4] and not waiting and (status ~= '' or state[2])
-  local forgotten = state[4] and waiting and not state[6] and ARGV[14] == '1'
+  local forgotten = waiting and (ARGV[14] == '2' or (state[4] and not state[6] and ARGV[14] == '1'))
   if not (begun or forgotten) then return redis.error_reply('SOUND ' .. (status == '' and 'none' or status)) end
   local attempt = tonumber(redis.call('HGET', meta, 'attempt') or 0)
   local lost = state[9] or state[2] or ''

@@ -38,6 +38,18 @@ class Submit(BaseModel):
     )
     max_attempts: int | None = Field(None, ge=1, le=1000, description="lowers how often the pipeline may be begun")
     delay_seconds: float = Field(0.0, ge=0, le=MAX_DELAY_SECONDS, description="when to begin it, from now")
+    timeout_seconds: float | None = Field(
+        None,
+        gt=0,
+        le=MAX_DELAY_SECONDS,
+        description="it ends in `execution.timed_out` after so long from now, the queue included",
+    )
+    start_within_seconds: float | None = Field(
+        None,
+        gt=0,
+        le=MAX_DELAY_SECONDS,
+        description="so does one that no worker has begun so long after its delay (`not_started`)",
+    )
     labels: dict[str, str] = Field(
         default_factory=dict,
         max_length=MAX_LABELS,

@@ -85,6 +85,8 @@ async def take_submission(request: Request, gateway: GatewayContext, access: Acc
             concurrency_key=given.concurrency_key,
             max_attempts=given.max_attempts,
             delay_seconds=given.delay_seconds,
+            timeout_seconds=given.timeout_seconds,
+            start_within_seconds=given.start_within_seconds,
             labels=given.labels,
             trace=request.headers.get("traceparent"),
         )

@@ -30,6 +30,7 @@ from tailrace.bus.model.event import CANCELLED
 from tailrace.bus.model.submission import Submission
 from tailrace.bus.model.trace import meta_of
 from tailrace.bus.ownership.execution import Execution, failure_of
+from tailrace.bus.redis.commands import server_ms
 from tailrace.workers.errors import InputInvalidError, PlanningError, WorkerError
 from tailrace.workers.running.runner import run_pipeline
 from tailrace.workers.running.step_run import LEFT_SECONDS
@@ -65,6 +66,8 @@ class Attempt:
         self._execution: Execution | None = None
         self._stopped = False
         self._put_off = False
+        # Until the end of the time that it has from its submission on.
+        self._left_seconds: float | None = None
         # Set when the attempt is not to count.
         self._uncounted = False
         # Set once the execution is ours and its beginning is in the log.
@@ -199,6 +202,8 @@ class Attempt:
             if isinstance(plan, WorkerError):
                 raise plan
             plan.check_attempt(execution.attempt)
+            if self._left_seconds is not None and self._submission is not None:
+                execution.end_in(self._left_seconds, self._submission.timeout_seconds or 0.0)
             if self._asked_to_stop():
                 await self._leave_unbegun(execution)
                 return
@@ -240,10 +245,20 @@ class Attempt:
             # A validator, say: whatever it raises must end the execution, or it waits for ever.
             logger.warning("execution %s: its pipeline raised before its first step", execution_id, exc_info=error)
             return PlanningError(submission.pipeline, error, _place_of(error))
+        if submission.deadline_ms is not None or submission.start_within_seconds is not None:
+            self._left_seconds = await self._look_at_clock(submission)
         if history.attempts >= plan.max_attempts:
             # If the last of them was lost, that is its end: nothing is begun only to say so.
             await self._bus.healer.heal(execution_id)
         return plan
+
+    async def _look_at_clock(self, submission: Submission) -> float | None:
+        """Seconds that are left of its time; None for no limit. One that has waited for too long is ended."""
+        state = await self._bus.state(submission.execution_id)
+        now_ms = await server_ms(self._bus.commands)
+        if state is not None and state.waits_until_ms is not None and state.waits_until_ms <= now_ms:
+            await self._bus.healer.heal(submission.execution_id)
+        return None if submission.deadline_ms is None else (submission.deadline_ms - now_ms) / 1000
 
     async def _leave_failed(self, execution: Execution, error: Exception, delay_seconds: float) -> None:
         if not await execution.left_calls.ended(LEFT_SECONDS):

@@ -102,7 +102,7 @@ def test_an_input_that_a_stranger_broke_is_refused_with_the_field(given: bytes, 
 
 
 def read_back(submission: Submission) -> Submission | None:
-    fields = [each if isinstance(each, bytes) else each.encode() for each in submission.fields()]
+    fields = [each if isinstance(each, bytes) else each.encode() for each in submission.fields(0)]
     state = dict(zip(fields[::2], fields[1::2], strict=True))
     return parse_submission(submission.execution_id, [state.get(name.encode()) for name in SUBMISSION_FIELDS])
 
