@@ -39,7 +39,7 @@ from tailrace import (
     open_bus,
 )
 from tests.integration.embedding.served import serving
-from tests.integration.workers.watching import working
+from tests.integration.workers.watching import until_true, working
 from tests.patience import patient
 
 pytestmark = pytest.mark.anyio
@@ -304,7 +304,7 @@ def test_an_application_has_at_most_40_lines(application: Callable[[Gateway], Fa
 
 
 async def test_an_assistant_answers_streams_resumes_and_says_what_is_wrong(
-    instances: Any, client: httpx.AsyncClient
+    instances: Any, bus: Bus, client: httpx.AsyncClient
 ) -> None:
     here, there = await instances(assistant)
 
@@ -324,9 +324,13 @@ async def test_an_assistant_answers_streams_resumes_and_says_what_is_wrong(
         "error",
         {"code": 500, "detail": "lost the thread"},
     )
-    waiting = asyncio.create_task(ask(here, user_query="wait", timeout_seconds=1.5))
-    while (await ask(there, "invoke_agent", user_id="ann", timeout_seconds=0.5)).status_code != 409:
-        assert not waiting.done()
+    waiting = asyncio.create_task(ask(here, user_query="wait", timeout_seconds=4))
+
+    async def is_begun() -> bool:
+        return bool((await bus.count(labels={"user": "ann"})).executions)
+
+    await until_true(is_begun)
+    assert (await ask(there)).status_code == 409
     assert blocks((await waiting).text)[-1][2]["code"] == 504
     assert (await ask(here, "invoke_agent")).json() == {"success": True, "workflow_name": "answer"}
     assert (await ask(here, "invoke_agent", user_query="fail")).status_code == 500
