@@ -11,7 +11,7 @@ from tailrace.bus import ConcurrencyConflictError, EventTooLargeError, InvalidIn
 from tailrace.bus.model.event import check_execution_id
 from tailrace.bus.model.submission import MAX_KEY_CHARS, check_key, id_of_key
 from tailrace.bus.queries.state import state_of
-from tailrace.gateway.access.access import Access, ReadAccess, SubmitAccess
+from tailrace.gateway.access.access import Access, AdminAccess, ReadAccess, SubmitAccess
 from tailrace.gateway.context import CurrentGateway, GatewayContext
 from tailrace.gateway.http.parsing import ExecutionId, json_body
 from tailrace.gateway.http.problem_docs import problems
@@ -120,3 +120,17 @@ async def read_state(
     response.headers["Cache-Control"] = "no-store"
     state = await state_of(gateway.bus.log, execution_id)
     return ExecutionState(**state.model_dump(), links=Links.of(execution_id))
+
+
+@router.delete(
+    "/{execution_id}",
+    status_code=204,
+    summary="Forget an execution that has ended",
+    description="Its events, its state and its place in lists are deleted, and its id can be used again. One that has "
+    "not ended is refused: cancel it first. Who watches it then is told that there is no such execution.",
+    response_class=Response,
+    responses={204: {"description": "It is gone"}, **problems(400, 404, 409, 503)},
+)
+async def delete(_: AdminAccess, gateway: CurrentGateway, execution_id: ExecutionId) -> Response:
+    await gateway.bus.delete(execution_id)
+    return Response(status_code=204)

@@ -161,3 +161,18 @@ async def test_a_log_that_only_strangers_wrote_has_a_state(bus: Bus, client: htt
 async def test_states_are_not_cached_by_anyone(client: httpx.AsyncClient) -> None:
     await client.post("/v1/executions", json={"pipeline": "document", "execution_id": "e"})
     assert (await client.get("/v1/executions/e")).headers["cache-control"] == "no-store"
+
+
+async def test_attack_31_one_that_has_ended_is_deleted_over_http_and_one_that_has_not_is_kept(
+    bus: Bus, client: httpx.AsyncClient
+) -> None:
+    async with bus.execution("done") as execution:
+        await execution.emit("custom.x", 1)
+    await bus.submit("document", execution_id="queued")
+    kept = await client.delete("/v1/executions/queued")
+    assert (kept.status_code, kept.json()["code"]) == (409, "execution_not_ended")
+    assert (await client.delete("/v1/executions/done")).status_code == 204
+    for path in ("/v1/executions/done", "/v1/executions/done/events?after=0"):
+        assert (await client.get(path)).json()["code"] == "execution_unknown"
+    assert (await client.delete("/v1/executions/done")).status_code == 404
+    assert (await client.get("/v1/executions/queued")).json()["status"] == "queued"
