@@ -141,6 +141,7 @@ class Gateway:
         coalesce_ms: int = 0,
         allow: Allow | None = None,
         until: Until | None = None,
+        wait_for_start: float = 0.0,
         on_disconnect: OnDisconnect = "continue",
         grace_seconds: float = GRACE_SECONDS,
     ) -> Response:
@@ -157,15 +158,18 @@ class Gateway:
 
         Who may watch, the route has decided; ``allow`` sees the execution's state, and False is answered as if there
         were none. ``until`` ends the stream as an expired token does: a datetime, Unix seconds, or a callable, sync or
-        async, that is asked every two seconds whether it is over. With ``on_disconnect="cancel"`` the execution is
-        cancelled once nobody has watched it for ``grace_seconds`` (0 to 86,400), on any gateway and by any route; it
-        takes some six seconds more to be sure of that. What is wrong is answered as a problem: 400 for a
+        async, that is asked every two seconds whether it is over. ``wait_for_start`` is how many seconds (at most 300)
+        an execution that is not there yet is waited for, in an open stream. With ``on_disconnect="cancel"`` the
+        execution is cancelled once nobody has watched it for ``grace_seconds`` (0 to 86,400), on any gateway and by any
+        route; it takes some six seconds more to be sure of that.
+
+        What is wrong is answered as a problem: 400 for a
         cursor that cannot be read, 404 for an execution that is not there, 503 while Redis is away; 204 for a client
         that has seen it all. Raises GatewayNotRunningError, InvalidInputError.
         """
         context, execution_id = self.context, check_execution_id(execution)
         access = OwnRouteAccess(context, request, allow=allow, until=until)
-        wishes = Wishes(wire, after, types, step, mode, coalesce_ms, on_disconnect, grace_seconds)
+        wishes = Wishes(wire, after, types, step, mode, coalesce_ms, on_disconnect, grace_seconds, wait_for_start)
         return OpenedLater(context, lambda: open_own(context, access, request, execution_id, wishes))
 
     def multiplex(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, overload
+from typing import Final, cast, overload
 
 from tailrace.bus.errors import BusClosedError, BusUnavailableError, ExecutionUnknownError, ReplyError
 from tailrace.bus.healing.healer import Healer
@@ -155,6 +155,13 @@ class Hub:
             if watched is not None:
                 watched.idle_since = self._loop.time()
                 return watched.topic
+
+    def unbegun(self, execution_id: str) -> Topic:
+        """Watch an execution that is not there, for a viewer that joins at once and is to be told when it begins."""
+        # There is one, because a head is given.
+        watched = cast("_Watched", self._watch(execution_id, _Found(None, START, exists=False)))
+        watched.idle_since = self._loop.time()
+        return watched.topic
 
     def hold(self, topic: Topic) -> Hold:
         """Keep a topic that was just opened; for whoever waits for something before the viewer joins it."""

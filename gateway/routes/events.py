@@ -14,10 +14,12 @@ from tailrace.gateway.http.problem_docs import problems
 from tailrace.gateway.http.problems import Problem, ProblemError
 from tailrace.gateway.http.schemas import EventPage
 from tailrace.gateway.routes.problem_route import ProblemRoute
+from tailrace.gateway.streams.asked import NDJSON_TYPE
 from tailrace.gateway.streams.deferred import SSE_TYPE
-from tailrace.gateway.streams.opening import NDJSON_TYPE, stream
+from tailrace.gateway.streams.opening import stream
 from tailrace.gateway.streams.paging import MAX_WAIT_SECONDS, PAGE, page_query, read_page
 from tailrace.gateway.streams.parameters import CurrentParameters
+from tailrace.gateway.streams.waiting import MAX_WAIT_FOR_START
 
 router = APIRouter(route_class=ProblemRoute, tags=["events"])
 
@@ -53,6 +55,16 @@ async def read_events(
         str | None, Query(description="Cursor of the last event already seen", examples=["1760000000000-7"])
     ] = None,
     limit: Annotated[int | None, Query(ge=1, description="Most events of a page", examples=[100])] = None,
+    wait_for_start: Annotated[
+        float,
+        Query(
+            ge=0,
+            le=MAX_WAIT_FOR_START,
+            allow_inf_nan=False,
+            description="Seconds to wait for an execution that does not exist yet, instead of a 404 (stream only)",
+            examples=[30],
+        ),
+    ] = 0.0,
     last: Annotated[
         int | None, Query(ge=1, description="Begin with the newest so many, instead of `after`", examples=[10])
     ] = None,
@@ -70,7 +82,7 @@ async def read_events(
     paged = any(given is not None for given in (after, limit, last, wait))
     chosen = choose(accepted(request.headers), OFFERED, default=PAGE if paged else SSE_TYPE)
     if chosen in {SSE_TYPE, NDJSON_TYPE}:
-        return await stream(gateway, access, parameters, execution_id, chosen)
+        return await stream(gateway, access, parameters, execution_id, chosen, wait_for_start=wait_for_start)
     if chosen == PAGE:
         # First: what is wrong with it must not tell whether another tenant's execution is there.
         query = page_query(

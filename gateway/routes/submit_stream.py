@@ -14,8 +14,9 @@ from tailrace.gateway.http.problems import Problem, ProblemError
 from tailrace.gateway.http.schemas import Links
 from tailrace.gateway.routes.executions import TAKES_SUBMISSION, take_submission
 from tailrace.gateway.routes.problem_route import ProblemRoute
+from tailrace.gateway.streams.asked import NDJSON_TYPE
 from tailrace.gateway.streams.deferred import SSE_TYPE
-from tailrace.gateway.streams.opening import NDJSON_TYPE, stream
+from tailrace.gateway.streams.opening import stream
 from tailrace.gateway.streams.parameters import CurrentParameters
 
 router = APIRouter(route_class=ProblemRoute, prefix="/executions", tags=["executions"])

@@ -3,54 +3,42 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from typing import Final
 
 from starlette.responses import Response
 
-from tailrace.bus.errors import BusUnavailableError, ReplyError
+from tailrace.bus.errors import BusUnavailableError, ExecutionUnknownError, ReplyError
 from tailrace.bus.model.continuity import Numbering
 from tailrace.bus.model.cursor import START, Cursor, just_before
 from tailrace.bus.model.entry import Entry
 from tailrace.bus.model.event import check_execution_id
-from tailrace.bus.model.filter import Filter
 from tailrace.gateway.access.access import Access
 from tailrace.gateway.context import GatewayContext
+from tailrace.gateway.streams.asked import NDJSON_TYPE, Asked
 from tailrace.gateway.streams.deferred import SSE_TYPE, redis_away
 from tailrace.gateway.streams.parameters import StreamParameters
 from tailrace.gateway.streams.response import HubResponse
+from tailrace.gateway.streams.waiting import WaitingResponse
 from tailrace.gateway.wire.formats import NDJSON, StreamFormat
 from tailrace.gateway.wire.own import OwnFormat
 
 logger = logging.getLogger(__name__)
 
-NDJSON_TYPE: Final = "application/x-ndjson"
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What a viewer asked for, checked. ``cursor`` None means the present head.
-
-    ``seen`` is how many frames of the entry at the cursor it has, where that is not all of them.
-    """
-
-    execution_id: str
-    cursor: Cursor | None
-    rendering: StreamFormat
-    wanted: Filter | None = None
-    coalesce_ms: int = 0
-    media_type: str = SSE_TYPE
-    seen: int = 0
-
 
 async def stream(
-    gateway: GatewayContext, access: Access, parameters: StreamParameters, execution_id: str, media_type: str = SSE_TYPE
+    gateway: GatewayContext,
+    access: Access,
+    parameters: StreamParameters,
+    execution_id: str,
+    media_type: str = SSE_TYPE,
+    *,
+    wait_for_start: float = 0.0,
 ) -> Response:
     """What a request to one of our routes asks for. Raises as ``open_stream`` does."""
     check_execution_id(execution_id)
     rendering = NDJSON if media_type == NDJSON_TYPE else parameters.sse()
     wanted, coalesce_ms = parameters.filter(), parameters.coalesce_ms()
-    asked = Asked(execution_id, parameters.cursor(), rendering, wanted, coalesce_ms, media_type)
+    cursor = parameters.cursor()
+    asked = Asked(execution_id, cursor, rendering, wanted, coalesce_ms, media_type, wait_for_start=wait_for_start)
     return await open_stream(gateway, access, asked)
 
 
@@ -59,7 +47,8 @@ async def open_stream(gateway: GatewayContext, access: Access, asked: Asked) -> 
 
     204 when the client has had the terminal event: that is what stops an EventSource (WHATWG HTML, 9.2.3). So would
     a 503, for good; while Redis is away, SSE gets a stream that only says so and asks to come again.
-    Raises InvalidInputError (400), ExecutionUnknownError (404), BusUnavailableError (503, NDJSON only).
+    With ``wait_for_start``, one that does not exist is waited for. Raises InvalidInputError (400),
+    ExecutionUnknownError (404), BusUnavailableError (503, NDJSON only).
     """
     execution_id, cursor, rest = asked.execution_id, asked.cursor, b""
     try:
@@ -68,6 +57,10 @@ async def open_stream(gateway: GatewayContext, access: Access, asked: Asked) -> 
         hold = None if topic is None else gateway.hub.hold(topic)
         if asked.seen and cursor is not None:
             cursor, rest = await rest_of(gateway, execution_id, cursor, asked.rendering, asked.seen)
+    except ExecutionUnknownError:
+        if not asked.wait_for_start:
+            raise
+        return WaitingResponse(gateway.hub, access, asked, gateway.settings.retry_ms)
     except BusUnavailableError as error:
         if asked.media_type != SSE_TYPE or (isinstance(error, ReplyError) and error.is_of_the_key):
             raise
@@ -87,7 +80,7 @@ async def open_stream(gateway: GatewayContext, access: Access, asked: Asked) -> 
         coalesce_ms=asked.coalesce_ms,
         retry_ms=gateway.settings.retry_ms,
         media_type=asked.media_type,
-        kind="ndjson" if asked.media_type == NDJSON_TYPE else "sse",
+        kind=asked.kind,
         tell_cursor=cursor is None,
         rest=rest,
     )

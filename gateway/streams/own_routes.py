@@ -18,9 +18,11 @@ from tailrace.bus.model.filter import Filter
 from tailrace.gateway.access.own_route import OwnRouteAccess
 from tailrace.gateway.context import SCOPE_KEY, GatewayContext
 from tailrace.gateway.http.accept import accepted, choose
+from tailrace.gateway.streams.asked import NDJSON_TYPE, Asked
 from tailrace.gateway.streams.deferred import PROBLEMS, SSE_TYPE, answer
-from tailrace.gateway.streams.opening import NDJSON_TYPE, Asked, open_stream
+from tailrace.gateway.streams.opening import open_stream
 from tailrace.gateway.streams.parameters import MAX_COALESCE_MS, StreamParameters, make_filter
+from tailrace.gateway.streams.waiting import MAX_WAIT_FOR_START
 from tailrace.gateway.wire.formats import NDJSON, StreamFormat
 from tailrace.gateway.wire.own import OwnFormat, OwnNdjson, OwnSocket, split_cursor
 from tailrace.gateway.wire.wire import Wire
@@ -45,6 +47,7 @@ class Wishes:
     coalesce_ms: int = 0
     on_disconnect: OnDisconnect = "continue"
     grace_seconds: float = GRACE_SECONDS
+    wait_for_start: float = 0.0
 
 
 class OpenedLater(Response):
@@ -81,10 +84,14 @@ async def open_own(
     if not 0 <= wishes.grace_seconds <= MAX_GRACE_SECONDS:
         raise InvalidInputError("grace_seconds", f"{wishes.grace_seconds!r} is not from 0 to {MAX_GRACE_SECONDS:g}")
     wanted = own_filter(wishes.types, wishes.step, wishes.mode, wishes.coalesce_ms)
-    asked = Asked(execution_id, cursor, rendering, wanted, wishes.coalesce_ms, media_type, seen)
+    if not 0 <= wishes.wait_for_start <= MAX_WAIT_FOR_START:
+        raise InvalidInputError("wait_for_start", f"{wishes.wait_for_start!r} is not from 0 to {MAX_WAIT_FOR_START:g}")
+    coalesce_ms, wait_seconds = wishes.coalesce_ms, wishes.wait_for_start
+    asked = Asked(execution_id, cursor, rendering, wanted, coalesce_ms, media_type, seen, wait_seconds)
     if wishes.on_disconnect == "cancel":
-        # Noted before the viewer is let in, and only where there is something to see.
-        await gateway.hub.open(execution_id, allows=access.allows(execution_id))
+        # Noted before the viewer is let in, and only where there is something to see, or will be.
+        if not wishes.wait_for_start:
+            await gateway.hub.open(execution_id, allows=access.allows(execution_id))
         await access.cancel_unwatched(execution_id, wishes.grace_seconds)
     return await open_stream(gateway, access, asked)
 

@@ -35,7 +35,7 @@ PREFLIGHT = b"\r\n".join(
     [
         ("/v1/executions", {"GET", "POST"}),
         ("/v1/executions/x/events", {"GET", "POST"}),
-        ("/v1/executions/x", {"GET"}),
+        ("/v1/executions/x", {"GET", "DELETE"}),
         ("/v1/executions/x/cancel", {"POST"}),
     ],
 )

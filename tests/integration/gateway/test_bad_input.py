@@ -156,7 +156,7 @@ async def test_a_key_that_is_no_log_is_a_conflict_and_no_crash(bus: Bus, client:
     [
         ("GET", "/v2/executions", 404, "not_found"),
         ("GET", "/v1/executions/e/", 404, "not_found"),
-        ("DELETE", "/v1/executions/e", 405, "method_not_allowed"),
+        ("PATCH", "/v1/executions/e", 405, "method_not_allowed"),
         ("PUT", "/v1/executions", 405, "method_not_allowed"),
     ],
 )
