@@ -49,9 +49,10 @@ _ENDLESS: Final = {
     "zeros without end": "cat /dev/zero",
     "complaints without end": "yes >&2",
     "a file with holes": "truncate -s 100G f; cat f; rm f",
-    "a flood behind its back": "yes & exit 0",
 }
 _MANNERS: Final = {
+    # Ends at once; what has come by then is told, if there is time for it.
+    "a flood behind its back": "yes & exit 0",
     "leaves a child behind": "sleep 300 & exit 3",
     "leaves a hundred": "for i in $(seq 100); do sleep 300 & done; exit 0",
     "takes no SIGTERM": "trap '' TERM; while :; do sleep 0.1; done",
