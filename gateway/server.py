@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import gc
 import logging
-import os
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -18,7 +17,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from tailrace.bus import Bus, BusSettings, open_bus
+from tailrace.bus.ops.service_manager import handed_over, tell, watched
 from tailrace.bus.ops.stop_signals import obeying
+from tailrace.bus.ops.supervised import announce, supervisor
 from tailrace.gateway.app import GatewayApp, create_app
 from tailrace.gateway.asgi.arrivals import MAX_HEAD_BYTES, Arrivals, Refusals
 from tailrace.gateway.asgi.listener import (
@@ -28,10 +29,12 @@ from tailrace.gateway.asgi.listener import (
     listen,
     raise_file_limit,
     room_for_streams,
+    tune,
     url_of,
 )
 from tailrace.gateway.asgi.server_writes import why_stepped
 from tailrace.gateway.asgi.uvicorn_internals import bound_to, budgeted
+from tailrace.gateway.auth.settings import check_host
 from tailrace.gateway.context import GatewayContext
 from tailrace.gateway.http.problems import Problem
 from tailrace.gateway.limits.addresses import waiting_address
@@ -58,7 +61,7 @@ def serve(settings: GatewaySettings, bus_settings: BusSettings) -> int:
     settings = _with_room(settings, raise_file_limit())
     try:
         with (
-            bind(settings.host, settings.port, vanished_seconds=settings.vanished_seconds) as listener,
+            _listener(settings) as listener,
             asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
         ):
             runner.run(_serve(listener, settings, bus_settings))
@@ -68,6 +71,22 @@ def serve(settings: GatewaySettings, bus_settings: BusSettings) -> int:
         # Told to stop before it was ready: there are no viewers yet.
         return 0
     return 0
+
+
+def _listener(settings: GatewaySettings) -> socket.socket:
+    """Bound by us, or handed over by the service manager. Raises ListenError."""
+    given = handed_over()
+    if given is None:
+        seconds = settings.vanished_seconds
+        return bind(settings.host, settings.port, vanished_seconds=seconds, shared=supervisor() is not None)
+    if given.family not in {socket.AF_INET, socket.AF_INET6} or given.type != socket.SOCK_STREAM:
+        raise ListenError("the socket that the service manager hands over is not a TCP socket: see ListenStream=")
+    try:
+        check_host(given.getsockname()[0], auth_required=settings.auth_required)
+    except ValueError as error:
+        raise ListenError(f"the socket that the service manager hands over: {error}") from None
+    tune(given, settings.vanished_seconds)
+    return given
 
 
 def _with_room(settings: GatewaySettings, files: int) -> GatewaySettings:
@@ -163,7 +182,7 @@ def uvicorn_config(app: GatewayApp) -> uvicorn.Config:
         ws_ping_interval=PING_SECONDS,
         ws_ping_timeout=PONG_SECONDS,
         # Costs more processor and memory for each connection than all the rest of it.
-        ws_per_message_deflate=False,
+        ws_per_message_deflate=gateway.settings.ws_deflate,
         lifespan="on",
         log_config=None,
         log_level="warning",
@@ -202,12 +221,13 @@ async def _serve(listener: socket.socket, settings: GatewaySettings, bus_setting
     server: GatewayServer | None = None
 
     def stop(_order: object) -> None:
+        tell("STOPPING=1")
         stopped.set()
         if server is not None:
             server.stop()
 
     with obeying(stop):
-        async with await _open(bus_settings, stopped) as bus:
+        async with watched(), await _open(bus_settings, stopped) as bus:
             tail = await bus.tail()
             listen(listener)
             app = create_app(bus, settings)
@@ -231,8 +251,7 @@ async def _open(bus_settings: BusSettings, stopped: asyncio.Event) -> Bus:
 
 
 def _announce(url: str, bus: Bus, tail_mode: str) -> None:
-    sys.stdout.write(f"gateway ready at {url} (tail {tail_mode}, prefix {bus.settings.prefix}, pid {os.getpid()})\n")
-    sys.stdout.flush()
+    announce(f"gateway ready at {url}", f"tail {tail_mode}", f"prefix {bus.settings.prefix}")
 
 
 def _refuse(error: Exception, code: int) -> int:

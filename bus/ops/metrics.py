@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from typing import Final
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Histogram, generate_latest
@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 
 from tailrace.bus.model.counters import Counters
 from tailrace.bus.model.durations import Durations
+from tailrace.bus.ops.supervised import supervisor
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 LAG_SECONDS: Final = 1.0
@@ -48,12 +49,22 @@ class BusMetrics:
     def text(self) -> bytes:
         return generate_latest(self.registry)
 
+    async def of_all(self) -> bytes:
+        """Of this process, or of all that its supervisor has, each with the label ``process``.
+
+        Raises TimeoutError when the supervisor does not answer.
+        """
+        ours = supervisor()
+        return self.text() if ours is None else await ours.metrics_of_all()
+
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None, None]:
-        """Measure the loop's lag meanwhile."""
+        """Measure the loop's lag meanwhile, and show a supervisor what is counted."""
+        ours = supervisor()
         task = asyncio.create_task(self._measure_lag(), name="metrics:lag")
         try:
-            yield
+            with nullcontext() if ours is None else ours.shown(self.text):
+                yield
         finally:
             task.cancel()
             with suppress(asyncio.CancelledError):

@@ -5,8 +5,10 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 
 from tailrace.bus.ops.metrics import CONTENT_TYPE
+from tailrace.bus.ops.supervised import ANSWER_SECONDS
 from tailrace.gateway.access.access import AdminAccess
 from tailrace.gateway.http.problem_docs import problems
+from tailrace.gateway.http.problems import ProblemError, unavailable
 from tailrace.gateway.routes.problem_route import ProblemRoute
 
 router = APIRouter(route_class=ProblemRoute, tags=["health"])
@@ -22,4 +24,9 @@ router = APIRouter(route_class=ProblemRoute, tags=["health"])
 )
 async def read_metrics(access: AdminAccess) -> Response:
     access.check_all()
-    return Response(access.gateway.metrics.text(), headers={"Content-Type": CONTENT_TYPE, "Cache-Control": "no-store"})
+    try:
+        text = await access.gateway.metrics.of_all()
+    except TimeoutError:
+        detail = f"the supervisor did not answer within {ANSWER_SECONDS:g} s"
+        raise ProblemError(unavailable("supervisor_silent", detail)) from None
+    return Response(text, headers={"Content-Type": CONTENT_TYPE, "Cache-Control": "no-store"})

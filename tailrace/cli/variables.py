@@ -10,6 +10,7 @@ from typing import Final
 from pydantic_settings import BaseSettings
 
 from tailrace.bus import BusSettings
+from tailrace.bus.ops.supervised import VARIABLE as SUPERVISOR
 from tailrace.cli.client.token import VARIABLE as TOKEN
 from tailrace.cli.processes.parent_pipe import VARIABLE as PARENT_PIPE
 from tailrace.workers import WorkerSettings
@@ -18,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 PREFIX: Final = "TAILRACE_"
 # Of the command line, and of the project's own tests.
-_OTHERS: Final = (PARENT_PIPE, TOKEN, "TAILRACE_GATEWAY", "TAILRACE_DEBUG", "TAILRACE_CI_REQUIRE")
+_OTHERS: Final = (PARENT_PIPE, SUPERVISOR, TOKEN, "TAILRACE_GATEWAY", "TAILRACE_DEBUG", "TAILRACE_CI_REQUIRE")
 _TESTS: Final = "TAILRACE_TEST_"
 
 

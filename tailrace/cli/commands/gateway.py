@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tailrace.cli.commands.options import RedisUrl, only_given
+from tailrace.cli.commands.options import Processes, RedisUrl, only_given
 
 
 class TailKind(StrEnum):
@@ -23,6 +23,7 @@ def gateway(
     port: Annotated[
         int | None, typer.Option("--port", min=0, max=65535, help="Listen here; 0 takes a free one. [default: 8080]")
     ] = None,
+    processes: Processes = None,
     redis_url: RedisUrl = None,
     tail: Annotated[
         TailKind | None, typer.Option("--tail", help="How streams are watched. [default: auto]", show_default=False)
@@ -37,6 +38,7 @@ def gateway(
     Examples:
       tailrace gateway --redis-url redis://10.0.0.5:6379/0
       TAILRACE_DRAIN_SECONDS=30 tailrace gateway --port 8081
+      tailrace gateway --processes 4
     """  # noqa: D301 - \b keeps typer from joining the lines
     import os  # noqa: PLC0415 - see tailrace.cli.app
 
@@ -46,8 +48,13 @@ def gateway(
     from tailrace.gateway.server import serve  # noqa: PLC0415 - see tailrace.cli.app
     from tailrace.gateway.settings import GatewaySettings  # noqa: PLC0415 - see tailrace.cli.app
 
-    settings = GatewaySettings(**only_given(host=host, port=port))
+    settings = GatewaySettings(**only_given(host=host, port=port, processes=processes))
     bus_settings = BusSettings(**only_given(redis_url=redis_url, tail=tail and tail.value))
     logs.set_up(bus_settings.log_format)
     warn_of_unknown(os.environ)
+    if settings.processes > 1:
+        from tailrace.cli.processes.several import several_gateways  # noqa: PLC0415 - see tailrace.cli.app
+
+        several_gateways(settings)
+        return
     raise typer.Exit(serve(settings, bus_settings))

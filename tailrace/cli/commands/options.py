@@ -35,6 +35,13 @@ InsteadRedisUrl = Annotated[
 ]
 
 
+Processes = Annotated[
+    int | None,
+    typer.Option(
+        "--processes", min=1, max=256, metavar="N", help="So many processes, to use so many cores. [default: 1]"
+    ),
+]
+
 ExecutionId = Annotated[str, typer.Argument(metavar="ID", help="Which execution.")]
 
 WaitSeconds = Annotated[

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tailrace.cli.commands.options import RedisUrl, only_given
+from tailrace.cli.commands.options import Processes, RedisUrl, only_given
 from tailrace.cli.errors import CliError
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def worker(  # noqa: PLR0917 - typer tells options from arguments by their annot
     concurrency: Annotated[
         int | None, typer.Option("--concurrency", min=1, max=1000, help="Executions at a time. [default: 8]")
     ] = None,
+    processes: Processes = None,
     pipelines: Annotated[
         list[str] | None,
         typer.Option(
@@ -70,6 +71,7 @@ def worker(  # noqa: PLR0917 - typer tells options from arguments by their annot
     Examples:
       tailrace worker --redis-url redis://10.0.0.5:6379/0
       tailrace worker --queue urgent --queue default --concurrency 2
+      tailrace worker --processes 4 --concurrency 2
       tailrace worker --pipelines my_app.pipelines:registry
       tailrace worker --metrics-port 9464
       tailrace worker --document-root /srv/reports
@@ -84,13 +86,20 @@ def worker(  # noqa: PLR0917 - typer tells options from arguments by their annot
         **only_given(
             queues=",".join(queue) if queue else None,
             concurrency=concurrency,
+            processes=processes,
             pipelines=",".join(pipelines) if pipelines else None,
             metrics_port=metrics_port,
             document_roots=tuple(document_roots) if document_roots else None,
             allow_command=allow_command or None,
         )
     )
-    asyncio.run(_work(BusSettings(**only_given(redis_url=redis_url)), settings))
+    bus_settings = BusSettings(**only_given(redis_url=redis_url))
+    if settings.processes > 1:
+        from tailrace.cli.processes.several import several_workers  # noqa: PLC0415 - see tailrace.cli.app
+
+        several_workers(bus_settings, settings)
+    else:
+        asyncio.run(_work(bus_settings, settings))
 
 
 def _exit_unstoppable(reason: str) -> None:
@@ -109,7 +118,9 @@ async def _work(bus_settings: BusSettings, settings: WorkerSettings) -> None:
 
     from tailrace.bus import open_bus  # noqa: PLC0415 - see tailrace.cli.app
     from tailrace.bus.ops import logging as logs  # noqa: PLC0415 - see tailrace.cli.app
+    from tailrace.bus.ops.service_manager import tell, watched  # noqa: PLC0415 - see tailrace.cli.app
     from tailrace.bus.ops.stop_signals import obeying  # noqa: PLC0415 - see tailrace.cli.app
+    from tailrace.bus.ops.supervised import announce  # noqa: PLC0415 - see tailrace.cli.app
     from tailrace.cli.variables import warn_of_unknown  # noqa: PLC0415 - see tailrace.cli.app
     from tailrace.workers import RegistryInvalidError, Worker, registry_for  # noqa: PLC0415 - see tailrace.cli.app
     from tailrace.workers.worker.metrics import serving_metrics  # noqa: PLC0415 - see tailrace.cli.app
@@ -123,12 +134,17 @@ async def _work(bus_settings: BusSettings, settings: WorkerSettings) -> None:
     async with await open_bus(settings=bus_settings) as bus:
         worker = Worker(bus, registry, settings)
         worker.on_unstoppable = _exit_unstoppable
-        with obeying(lambda _order: worker.stop()):
-            async with serving_metrics(bus, worker) as metrics_url:
-                print(
-                    f"worker ready for {', '.join(settings.queues)} "
-                    f"(pipelines {', '.join(registry.names)}, prefix {bus.settings.prefix}, pid {os.getpid()}"
-                    f"{'' if metrics_url is None else f', metrics at {metrics_url}'})",
-                    flush=True,
+
+        def stop(_order: object) -> None:
+            tell("STOPPING=1")
+            worker.stop()
+
+        with obeying(stop):
+            async with watched(), serving_metrics(bus, worker) as metrics_url:
+                announce(
+                    f"worker ready for {', '.join(settings.queues)}",
+                    f"pipelines {', '.join(registry.names)}",
+                    f"prefix {bus.settings.prefix}",
+                    *([] if metrics_url is None else [f"metrics at {metrics_url}"]),
                 )
                 await worker.run()

@@ -164,6 +164,8 @@ def check_running(child: Child) -> None:
 def death_of(child: Child) -> str | None:
     """How it ended, for a sentence; None while it runs."""
     code = child.exit_code
-    if code is None:
-        return None
+    return None if code is None else ending_of(code)
+
+
+def ending_of(code: int) -> str:
     return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -16,19 +15,17 @@ from tailrace.bus.embedded import EmbeddedServer, start_embedded
 from tailrace.cli.errors import CliError
 from tailrace.cli.exit_codes import ExitCode
 from tailrace.cli.processes.children import SHOWN_LOG_LINES, Child, Children, check_running, death_of
+from tailrace.cli.processes.deaths import MAX_DEATHS, Deaths
 from tailrace.cli.processes.local import start_gateway, start_worker
 
 LOOK_SECONDS: Final = 0.5
-# A part that has died so often in such a time will not live the next time either.
-MAX_DEATHS: Final = 5
-DEATHS_SECONDS: Final = 60.0
 # What gateways and workers leave their viewers and executions by default, and a little.
 STOP_SECONDS: Final = 15.0
 # What a worker needs to kill a program that does not heed SIGTERM, and a little.
 ORPHAN_SECONDS: Final = 6.0
 
 
-async def run_all(directory: Path, *, host: str, port: int, allow_command: bool) -> None:
+async def run_all(directory: Path, *, host: str, port: int, allow_command: bool, pipelines: Sequence[str] = ()) -> None:
     """Return when interrupted, which is how it should end. Raises BusError, ChildError, CliError."""
     async with await start_embedded(str(directory)) as server:
         logs = server.directory / "logs"
@@ -36,7 +33,11 @@ async def run_all(directory: Path, *, host: str, port: int, allow_command: bool)
         with _alone(server):
             async with Children(logs, stop_seconds=STOP_SECONDS, orphan_seconds=ORPHAN_SECONDS) as children:
                 documents = Path.cwd()
-                options = ["--document-root", str(documents), *(["--allow-command"] if allow_command else [])]
+                options = [
+                    *("--document-root", str(documents)),
+                    *(["--allow-command"] if allow_command else []),
+                    *(option for named in pipelines for option in ("--pipelines", named)),
+                ]
 
                 async def begin_worker() -> Child:
                     return start_worker(children, "worker", server.url, *options)
@@ -61,19 +62,6 @@ async def run_all(directory: Path, *, host: str, port: int, allow_command: bool)
                 )
                 with contextlib.suppress(asyncio.CancelledError):
                     await _watch(ServerPart(server), worker, Part(first, begin_gateway))
-
-
-class Deaths:
-    """Counts how often something died lately."""
-
-    def __init__(self) -> None:
-        self._times: deque[float] = deque(maxlen=MAX_DEATHS)
-
-    def too_many(self) -> bool:
-        """Count one more, and say whether another start would be in vain."""
-        now = asyncio.get_running_loop().time()
-        self._times.append(now)
-        return len(self._times) == MAX_DEATHS and now - self._times[0] < DEATHS_SECONDS
 
 
 class Part:

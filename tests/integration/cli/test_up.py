@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tailrace.cli.processes.standalone import MAX_DEATHS
+from tailrace.cli.processes.deaths import MAX_DEATHS
 from tests.integration.cli.processes import Family, call, family, wait_until
 
 READY = "Ctrl-C ends everything."
@@ -20,6 +20,21 @@ def up(tmp_path: Path) -> Iterator[Family]:
     with family(tmp_path / "up", "up", "--port", "0", "--dir", str(tmp_path / "data"), "--allow-command") as started:
         started.await_words(READY)
         yield started
+
+
+def test_pipelines_of_ones_own_run(tmp_path: Path) -> None:
+    (tmp_path / "looking.py").write_text(
+        "from tailrace import Pipeline, Registry, Step\n"
+        "async def look(ctx, outputs):\n    return 22222\n"
+        'registry = Registry([Pipeline("look", (Step("look", look),))])\n'
+    )
+    with family(tmp_path / "up", "up", "--port", "0", "--pipelines", "looking:registry", cwd=tmp_path) as up:
+        up.await_words(READY)
+        done = call("submit", "look", "--gateway", shown(up, "gateway"), "--follow", "--json")
+        assert done.returncode == 0
+        assert "22222" in done.stdout
+        up.signal(signal.SIGINT)
+        assert up.wait() == 0
 
 
 def shown(up: Family, name: str) -> str:
