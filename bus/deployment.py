@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Literal, Protocol, TypeVar
@@ -11,8 +12,9 @@ from tailrace.bus.model.counters import Counters
 from tailrace.bus.model.retry import Backoff
 from tailrace.bus.redis.address import Target, dial_of, node_url
 from tailrace.bus.redis.cluster import ClusterConnection
-from tailrace.bus.redis.commands import Commands
+from tailrace.bus.redis.commands import Commands, Line
 from tailrace.bus.redis.connection import Connection, Dial
+from tailrace.bus.redis.primary import Primary
 from tailrace.bus.redis.slots import Address
 from tailrace.bus.redis.supervised import WRONG_SERVER_CODES, SupervisedConnection
 from tailrace.bus.tail.blocking import BlockingTail
@@ -36,17 +38,33 @@ class Deployment(Protocol):
         wait_seconds: float = 5.0,
         on_connect: Callable[[Connection], None] | None = None,
         backoff: Backoff | None = None,
-    ) -> Commands:
+    ) -> Line:
         """``on_connect`` is given each connection to a server, as it is made; on a cluster, none."""
 
     async def open_tail(self, shared: Commands, mode: TailMode) -> Tail:
         """Raises ReplyError when tracking is demanded and refused."""
+
+    def start(self) -> None:
+        """Begin to hear of what changes in the deployment, in the running loop."""
+
+    async def aclose(self) -> None:
+        """Hear of it no more."""
 
 
 class Standalone:
     def __init__(self, dial: Dial, counters: Counters) -> None:
         self._dial = dial
         self._counters = counters
+        self._watching: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        if isinstance(self._dial, Primary):
+            self._watching = asyncio.create_task(self._dial.watch(self._counters), name="primary")
+
+    async def aclose(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.wait([self._watching])
 
     async def open_line(
         self,
@@ -88,6 +106,12 @@ class Cluster:
     def __init__(self, target: Target, counters: Counters) -> None:
         self._target = target
         self._counters = counters
+
+    def start(self) -> None:
+        """Nothing: its nodes say by their answers what has changed."""
+
+    async def aclose(self) -> None:
+        """Nothing."""
 
     async def open_line(
         self,

@@ -37,6 +37,7 @@ TailraceError
 │   ├── LibraryIncompatibleError              a library is not a version that works; carries its name
 │   ├── BusClosedError                        the bus was used after it was closed
 │   └── BusUnavailableError                   Redis cannot be reached or does not answer
+│       ├── NotReplicatedError                too few replicas have it; the same append may be made again
 │       ├── ConnectionLostError               the connection broke; whether a command ran is unknown
 │       └── ReplyError                        Redis answered with an error; carries its code
 ├── WorkerError                               why an execution failed: workers/errors.py
@@ -49,11 +50,11 @@ from typing import Any
 
 
 class TailraceError(Exception):
-    pass
+    """The root of all errors of Tailrace."""
 
 
 class BusError(TailraceError):
-    pass
+    """What the bus raises."""
 
 
 class InvalidInputError(BusError, ValueError):
@@ -66,15 +67,15 @@ class InvalidInputError(BusError, ValueError):
 
 
 class InvalidCursorError(InvalidInputError):
-    pass
+    """It is no ``<ms>-<n>``, or of another log."""
 
 
 class InvalidExecutionIdError(InvalidInputError):
-    pass
+    """An id has 1 to 128 letters, digits, ``_`` or ``-``."""
 
 
 class InvalidEventError(InvalidInputError):
-    pass
+    """Its type, step or data cannot be written; the path in the data is named."""
 
 
 class EventTooLargeError(InvalidEventError):
@@ -158,10 +159,14 @@ class ExecutionFailedError(ExecutionEndedError):
 
 
 class ExecutionCancelledError(ExecutionEndedError):
+    """Somebody asked for it."""
+
     _how = "was cancelled"
 
 
 class ExecutionTimedOutError(ExecutionEndedError):
+    """It was not done, or not begun, within its time."""
+
     _how = "has timed out"
 
 
@@ -298,6 +303,10 @@ class BusClosedError(BusError):
 
 class BusUnavailableError(BusError):
     """Redis cannot be reached, or does not answer."""
+
+
+class NotReplicatedError(BusUnavailableError):
+    """Too few replicas have what was appended (``TAILRACE_REPLICAS``); the same append may be made again."""
 
 
 class ConnectionLostError(BusUnavailableError):

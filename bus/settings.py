@@ -17,6 +17,8 @@ _DEFAULT = Retention()
 
 
 class BusSettings(BaseSettings):
+    """Where the bus is, and what holds for all that is on it: ``TAILRACE_`` and the name, in capitals."""
+
     model_config = SettingsConfigDict(env_prefix="TAILRACE_", extra="ignore", hide_input_in_errors=True)
 
     redis_url: SecretStr = Field(
@@ -25,17 +27,34 @@ class BusSettings(BaseSettings):
     prefix: str = Field("tr", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="prefix of every key")
     tail: Literal["auto", "tracking", "blocking"] = Field("auto", description="how streams are watched")
     log_format: LogFormat = Field("text", description="what is logged to stderr: lines of text, or of JSON")
-    max_event_bytes: int = Field(MAX_EVENT_BYTES, ge=256, le=16 * 1024 * 1024)
-    lease_seconds: float = Field(LEASE_SECONDS, ge=0.5, le=3600)
+    max_event_bytes: int = Field(
+        MAX_EVENT_BYTES, ge=256, le=16 * 1024 * 1024, description="largest event's data as JSON; alike in all processes"
+    )
+    lease_seconds: float = Field(
+        LEASE_SECONDS,
+        ge=0.5,
+        le=3600,
+        description="how long a process that hangs, or is unreachable, keeps what it runs",
+    )
     on_uncertain: Literal["stop", "continue"] = Field(
         "stop", description="what an owner does that cannot renew its lease: stop before another may begin, or go on"
     )
-    max_queue_jobs: int = Field(MAX_QUEUE_JOBS, ge=1)
-    max_entries: int = Field(_DEFAULT.max_entries, ge=1)
-    max_log_bytes: int = Field(_DEFAULT.max_bytes, ge=64 * 1024)
-    live_seconds: int = Field(_DEFAULT.live_seconds, ge=1)
-    ended_seconds: int = Field(_DEFAULT.ended_seconds, ge=1)
-    ended_state_seconds: int = Field(_DEFAULT.ended_state_seconds, ge=1)
+    replicas: int = Field(
+        0,
+        ge=0,
+        le=16,
+        description="how many replicas of Redis must have an append before it returns (WAIT); 0 asks none",
+    )
+    max_queue_jobs: int = Field(MAX_QUEUE_JOBS, ge=1, description="most jobs of a queue, delayed ones included")
+    max_entries: int = Field(_DEFAULT.max_entries, ge=1, description="most entries of a log; the oldest go first")
+    max_log_bytes: int = Field(_DEFAULT.max_bytes, ge=64 * 1024, description="most memory of a log")
+    live_seconds: int = Field(
+        _DEFAULT.live_seconds, ge=1, description="log and state expire after so long without an append or a heartbeat"
+    )
+    ended_seconds: int = Field(_DEFAULT.ended_seconds, ge=1, description="how long the log is kept after the ending")
+    ended_state_seconds: int = Field(
+        _DEFAULT.ended_state_seconds, ge=1, description="how long the state is kept after the ending"
+    )
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:

@@ -203,15 +203,16 @@ class Healer:
 
     async def _turn(self) -> bool:
         """Whether there may be more that is due."""
-        if not await self._gate.is_open():
-            # It is due because its owner could not renew: owners come first.
-            return False
-        if self._sessions is not None:
+        is_open = await self._gate.is_open()
+        if self._sessions is not None and not self._gate.is_suspended:
             for session, execution_ids in (await self._sessions.find_dead()).items():
                 self._counters.add("sessions_lost")
                 logger.warning("session %s is gone; %d executions have lost their owner", session, len(execution_ids))
                 if await self._heal_all(execution_ids, dead_session=session):
                     await self._sessions.forget(session)
+        if not is_open:
+            # It is due because its owner could not renew: owners come first.
+            return False
         due = await self._index.claim_due(CLAIM_COUNT, CLAIM_MS)
         await self._heal_all(due)
         return len(due) == CLAIM_COUNT

@@ -15,6 +15,7 @@ from typing import Final
 from tailrace.bus.errors import ReplyError
 from tailrace.bus.log.index import ExecutionIndex
 from tailrace.bus.model.counters import Counters
+from tailrace.bus.model.fields import number
 from tailrace.bus.model.retry import Backoff
 from tailrace.bus.redis.commands import Commands
 
@@ -26,9 +27,11 @@ SLOW_SECONDS: Final = 2.0
 RECONNECTED_SECONDS: Final = Backoff().most_seconds + 1.0
 # A clock that is slewed, or a busy machine, moves less than this between two looks.
 CLOCK_STEP_MS: Final = 1000
+# Healers look twice a second: what has been due for longer was left by nobody, or the clock was set forward.
+OVERDUE_MS: Final = 3000
 # What the gate has seen is worth this long: no more than one look a claim of many jobs.
 FRESH_SECONDS: Final = 0.05
-_DISCONNECTS: Final = ("redis_disconnects", "session_disconnects")
+DISCONNECTS: Final = ("redis_disconnects", "session_disconnects")
 
 
 class TakeOverGate:
@@ -50,6 +53,8 @@ class TakeOverGate:
         self._lease_seconds = lease_seconds
         self._slow_seconds = max(lease_seconds / 4, SLOW_SECONDS)
         self._closed_until = 0.0
+        # As long as leases say nothing, since we have just begun to look at them.
+        self._new_until = 0.0
         # When Redis last answered, by our clock; how far its clock is ahead of ours.
         self._answered: float | None = None
         self._ahead_ms = 0.0
@@ -71,7 +76,12 @@ class TakeOverGate:
                 or (redis_ms is not None and redis_ms - now * 1000 - self._ahead_ms > CLOCK_STEP_MS)
             ):
                 await self._observe()
-            return time.monotonic() >= self._closed_until
+            return time.monotonic() >= max(self._closed_until, self._new_until)
+
+    @property
+    def is_suspended(self) -> bool:
+        """Whether what is gone may only be away: then not even a dead session says anything."""
+        return time.monotonic() < self._closed_until
 
     def close(self, reason: str) -> None:
         now = time.monotonic()
@@ -83,22 +93,30 @@ class TakeOverGate:
         self._closed_until = now + self.hold_seconds
 
     def _counters_moved(self) -> bool:
-        return sum(self._counters[name] for name in _DISCONNECTS) != self._disconnects
+        return sum(self._counters[name] for name in DISCONNECTS) != self._disconnects
 
     async def _begin(self) -> None:
-        """A process that starts now has not seen Redis away: Redis itself says how long it has been up."""
+        """A process that starts now has seen no outage and no step of a clock, but what is overdue since."""
         await self._observe()
+        now_ms = int(time.monotonic() * 1000 + self._ahead_ms)
+        overdue_ms = max(now_ms - OVERDUE_MS, await self._up_since_ms(now_ms))
+        if await self._index.was_due(overdue_ms):
+            self._new_until = time.monotonic() + self.hold_seconds
+            self._counters.add("heal_pauses")
+            logger.warning(
+                "leases had run out before this process began; their owners get %.0f s to renew them", self.hold_seconds
+            )
+
+    async def _up_since_ms(self, now_ms: int) -> int:
+        """When Redis was started, by its clock; 0 where it does not say."""
         try:
             info = (await self._commands.command("INFO", "server")).decode(errors="replace")
         except ReplyError as error:
             logger.debug("how long Redis has been up could not be asked: %s", error)
-            return
+            return 0
         pairs = (line.partition(":") for line in info.splitlines())
-        up_seconds = {name: value.strip() for name, _, value in pairs}.get("uptime_in_seconds", "")
-        if up_seconds.isdecimal() and int(up_seconds) <= self._lease_seconds + self.hold_seconds:
-            began_ms = int(time.monotonic() * 1000 + self._ahead_ms) - int(up_seconds) * 1000
-            if await self._index.was_due(began_ms):
-                self.close(f"Redis has been up for {up_seconds} s only, and leases had run out before")
+        up_seconds = number({name: value.strip() for name, _, value in pairs}.get("uptime_in_seconds", ""))
+        return 0 if up_seconds is None else now_ms - up_seconds * 1000
 
     async def _observe(self) -> None:
         asked = time.monotonic()
@@ -121,4 +139,4 @@ class TakeOverGate:
             if step_ms > CLOCK_STEP_MS + (now - asked) * 1000:
                 self.close(f"Redis' clock was set forward by {step_ms / 1000:.1f} s")
         self._answered, self._ahead_ms = now, ahead_ms
-        self._disconnects = sum(self._counters[name] for name in _DISCONNECTS)
+        self._disconnects = sum(self._counters[name] for name in DISCONNECTS)

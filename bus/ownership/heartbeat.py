@@ -12,10 +12,10 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from tailrace.bus.errors import BusClosedError, BusError, BusUnavailableError, ExecutionClosedError, LeaseLostError
 from tailrace.bus.log.index import ExecutionIndex
@@ -195,7 +195,18 @@ class Heartbeat:
 
     async def _renew_all(self, parts: HeartbeatParts) -> None:
         self._parts = parts
-        renewals: set[asyncio.Task[None]] = set()
+        under_way: set[asyncio.Task[None]] = set()
+
+        async def bounded(*calls: Coroutine[Any, Any, None]) -> None:
+            """Of a cluster, one node may not answer: what waits for it holds up nothing that others need."""
+            tasks = {asyncio.create_task(call) for call in calls}
+            under_way.update(tasks)
+            for task in tasks:
+                task.add_done_callback(under_way.discard)
+                task.add_done_callback(self._note_failure)
+            if tasks:
+                await asyncio.wait(tasks, timeout=min(RENEWAL_SECONDS, self.lease_seconds / 12))
+
         due = time.monotonic() + self._pause_seconds()
         # What was kept before this loop could be woken is announced now, not with its first renewal.
         self._news.set()
@@ -207,28 +218,17 @@ class Heartbeat:
                 except TimeoutError:
                     pass
                 self._news.clear()
-                try:
-                    now = time.monotonic()
-                    await self._announce(parts)
-                    if now >= due:
-                        due = now + self._pause_seconds()
-                        beats = [beat for beat in self._snapshot() if not beat.renewing]
-                        tasks = {asyncio.create_task(self._renew(parts, beat)) for beat in beats}
-                        renewals |= tasks
-                        for task in tasks:
-                            task.add_done_callback(renewals.discard)
-                        if tasks:
-                            await asyncio.wait(tasks, timeout=min(RENEWAL_SECONDS, self.lease_seconds / 12))
-                            due = min(due, time.monotonic() + self._pause_seconds())
-                    await self._schedule(parts)
-                except BusClosedError:
-                    return
-                except Exception:
-                    # One execution's trouble must not cost all the others their leases.
-                    self._counters.add("heartbeat_errors")
-                    logger.exception("heartbeat failed; retrying")
+                now = time.monotonic()
+                await bounded(self._announce(parts))
+                if now >= due:
+                    due = now + self._pause_seconds()
+                    beats = [beat for beat in self._snapshot() if not beat.renewing]
+                    await bounded(*(self._renew(parts, beat) for beat in beats))
+                    if beats:
+                        due = min(due, time.monotonic() + self._pause_seconds())
+                await bounded(self._schedule(parts))
         finally:
-            for task in renewals:
+            for task in under_way:
                 task.cancel()
             try:
                 async with asyncio.timeout(1.0):
@@ -238,6 +238,13 @@ class Heartbeat:
             except (BusError, TimeoutError) as error:
                 logger.debug("session not ended: %s", error)
             await parts.commands.aclose()
+
+    def _note_failure(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled() or (error := task.exception()) is None or isinstance(error, BusClosedError):
+            return
+        # One execution's trouble must not cost all the others their leases.
+        self._counters.add("heartbeat_errors")
+        logger.error("heartbeat failed; retrying", exc_info=error)
 
     async def _watch(self) -> None:
         """Waits for no answer of Redis: it sees when owners must stop, and whether their loops turn."""

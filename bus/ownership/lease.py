@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tailrace.bus.errors import ExecutionClosedError, LeaseHeldError, LeaseLostError, NotOrphanedError, ReplyError
 from tailrace.bus.model.fence import Fence
+from tailrace.bus.model.fields import number
 from tailrace.bus.model.keys import Keys
 from tailrace.bus.model.retention import Retention
 from tailrace.bus.ownership.gate import TakeOverGate
@@ -29,7 +31,8 @@ HEAL_SECONDS: Final = 3.0
 class Lease:
     """``status`` is what the execution was when the lease was taken, '' for one that had none yet.
 
-    ``waited`` says that it was waiting for a worker, not lost by one. ``until_ms`` is when the lease runs out unless it
+    ``waited`` says that it was waiting for a worker, not lost by one. ``belongings`` are fields and values of the state
+    that say whose it is. ``until_ms`` is when the lease runs out unless it
     is renewed, by Redis's clock; ``asked`` when it was asked for, by this process's monotonic clock, in seconds.
     """
 
@@ -41,6 +44,7 @@ class Lease:
     until_ms: int = 0
     waited: bool = False
     asked: float = field(default=0.0, compare=False)
+    belongings: tuple[bytes, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +101,7 @@ class Leases:
         ``pipeline`` is stored if the state names none yet; ``max_attempts`` is stored for the healer.
         """
         secret, asked = secrets.token_hex(8), time.monotonic()
-        fence, attempt, status, until, waited = await self._take_over(
+        fence, attempt, status, until, waited, belongings = await self._take_over(
             "take", execution_id, owner, secret=secret, pipeline=pipeline or "", max_attempts=max_attempts
         )
         return Lease(
@@ -109,16 +113,23 @@ class Leases:
             int(until),
             bool(waited),
             asked,
+            tuple(belongings),
         )
 
     async def renew(self, lease: Lease, restore_status: str = "") -> Renewed:
-        """Hold on, and keep a quiet execution from expiring; a status that was lost is restored.
+        """Hold on, and keep a quiet execution from expiring; a lost state is restored: its status, and whose it is.
 
         Raises LeaseLostError, ExecutionClosedError.
         """
         asked = time.monotonic()
         status, until = await self._run(
-            "renew", lease.execution_id, lease.owner, lease.fence, secret=lease.fence.secret, status=restore_status
+            "renew",
+            lease.execution_id,
+            lease.owner,
+            lease.fence,
+            secret=lease.fence.secret,
+            status=restore_status,
+            belongings=(b"attempt", b"%d" % lease.attempt, *lease.belongings),
         )
         return Renewed(status.decode(), int(until), asked)
 
@@ -157,7 +168,7 @@ class Leases:
         return Orphan(
             lease,
             lost.decode(errors="replace"),
-            int(most) if most.isdigit() else None,
+            number(most),
             submitted=bool(submitted),
             forced=bool(forced),
         )
@@ -191,6 +202,7 @@ class Leases:
         from_others: bool = False,
         status: str = "",
         waiting: str = "",
+        belongings: Sequence[bytes] = (),
     ) -> Any:
         try:
             return await self._script.run(
@@ -211,6 +223,7 @@ class Leases:
                 dead_session,
                 status,
                 waiting,
+                *belongings,
             )
         except ReplyError as error:
             word, _, detail = str(error).partition(" ")
@@ -219,9 +232,7 @@ class Leases:
                     raise ExecutionClosedError(execution_id, detail) from None
                 case "HELD":
                     until, now, holder = detail.split(" ", 2)
-                    raise LeaseHeldError(
-                        execution_id, holder, int(until) if until.isdecimal() else 0, now_ms=int(now)
-                    ) from None
+                    raise LeaseHeldError(execution_id, holder, number(until) or 0, now_ms=int(now)) from None
                 case "LOST":
                     raise LeaseLostError(execution_id) from None
                 case "SOUND":

@@ -2,13 +2,15 @@
 
 Redis loses the connection of a killed process at once, so that another can take over within two seconds, though the
 lease is long. A connection that is still there, of a process that is frozen or unreachable, says nothing: then the
-lease must run out. Where CLIENT is refused, and on a cluster, only leases count.
+lease must run out. So says a session of a server that was restarted or failed over, which lost all connections at once.
+Where CLIENT is refused, and on a cluster, only leases count.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Final
@@ -16,7 +18,9 @@ from typing import Final
 from tailrace.bus.errors import BusUnavailableError, ConnectionLostError, InvalidExecutionIdError, ReplyError
 from tailrace.bus.model.counters import Counters
 from tailrace.bus.model.event import check_execution_id
+from tailrace.bus.model.fields import number
 from tailrace.bus.model.keys import Keys
+from tailrace.bus.ownership.gate import DISCONNECTS, RECONNECTED_SECONDS
 from tailrace.bus.redis.commands import Commands, server_ms
 from tailrace.bus.redis.connection import Connection
 
@@ -27,6 +31,7 @@ CONFIRM_MS: Final = 700
 # One look serves all healers of all processes for so long.
 LOOK_MS: Final = 400
 LIST_CHUNK: Final = 500
+STALE_CHUNK: Final = 50
 _LABEL: Final = "tailrace-session"
 
 
@@ -69,10 +74,16 @@ class Session:
 
     async def _register(self, connection: Connection) -> None:
         try:
-            await connection.send("CLIENT", "SETNAME", f"{_LABEL}:{self.name}")
-            client_id = int(await connection.send("CLIENT", "ID"))
-            await connection.send("HSET", self._keys.sessions(), self.name, client_id)
-            await connection.send("EXPIRE", self._keys.sessions(), self._keep_seconds)
+            _, client_id, info = await asyncio.gather(
+                connection.send("CLIENT", "SETNAME", f"{_LABEL}:{self.name}"),
+                connection.send("CLIENT", "ID"),
+                connection.send("INFO", "server"),
+            )
+            key = self._keys.sessions()
+            await asyncio.gather(
+                connection.send("HSET", key, self.name, f"{int(client_id)} {_run_id(info)}"),
+                connection.send("EXPIRE", key, self._keep_seconds),
+            )
         except ReplyError as error:
             if not self._refused:
                 self._refused = True
@@ -93,27 +104,38 @@ class Sessions:
         self._keys = keys
         self._counters = counters
         self._refused = False
+        self._disconnects = 0
+        self._wait_until = 0.0
 
     async def find_dead(self) -> dict[str, list[str]]:
         """Sessions that are gone, and the executions that they ran; {} when another healer has just looked."""
-        if self._refused or not await self._commands.command(
-            "SET", f"{self._keys.sessions()}:look", "1", "NX", "PX", LOOK_MS
-        ):
+        if self._refused or self._were_disconnected():
+            return {}
+        if not await self._commands.command("SET", f"{self._keys.sessions()}:look", "1", "NX", "PX", LOOK_MS):
             return {}
         raw, missing = await asyncio.gather(
             self._commands.command("HGETALL", self._keys.sessions()),
             self._commands.command("HGETALL", self._keys.missing_sessions()),
         )
-        registered, suspects = _texts(raw), _texts(missing)
-        if not registered:
+        registrations, suspects = _texts(raw), _texts(missing)
+        if not registrations:
             return {}
         try:
-            alive = await self._alive(registered.values())
+            alive = await self._alive(each.partition(" ")[0] for each in registrations.values())
+            # Asked last: one that has been replaced since lists nobody who registered with it.
+            server = _run_id(await self._commands.command("INFO", "server"))
         except ReplyError as error:
             self._refused = True
             self._counters.add("session_fallbacks")
-            logger.warning("CLIENT LIST is refused (%s); a dead process is only noticed when its leases expire", error)
+            logger.warning(
+                "CLIENT LIST or INFO is refused (%s); a dead process is only noticed when its leases expire", error
+            )
             return {}
+        registered = {
+            name: client_id
+            for name, (client_id, _, run_id) in ((name, each.partition(" ")) for name, each in registrations.items())
+            if run_id == server
+        }
         now_ms = await server_ms(self._commands)
         dead: list[str] = []
         changed: dict[str, str] = {}
@@ -123,7 +145,7 @@ class Sessions:
             suspect, _, since = suspects.get(name, "").partition(" ")
             if suspect != client_id:
                 changed[name] = f"{client_id} {now_ms}"
-            elif since.isdecimal() and now_ms - int(since) >= CONFIRM_MS:
+            elif (suspected := number(since)) is not None and now_ms - suspected >= CONFIRM_MS:
                 dead.append(name)
         back = [name for name in suspects if name not in registered or alive.get(registered[name]) is not None]
         if changed:
@@ -132,7 +154,23 @@ class Sessions:
             )
         if back:
             await self._commands.command("HDEL", self._keys.missing_sessions(), *back)
+        await self._forget_stale([name for name in registrations if name not in registered][:STALE_CHUNK])
         return {name: await self._executions_of(name) for name in dead}
+
+    async def _forget_stale(self, names: list[str]) -> None:
+        """Registered with a server that is gone: who lives registers again, and who ran nothing is not missed."""
+        kept = await asyncio.gather(
+            *(self._commands.command("EXISTS", self._keys.session_executions(each)) for each in names)
+        )
+        await asyncio.gather(*(self.forget(name) for name, exists in zip(names, kept, strict=True) if not exists))
+
+    def _were_disconnected(self) -> bool:
+        """Others may have been as we were, and take as long as anybody may to connect again."""
+        disconnects = sum(self._counters[name] for name in DISCONNECTS)
+        if disconnects != self._disconnects:
+            self._disconnects = disconnects
+            self._wait_until = time.monotonic() + RECONNECTED_SECONDS
+        return time.monotonic() < self._wait_until
 
     async def forget(self, name: str) -> None:
         await asyncio.gather(
@@ -152,7 +190,7 @@ class Sessions:
 
     async def _alive(self, client_ids: Iterable[str]) -> dict[str, str]:
         """Id of a connection → the name it gave itself, of those that are there."""
-        ids = [client_id for client_id in client_ids if client_id.isdecimal()]
+        ids = [client_id for client_id in client_ids if number(client_id) is not None]
         alive: dict[str, str] = {}
         for start in range(0, len(ids), LIST_CHUNK):
             text = await self._commands.command("CLIENT", "LIST", "ID", *ids[start : start + LIST_CHUNK])
@@ -160,6 +198,11 @@ class Sessions:
                 fields = dict(part.partition("=")[::2] for part in line.split(" "))
                 alive[fields.get("id", "")] = fields.get("name", "")
         return alive
+
+
+def _run_id(info: bytes) -> str:
+    """Of the server process: another one after a restart, or on the one that was promoted."""
+    return info.decode(errors="replace").partition("run_id:")[2].partition("\r")[0]
 
 
 def _texts(reply: dict[bytes, bytes]) -> dict[str, str]:

@@ -11,13 +11,13 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from redis.asyncio import Connection, ConnectionPool, SSLConnection
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError, ResponseError
 
 from tailrace.bus.errors import InvalidInputError
 from tailrace.bus.redis.connection import Dial
 from tailrace.bus.redis.loading import progress
+from tailrace.bus.redis.primary import Primary
 
 Kind = Literal["server", "sentinel", "cluster"]
 SCHEMES: Final = (
@@ -82,7 +82,7 @@ def dial_of(target: Target | str) -> Dial:
     if isinstance(target, str):
         target = parse_url(target)
     if target.kind == "sentinel":
-        return partial(_dial_primary, target)
+        return Primary(target.service, target.addresses, partial(_dial_at, target), timeout_seconds=CONNECT_SECONDS)
     options = {} if target.scheme == "unix" else _TCP
     try:
         pool = ConnectionPool.from_url(target.url, **_options(), **options)
@@ -127,15 +127,9 @@ def _options() -> dict[str, Any]:
     return {"protocol": 3, "retry": Retry(NoBackoff(), 0)}
 
 
-async def _dial_primary(target: Target) -> AbstractConnection:
-    """Ask the sentinels each time: after a failover, the primary is another."""
+async def _dial_at(target: Target, address: tuple[str, int]) -> AbstractConnection:
     user, _, password = target.credentials.partition(":")
-    sentinels = Sentinel(list(target.addresses), socket_timeout=CONNECT_SECONDS)  # type: ignore[no-untyped-call]
-    try:
-        host, port = await sentinels.discover_master(target.service)
-    finally:
-        for sentinel in sentinels.sentinels:
-            await sentinel.aclose()
+    host, port = address
     options: dict[str, Any] = {**_options(), **_TCP, "host": host, "port": port, "db": target.database}
     if password:
         options["password"] = unquote(password)

@@ -18,6 +18,9 @@ from tailrace.bus.redis.supervised import SupervisedConnection
 logger = logging.getLogger(__name__)
 
 MAX_REDIRECTIONS: Final = 6
+# How long one node may take to say who serves what before the next is asked as well.
+NEXT_NODE_SECONDS: Final = 0.25
+Wait = tuple[str, int, int]
 DialNode = Callable[[Address], Dial]
 
 
@@ -43,12 +46,20 @@ class ClusterConnection:
         await self.refresh()
 
     async def command(self, *command: bytes | str | float) -> Any:
+        return await self._follow(command, None)
+
+    async def replicated(self, replicas: int, timeout_ms: int, *command: bytes | str | float) -> tuple[Any, int]:
+        """As ``Line`` says; the replicas are those of the node that serves the command's keys."""
+        reply, acknowledged = await self._follow(command, ("WAIT", replicas, timeout_ms))
+        return reply, int(acknowledged)
+
+    async def _follow(self, command: tuple[bytes | str | float, ...], wait: Wait | None) -> Any:
         slot = slot_of(command)
         address = self.owner(slot)
         asking = False
         for attempt in range(1, MAX_REDIRECTIONS + 1):
             try:
-                return await self._ask(address, command, asking=asking)
+                return await self._ask(address, command, asking=asking, wait=wait)
             except ReplyError as error:
                 match error.code:
                     case "MOVED":
@@ -86,17 +97,32 @@ class ClusterConnection:
         """Read the map again, from whichever node answers. Raises BusUnavailableError."""
         failure: BusUnavailableError | None = None
         known = self.map.addresses if self.map is not None else frozenset()
-        for address in (*known, *(seed for seed in self._seeds if seed not in known)):
-            try:
-                reply = await self._ask(address, ("CLUSTER", "SLOTS"), asking=False)
-            except BusClosedError:
-                raise
-            except BusUnavailableError as error:
-                failure = error
-                continue
-            if reply:
-                self._take_map(slot_map(reply, address))
-                return
+        left = [*known, *(seed for seed in self._seeds if seed not in known)]
+        asked: dict[asyncio.Task[Any], Address] = {}
+        try:
+            while left or asked:
+                if left:
+                    address = left.pop(0)
+                    asked[asyncio.create_task(self._ask(address, ("CLUSTER", "SLOTS"), asking=False))] = address
+                # A node that hangs is not waited for while there is another to ask.
+                answered, _ = await asyncio.wait(
+                    asked, timeout=NEXT_NODE_SECONDS if left else None, return_when=asyncio.FIRST_COMPLETED
+                )
+                for task in answered:
+                    address = asked.pop(task)
+                    try:
+                        reply = task.result()
+                    except BusClosedError:
+                        raise
+                    except BusUnavailableError as error:
+                        failure = error
+                        continue
+                    if reply:
+                        self._take_map(slot_map(reply, address))
+                        return
+        finally:
+            for task in asked:
+                task.cancel()
         raise failure or BusUnavailableError("no node of the cluster knows its slots")
 
     def refresh_soon(self) -> None:
@@ -130,14 +156,20 @@ class ClusterConnection:
             connection = self._connections.pop(address)
             asyncio.get_running_loop().create_task(connection.aclose())
 
-    async def _ask(self, address: Address, command: tuple[bytes | str | float, ...], *, asking: bool) -> Any:
+    async def _ask(
+        self, address: Address, command: tuple[bytes | str | float, ...], *, asking: bool, wait: Wait | None = None
+    ) -> Any:
         connection = self._connections.get(address) or await self._open(address)
         if not asking:
+            if wait is not None:
+                return await connection.replicated(wait[1], wait[2], *command)
             return await connection.command(*command)
-        # Both in one turn of the loop: no other command comes between them.
+        # In one turn of the loop: no other command comes between them.
         connected = await connection.wait_connected()
         connected.send("ASKING").add_done_callback(_retrieve)
-        return await connected.send(*command)
+        if wait is None:
+            return await connected.send(*command)
+        return await asyncio.gather(connected.send(*command), connected.send(*wait))
 
     async def _open(self, address: Address) -> SupervisedConnection:
         if self._closed:

@@ -22,6 +22,16 @@ class Commands(Protocol):
     async def aclose(self) -> None: ...
 
 
+class Line(Commands, Protocol):
+    """A connection, and so a client to Redis: what it wrote can be waited for."""
+
+    async def replicated(self, replicas: int, timeout_ms: int, *command: bytes | str | float) -> tuple[Any, int]:
+        """Run a command, then wait on the same connection until so many replicas have what it wrote.
+
+        Gives the reply, and how many have it when ``timeout_ms`` are over. Meanwhile nothing else runs on it.
+        """
+
+
 async def server_ms(commands: Commands) -> int:
     """Redis' clock, in milliseconds since 1970. Raises BusUnavailableError."""
     seconds, micros = await commands.command("TIME")

@@ -19,7 +19,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError, ResponseError
 
 from tailrace.bus.errors import BusUnavailableError, ConnectionLostError, ReplyError
-from tailrace.bus.redis.redis_py import forget_transport, take_transport
+from tailrace.bus.redis.redis_py import forget_transport, has_ended, take_transport
 
 Push = Callable[[list[Any]], None]
 # Called with the raw reply, or the ReplyError or ConnectionLostError in its place; must not raise.
@@ -86,6 +86,9 @@ class Connection(asyncio.Protocol):
                 if isinstance(refusal, (AuthenticationError, BusyLoadingError, ResponseError)):
                     raise ReplyError(f"{refusal.status_code or ''} {refusal}".strip()) from error
             raise BusUnavailableError(str(error) or type(error).__name__) from error
+        if has_ended(connection):
+            forget_transport(connection)
+            raise BusUnavailableError("connection to Redis lost: closed by the server")
         return cls(connection, on_push)
 
     def send(self, *command: bytes | str | float) -> asyncio.Future[Any]:

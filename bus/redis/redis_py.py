@@ -25,6 +25,12 @@ def take_transport(connection: AbstractConnection) -> asyncio.Transport:
     return cast("asyncio.Transport", transport)
 
 
+def has_ended(connection: AbstractConnection) -> bool:
+    """Whether the server has closed it: redis-py has read the end then, and nobody else is told of it."""
+    reader = getattr(connection, "_reader", None)
+    return take_transport(connection).is_closing() or bool(reader is not None and reader.at_eof())
+
+
 def forget_transport(connection: AbstractConnection) -> None:
     """Make redis-py close its stream now, so that it does not warn of a transport that is ours when collected."""
     connection._close()  # type: ignore[no-untyped-call]  # noqa: SLF001 - no public way closes without a loop

@@ -6,12 +6,13 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from tailrace.bus.errors import BusClosedError, BusUnavailableError, ReplyError
 from tailrace.bus.model.counters import Counters
 from tailrace.bus.model.retry import Backoff
 from tailrace.bus.redis.connection import Connection, Dial
+from tailrace.bus.redis.primary import Primary
 
 logger = logging.getLogger(__name__)
 
@@ -47,9 +48,13 @@ class SupervisedConnection:
         self._why_not = "not connected yet"
         self._closed = False
         self._supervisor: asyncio.Task[None] | None = None
+        self._unreplicated: list[tuple[tuple[bytes | str | float, ...], asyncio.Future[tuple[Any, int]]]] = []
+        self._replicating: asyncio.Task[None] | None = None
 
     async def connect(self) -> None:
         """Connect once, so that a wrong address is told at start. Raises BusUnavailableError."""
+        if isinstance(self._dial, Primary):
+            self._dial.join(self)
         self._adopt(await self._open())
         self._supervisor = asyncio.create_task(self._supervise(), name=f"connection:{self._name}")
 
@@ -64,6 +69,42 @@ class SupervisedConnection:
                 raise
         # It certainly did not run, and the server will be there again: as with any outage.
         return await (await self._wait()).send(*command)
+
+    async def replicated(self, replicas: int, timeout_ms: int, *command: bytes | str | float) -> tuple[Any, int]:
+        """As ``Line`` says. What comes while one WAIT is under way shares the next."""
+        answer: asyncio.Future[tuple[Any, int]] = asyncio.get_running_loop().create_future()
+        self._unreplicated.append((command, answer))
+        if self._replicating is None:
+            self._replicating = asyncio.create_task(self._replicate(replicas, timeout_ms), name="replicating")
+        return await answer
+
+    async def _replicate(self, replicas: int, timeout_ms: int) -> None:
+        while batch := self._unreplicated:
+            self._unreplicated = []
+            try:
+                connection = self._connection or await self._wait()
+                sent = [connection.send(*command) for command, _ in batch]
+                *replies, waited = await asyncio.gather(
+                    *sent, connection.send("WAIT", replicas, timeout_ms), return_exceptions=True
+                )
+            except (BusUnavailableError, BusClosedError) as error:
+                replies, waited = [error] * len(batch), error
+            for (_, answer), reply in zip(batch, replies, strict=True):
+                failure = next((each for each in (reply, waited) if isinstance(each, BaseException)), None)
+                if isinstance(failure, ReplyError) and failure.code in WRONG_SERVER_CODES:
+                    self.leave_server(f"Redis answered {failure.code}")
+                if answer.done():
+                    continue
+                if failure is not None:
+                    answer.set_exception(failure)
+                else:
+                    answer.set_result((reply, int(cast("int", waited))))
+        self._replicating = None
+
+    def leave_server(self, reason: str) -> None:
+        """Go on with a new connection. What was asked on this one is still answered."""
+        if self._connection is not None and not self._closed:
+            self._leave(self._connection, reason)
 
     def _leave(self, connection: Connection, reason: str) -> None:
         if connection is self._connection:

@@ -10,7 +10,9 @@
 --       13 renewing: the status to restore where it was lost ('' for none)
 --       14 healing: '1' when what waits for a worker is an orphan if it was never submitted: no job brings one to it;
 --          '2' when it has waited for too long
--- Reply take: {fence, attempt, status, until, 1 when it waited for a worker}; renew: {status, until};
+--       15… renewing: fields and values to restore where they were lost
+-- Reply take: {fence, attempt, status, until, 1 when it waited for a worker, fields and values that say whose it is};
+--       renew: {status, until};
 --       heal: {fence, attempt, status, until, lost owner, most attempts, 1 when it was submitted, 1 when its owner lives};
 --       release: 1
 -- Errors  CLOSED <terminal id> · HELD <until> <now> <owner> · LOST · SOUND <status>
@@ -18,9 +20,10 @@
 -- 'heal' takes the place of an owner that is gone, or that has let go without an ending, to tell what became of
 -- it: no attempt is counted. A healer that dies over it is replaced in the same way; 'lost' keeps whom it stood in for.
 local action, owner = ARGV[1], ARGV[2]
+local belongings = {'tenant', 'labels', 'pipeline', 'created', 'max_attempts'}
 local meta = KEYS[2]
 local state = redis.call('HMGET', meta, 'terminal', 'owner', 'lease_until', 'fence', 'status', 'submitted',
-  'max_attempts', 'waiting', 'lost', 'secret', 'session')
+  'max_attempts', 'waiting', 'lost', 'secret', 'session', 'attempt')
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local status = state[5] or ''
@@ -48,6 +51,11 @@ if action == 'take' then
   redis.call('HDEL', meta, 'lost')
   if ARGV[6] ~= '' then redis.call('HSETNX', meta, 'pipeline', ARGV[6]) end
   if ARGV[7] ~= '' then redis.call('HSET', meta, 'max_attempts', ARGV[7]) end
+  local kept = {}
+  for index, value in ipairs(redis.call('HMGET', meta, unpack(belongings))) do
+    if value then kept[#kept + 1], kept[#kept + 2] = belongings[index], value end
+  end
+  reply[6] = kept
 elseif action == 'renew' then
   -- Only another owner takes a lease away. A state that was flushed, or rewound by a failover, is set right again.
   local known, ours = tonumber(state[4] or 0), tonumber(ARGV[4])
@@ -58,6 +66,9 @@ elseif action == 'renew' then
   if status == '' and ARGV[13] ~= '' then
     status = ARGV[13]
     redis.call('HSET', meta, 'status', status)
+  end
+  if not state[12] then
+    for index = 15, #ARGV, 2 do redis.call('HSETNX', meta, ARGV[index], ARGV[index + 1]) end
   end
   reply = {status, till}
 else

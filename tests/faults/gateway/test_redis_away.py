@@ -146,6 +146,13 @@ async def test_a_redis_that_is_gone_for_twenty_seconds_leaves_viewers_connected_
             assert not re.search(r"^id:", refused.text, re.MULTILINE)
             assert (await http.get("/healthz")).status_code == 200
             assert (await http.get("/readyz")).status_code == 503
+            # Attack 16: what the docs say is counted, is.
+            deferred = re.search(
+                r"^tailrace_streams_deferred_total (\d+)", (await http.get("/metrics")).text, re.MULTILINE
+            )
+            assert deferred is not None
+            # Another viewer may have come back in that moment.
+            assert int(deferred[1]) >= 1
             await asyncio.sleep(20 - (asyncio.get_running_loop().time() - gone))
             alive = [follower.heartbeats for follower in watched.steady]
             # A look at Redis takes seconds to fail, and nothing is said while it lasts.

@@ -120,7 +120,9 @@ async def test_a_viewer_that_does_not_read_is_cut_after_the_slow_timeout_and_res
     assert controls_of(frames, "stream.gap") == []
 
 
-async def test_a_viewer_that_reads_slowly_but_steadily_is_not_cut(gateway: GatewayProcess, bus: Bus, run: str) -> None:
+async def test_attack_32_a_viewer_that_reads_slowly_but_steadily_is_not_cut(
+    gateway: GatewayProcess, bus: Bus, run: str
+) -> None:
     url = await asyncio.to_thread(gateway.url)
     await append_large(bus, run, 60)
     ids = await append_events(bus, run, 1, kind="execution.completed")

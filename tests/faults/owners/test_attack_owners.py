@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tailrace.bus import Bus, BusSettings, LeaseHeldError, LeaseLostError, open_bus
+from tailrace.bus.ownership.gate import RECONNECTED_SECONDS
 from tests.e2e.waiting import eventually
 from tests.faults.bus.lossy_proxy import LossyProxy
 from tests.faults.healing.owning import Order as Owning
@@ -50,7 +51,7 @@ async def test_attack_05_an_owner_that_is_killed_is_replaced_within_two_seconds_
 
 async def is_held_by_a_session(bus: Bus, run: str) -> bool:
     session = await bus.commands.command("HGET", bus.keys.meta(run), "session")
-    if session is None:
+    if session is None or not await bus.commands.command("HEXISTS", bus.keys.sessions(), session):
         return False
     return bool(await bus.commands.command("SISMEMBER", bus.keys.session_executions(session.decode()), run))
 
@@ -81,6 +82,49 @@ async def test_attack_01_an_outage_shorter_than_the_lease_costs_nobody_anything(
                 story = await read_story(bus, each)
                 told = [entry.data for entry in story if entry.type == "execution.retrying"]
                 assert names_of(story) == ["queued", "started", "completed"], (each, told)
+
+
+async def test_attack_01_an_outage_of_seconds_is_no_death_of_an_owner_that_reconnects_late(
+    fresh_server: RunningServer, prefix: str, run: str
+) -> None:
+    """All connections are gone at once then: who is slower than another to connect again is not dead."""
+    url = fresh_server.url
+    settings = BusSettings(prefix=prefix, lease_seconds=LONG_LEASE_SECONDS)
+    order = Owning(redis_url=url, prefix=prefix, runs=[run], lease_seconds=LONG_LEASE_SECONDS)
+    async with await open_bus(url, settings=settings) as bus:
+        with OwnerProcess(order) as owner:
+            await owner.until(f"begun {run}")
+            await eventually(lambda: is_held_by_a_session(bus, run))
+            async with bus.healer.running():
+                await asyncio.to_thread(fresh_server.kill)
+                owner.freeze()
+                await asyncio.to_thread(fresh_server.start)
+                await eventually(lambda: is_running(bus, run))
+                # What must not happen takes time: longer than it takes to replace one that is dead.
+                await asyncio.sleep(RECONNECTED_SECONDS + TAKE_OVER_SECONDS + 1)
+                assert await is_running(bus, run)
+                owner.thaw()
+                # From then on its session counts again.
+                await eventually(lambda: is_registered_here(bus, run))
+                owner.kill()
+                await eventually(lambda: has_failed(bus, run))
+
+
+async def is_running(bus: Bus, run: str) -> bool:
+    state = await bus.state(run)
+    return state is not None and (state.status, state.attempt) == ("running", 1)
+
+
+async def has_failed(bus: Bus, run: str) -> bool:
+    state = await bus.state(run)
+    return state is not None and state.status == "failed"
+
+
+async def is_registered_here(bus: Bus, run: str) -> bool:
+    session = await bus.commands.command("HGET", bus.keys.meta(run), "session")
+    registered = await bus.commands.command("HGET", bus.keys.sessions(), session)
+    run_id = (await bus.commands.command("INFO", "server")).partition(b"run_id:")[2].partition(b"\r")[0]
+    return bool(registered) and registered.endswith(run_id)
 
 
 async def test_attack_01_an_outage_longer_than_the_lease_costs_no_attempt_and_no_event(
@@ -192,7 +236,7 @@ async def test_attack_11_a_flush_while_it_is_paused_leaves_it_paused_and_control
         reached = asyncio.Event()
 
         async def body() -> None:
-            async with bus.execution(run) as execution:
+            async with bus.execution(run, pipeline="ingest", tenant="acme", labels={"user": "ann"}) as execution:
                 while not reached.is_set():
                     await execution.pause_point()
                     await asyncio.sleep(0.01)
@@ -203,8 +247,14 @@ async def test_attack_11_a_flush_while_it_is_paused_leaves_it_paused_and_control
             await eventually(lambda: stands(bus, [run], "running"))
             await bus.control.pause(run)
             await eventually(lambda: stands(bus, [run], "paused"))
+            before = await bus.state(run)
             await bus.commands.command("FLUSHALL")
             await eventually(lambda: stands(bus, [run], "paused"))
+            after = await bus.state(run)
+            assert before is not None
+            assert after is not None
+            assert (after.tenant, after.labels, after.pipeline) == ("acme", {"user": "ann"}, "ingest")
+            assert (after.attempt, after.created_ms) == (before.attempt, before.created_ms)
             reached.set()
             await bus.control.resume(run)
             await task

@@ -40,7 +40,7 @@ class Following:
             if isinstance(item, Entry):
                 self.numbers.append(item.cursor.n)
                 self.data.append(orjson.loads(item.raw_data))
-            else:
+            elif item is not None:
                 self.gaps.append(item)
             self._news.set()
 

@@ -48,7 +48,7 @@ def wait_until(what: str, holds: object) -> None:
 
 
 @contextmanager
-def cluster(directory: Path, *, primaries: int = 3, replicas: int = 0) -> Iterator[Cluster]:
+def cluster(directory: Path, *, primaries: int = 3, replicas: int = 0, full_coverage: bool = True) -> Iterator[Cluster]:
     """Start nodes, give out all slots, attach replicas, wait until every node says ok."""
     with ExitStack() as stack:
         nodes = []
@@ -56,7 +56,8 @@ def cluster(directory: Path, *, primaries: int = 3, replicas: int = 0) -> Iterat
             folder = directory / f"node{number}"
             folder.mkdir()
             port = free_port()
-            options = (*NODE_OPTIONS, "--cluster-port", str(free_port()))
+            coverage = ("--cluster-require-full-coverage", "yes" if full_coverage else "no")
+            options = (*NODE_OPTIONS, *coverage, "--cluster-port", str(free_port()))
             nodes.append(stack.enter_context(spawn_server("valkey", directory=folder, port=port, extra=options)))
         made = Cluster(nodes, primaries)
         first = made.client(0)

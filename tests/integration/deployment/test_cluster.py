@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 
 from tailrace.bus import Entry, open_bus
+from tailrace.bus.model.counters import Counters
+from tailrace.bus.redis.address import dial_of
+from tailrace.bus.redis.cluster import ClusterConnection
 from tailrace.bus.redis.slots import slot_of_key
 from tests.integration.deployment.clusters import Cluster, cluster, wait_until
-from tests.patience import patient
+from tests.patience import patient, stretched
 
 pytestmark = pytest.mark.anyio
 
@@ -41,6 +44,24 @@ async def test_case_23_executions_on_every_node_are_appended_to_and_followed_wit
         expected = ["execution.started", *["step.progress"] * 10, "execution.completed"]
         assert await asyncio.gather(*followers) == [expected] * 30
         assert [item.type async for item in bus.follow(ids[0]) if isinstance(item, Entry)] == expected
+
+
+async def test_a_node_that_hangs_is_not_waited_for_by_who_connects(three_nodes: Cluster) -> None:
+    """It is the first that is asked for the map; a heartbeat that waited for it lost all its leases."""
+    three_nodes.nodes[0].pause()
+    try:
+        connection = ClusterConnection(
+            lambda at: dial_of(f"redis://{at[0]}:{at[1]}"),
+            [("127.0.0.1", node.port or 0) for node in three_nodes.nodes],
+            counters=Counters(),
+            name="test",
+        )
+        begun = asyncio.get_running_loop().time()
+        await connection.connect()
+        assert asyncio.get_running_loop().time() - begun < stretched(2.0)
+        await connection.aclose()
+    finally:
+        three_nodes.nodes[0].resume()
 
 
 async def test_a_submission_is_queued_on_a_cluster(three_nodes: Cluster, prefix: str) -> None:

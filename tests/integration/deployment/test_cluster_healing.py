@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -69,3 +70,61 @@ async def test_a_heartbeat_renews_leases_on_every_node(three_nodes: Cluster, pre
             assert state is not None
             assert (state.status, state.attempt) == ("completed", 1)
         assert len(await bus.index.newest(None)) == 12
+
+
+@pytest.mark.parametrize(
+    # A promotion takes seconds where the machine is busy, and has to come within a lease.
+    ("replicas", "lease_seconds", "away_seconds"),
+    [(3, 9, 12), (0, 3, 9)],
+    ids=["promoted", "frozen"],
+)
+async def test_attack_02_executions_of_healthy_nodes_notice_nothing_of_a_dead_one(
+    tmp_path: Path, prefix: str, replicas: int, lease_seconds: int, away_seconds: int
+) -> None:
+    """One node is killed and its replica promoted, or frozen for longer than a lease and then back."""
+    settings = BusSettings(prefix=prefix, lease_seconds=lease_seconds)
+    over = asyncio.Event()
+    with cluster(tmp_path, replicas=replicas, full_coverage=False) as made:
+        async with (
+            await open_bus(made.url, settings=settings) as owners,
+            await open_bus(made.url, settings=settings) as others,
+            others.healer.running(),
+            owners.healer.running(),
+        ):
+            runs = [f"{prefix}-{number}" for number in range(12)]
+            nodes = {run: made.owner(slot_of_key(owners.keys.log(run))) for run in runs}
+            assert len(set(nodes.values())) == 3
+            # The node with the index of what is due stays, so that healers look at all of it.
+            dead = next(node for node in range(3) if node != made.owner(slot_of_key(owners.keys.due())))
+            begun = asyncio.Semaphore(0)
+
+            async def work(run: str) -> None:
+                async with owners.execution(run) as execution:
+                    await execution.emit("custom.begun")
+                    begun.release()
+                    await over.wait()
+
+            working = {run: asyncio.create_task(work(run)) for run in runs}
+            async with asyncio.timeout(patient(30)):
+                for _ in runs:
+                    await begun.acquire()
+            if replicas:
+                made.nodes[dead].kill()
+            else:
+                made.nodes[dead].pause()
+            # What must not happen takes time: more than a lease.
+            await asyncio.sleep(away_seconds)
+            if not replicas:
+                made.nodes[dead].resume()
+            over.set()
+            await asyncio.wait(working.values(), timeout=patient(20))
+            healthy = [run for run in runs if replicas or nodes[run] != dead]
+            for run in healthy:
+                assert working[run].exception() is None, run
+                state = await owners.state(run)
+                assert state is not None
+                assert (state.status, state.attempt) == ("completed", 1), run
+            for task in working.values():
+                task.cancel()
+                if not task.cancelled() and task.done():
+                    task.exception()

@@ -13,7 +13,7 @@ from tailrace.bus.errors import BusUnavailableError, ConnectionLostError, ReplyE
 from tailrace.bus.redis import connection
 from tailrace.bus.redis.address import dial_of
 from tailrace.bus.redis.connection import Connection
-from tailrace.bus.redis.redis_py import take_transport
+from tailrace.bus.redis.redis_py import has_ended, take_transport
 from tests.patience import patient, stretched
 from tests.unit.tail.scripted import Scripted, scripted
 
@@ -179,6 +179,23 @@ async def test_a_caller_who_is_cancelled_just_as_the_connection_is_made_leaves_n
     with pytest.raises(asyncio.CancelledError):
         await opening
     assert [transport.is_closing() for transport in made] == [True]
+
+
+async def test_a_server_that_closes_right_behind_the_handshake_is_not_taken_for_one_that_is_silent(
+    server: Scripted,
+) -> None:
+    """Killed just then, it cost owners their leases: who waited for it did so until the watchdog gave it up."""
+
+    async def dial() -> AbstractConnection:
+        connection = await dial_of(server.url)()
+        server.hang_up()
+        async with asyncio.timeout(patient(10)):
+            while not has_ended(connection):  # noqa: ASYNC110 - nothing is told of it
+                await asyncio.sleep(0.001)
+        return connection
+
+    with pytest.raises(BusUnavailableError, match="closed by the server"):
+        await Connection.open(dial)
 
 
 # The watchdog
