@@ -20,12 +20,14 @@ from tailrace.bus.log.follow import follow
 from tailrace.bus.log.log import Appended
 from tailrace.bus.model.codec import ts_of
 from tailrace.bus.model.counters import Counters
-from tailrace.bus.model.cursor import Cursor, parse
+from tailrace.bus.model.cursor import TAIL, Cursor, parse
 from tailrace.bus.model.entry import Gap
-from tailrace.bus.model.event import TERMINAL_TYPES, Event, check_execution_id, check_type, encode_json
+from tailrace.bus.model.event import TERMINAL_TYPES, Event, check_execution_id, check_name, check_type, encode_json
+from tailrace.bus.model.filter import check_patterns, is_wanted_type
 from tailrace.bus.model.keys import Keys
 from tailrace.bus.model.labels import Labels, read_labels
 from tailrace.bus.model.state import State
+from tailrace.bus.model.submission import check_tenant
 from tailrace.bus.redis.commands import Commands
 from tailrace.bus.redis.retrying import retry_unavailable
 from tailrace.bus.redis.script import Script
@@ -136,22 +138,41 @@ class Activity:
         while self._writing is not None:
             await asyncio.wait([self._writing])
 
-    async def follow(self, after: Cursor | str = "tail") -> AsyncGenerator[Change | Gap, None]:
+    async def follow(
+        self,
+        after: Cursor | str = TAIL,
+        *,
+        types: Sequence[str] = (),
+        pipeline: str | None = None,
+        tenant: str | None = None,
+    ) -> AsyncGenerator[Change | Gap, None]:
         """Give what happens from now on, or after a cursor, for ever; gaps are items. A change may come twice.
 
-        Raises InvalidCursorError, BusUnavailableError while replaying; BusClosedError when the bus is closed.
+        ``types`` (exact, or as ``execution.*``), ``pipeline`` and ``tenant`` leave out changes, as they do over HTTP.
+        Raises InvalidCursorError, InvalidInputError, BusUnavailableError while replaying; BusClosedError when the bus
+        is closed.
         """
+        patterns = check_patterns(types)
+        pipeline = None if pipeline is None else check_name(pipeline, field="pipeline")
+        tenant = check_tenant(tenant)
         tail = await self._open_tail()
         if isinstance(after, str):
-            after = await self.log.latest(NAME) if after == "tail" else parse(after, field="after")
+            after = await self.log.latest(NAME) if after == TAIL else parse(after, field="after")
         async with aclosing(follow(self.log, tail, NAME, after)) as items:
             async for item in items:
                 if isinstance(item, Gap):
                     yield item
-                elif (change := Change.of(item)) is not None:
-                    yield change
-                else:
+                elif item is None or (change := Change.of(item)) is None:
                     self._counters.add("activity_unusable")
+                elif (
+                    pipeline in {None, change.pipeline}
+                    and tenant in {None, change.tenant}
+                    and (not patterns or is_wanted_type(patterns, change.type))
+                ):
+                    yield change
+
+    # ``bus.activity(types=…)``, as ``bus.list(…)`` and ``bus.count(…)``.
+    __call__ = follow
 
     def group(self, name: str) -> ActivityGroup:
         """Readers that share the activity between them, durably. Raises InvalidInputError."""

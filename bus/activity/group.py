@@ -12,6 +12,7 @@ from tailrace.bus.activity.change import MAX_CHANGE_BYTES, Change
 from tailrace.bus.model.codec import decode
 from tailrace.bus.model.counters import Counters
 from tailrace.bus.model.cursor import START, Cursor, from_id
+from tailrace.bus.model.entry import Gap
 from tailrace.bus.model.event import check_name
 from tailrace.bus.model.keys import Keys
 from tailrace.bus.model.reading import RawEntry
@@ -51,6 +52,8 @@ class ActivityGroup(ConsumerGroup):
         self._open_tail = open_tail
         self._take = Script.load("activity_take")
         self._searched = b"0-0"
+        # What was trimmed before the group came to it, until somebody has told of it.
+        self.missed: Gap | None = None
 
     async def open_since(self, since: Literal["start", "now"] = "start") -> None:
         """Make sure there is the group; a new one sees all that the activity still holds, or what comes from now on."""
@@ -59,13 +62,14 @@ class ActivityGroup(ConsumerGroup):
     async def take(self, consumer: str, count: int) -> list[Held]:
         """Take changes that no reader of the group had yet; nothing when there are none.
 
-        What was trimmed before the group came to it is counted as ``activity_gaps``, and told in the log.
+        What was trimmed before the group came to it is counted as ``activity_gaps``, told in the log, and ``missed``.
         Raises BusUnavailableError; ReplyError with code NOGROUP when the group was not opened, or was deleted.
         """
         last, raw = await self._take.run(self._commands, (self._key,), self.name, consumer, count)
         if raw and _is_gap(from_id(last), from_id(raw[0][0])):
             self._counters.add("activity_gaps")
             logger.error("group %s: changes after %s were trimmed before it read them", self.name, last.decode())
+            self.missed = Gap(from_id(last), from_id(raw[0][0]), from_id(raw[-1][0]), "trimmed")
         return [_held(entry) for entry in raw]
 
     async def claim_held(self, consumer: str, *, idle_seconds: float, count: int) -> list[Held]:

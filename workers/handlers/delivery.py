@@ -17,7 +17,8 @@ class Delivery:
 
     ``repeated`` says that a handler before us may have had it: the last reader of this execution was lost without
     saying how far it had come. A gap in the log is a delivery too, of type ``stream.gap``; its ``id`` is the cursor
-    that was asked for.
+    that was asked for. One of no execution (``execution_id`` is empty) is a gap in the activity: executions that the
+    group has missed, if they have ended.
     """
 
     execution_id: str
@@ -31,10 +32,12 @@ class Delivery:
 
     @property
     def id(self) -> str:
+        """The cursor as text."""
         return str(self.cursor)
 
     @classmethod
     def of(cls, execution_id: str, item: Entry | Gap, *, repeated: bool = False) -> Delivery:
+        """What a handler gets of an entry, or of a gap."""
         if isinstance(item, Gap):
             return cls(execution_id, item.requested, GAP, None, None, _told(item), repeated=repeated)
         return cls(execution_id, item.cursor, item.type, item.step, item.ts, item.data, item.meta, repeated)

@@ -26,10 +26,12 @@ _STEP_ENDINGS: Final = frozenset({"step.completed", "step.failed"})
 class _UnderWay:
     """``begun`` is None for an execution whose beginning was not seen: its time would be a wrong one."""
 
-    __slots__ = ("begun", "steps")
+    __slots__ = ("begun", "queued", "steps")
 
     def __init__(self, begun: Cursor | None) -> None:
         self.begun = begun
+        # Until it is begun for the first time.
+        self.queued: Cursor | None = None
         self.steps: dict[str, Cursor] = {}
 
 
@@ -47,6 +49,7 @@ class ExecutionMetrics:
         self.gaps = 0
         self.ended: dict[str, int] = {event_type.partition(".")[2]: 0 for event_type in sorted(TERMINAL_TYPES)}
         self.steps_failed = 0
+        self.waiting = Durations()
         self.to_completion = Durations()
         self.steps: dict[str, Durations] = {}
         self._under_way: OrderedDict[str, _UnderWay] = OrderedDict()
@@ -85,6 +88,7 @@ class ExecutionMetrics:
             },
             "success_rate": self.success_rate,
             "completion_rate": self.completion_rate,
+            "seconds_waiting": self.waiting.snapshot(),
             "seconds_to_completion": self.to_completion.snapshot(),
             "steps": {name: durations.snapshot() for name, durations in self.steps.items()},
             "steps_failed": self.steps_failed,
@@ -106,6 +110,13 @@ class ExecutionMetrics:
             ended.add_metric([status], count)
         yield ended
         yield GaugeMetricFamily("tailrace_executions_under_way", "Executions seen and not ended", len(self._under_way))
+        buckets, total = self.waiting.buckets()
+        yield HistogramMetricFamily(
+            "tailrace_execution_waiting_seconds",
+            "From being queued to the first start",
+            buckets=buckets,
+            sum_value=total,
+        )
         buckets, total = self.to_completion.buckets()
         yield HistogramMetricFamily(
             "tailrace_execution_seconds", "From the first event to completion", buckets=buckets, sum_value=total
@@ -121,8 +132,13 @@ class ExecutionMetrics:
     def _of_execution(self, event: Delivery) -> None:
         run = self._seen(event)
         match event.type:
+            case "execution.queued":
+                run.queued = event.cursor
             case "execution.started":
                 self.started += 1
+                if run.queued is not None:
+                    self.waiting.add(_seconds(run.queued, event.cursor))
+                    run.queued = None
             case "execution.retrying":
                 self.retries += 1
                 run.steps.clear()

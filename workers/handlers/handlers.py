@@ -5,16 +5,22 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, Final, Literal, TypeVar
 
+from tailrace.bus.activity.undelivered import Undelivered
 from tailrace.bus.bus import Bus
+from tailrace.bus.errors import InvalidInputError
+from tailrace.bus.model.counters import Counters
 from tailrace.bus.model.cursor import START, Cursor
+from tailrace.bus.redis.retrying import retry_unavailable
 from tailrace.workers.handlers.delivery import GAP, Delivery
 from tailrace.workers.handlers.pattern import check_pattern, matches
 from tailrace.workers.handlers.reader import MAX_EXECUTIONS, GroupReader
+from tailrace.workers.handlers.redelivery import Redelivery
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +40,14 @@ class _Entry:
         called = call if inspect.isroutine(call) else getattr(call, "__call__", call)  # noqa: B004 - its kind is asked, not whether it is there
         self.is_async = inspect.iscoroutinefunction(called)
         self.name = getattr(call, "__qualname__", None) or type(call).__qualname__
+
+
+class _HandlerFailed(Exception):  # noqa: N818 - it never leaves this module
+    """``error`` is None for a cancellation of the handler's own."""
+
+    def __init__(self, error: BaseException | None) -> None:
+        super().__init__()
+        self.error = error
 
 
 class Handlers:
@@ -99,6 +113,8 @@ class Handlers:
         *,
         since: Literal["start", "now"] = "start",
         max_executions: int = MAX_EXECUTIONS,
+        retries: int = 3,
+        retry_delay_seconds: float = 0.5,
     ) -> None:
         """Handle the events of all executions, until cancelled. Any number of processes may share a group's work.
 
@@ -107,9 +123,25 @@ class Handlers:
         cancellation nothing does. A new group begins with what the activity still holds (some ten thousand
         executions), or with what happens from ``now`` on. ``max_executions`` bounds what is followed at a time.
 
+        A handler that fails is called again, up to ``retries`` times, after ``retry_delay_seconds`` and twice as long
+        each time; the execution's next events wait, those of others do not. What it fails at for good is kept for a
+        week: ``bus.undelivered(group)``, from where it can be requeued.
+
         Raises InvalidInputError for a group's name; Redis' outages are waited for.
         """
-        await GroupReader(bus, group, self.handle, since=since, max_executions=max_executions).run()
+        if retries < 0 or not retry_delay_seconds >= 0:
+            raise InvalidInputError("retries", "retries and retry_delay_seconds must be at least 0")
+        undelivered = bus.undelivered(group)
+        persistent = _Persistent(self, bus.counters, undelivered, retries, retry_delay_seconds)
+        reader = GroupReader(bus, group, persistent.handle, since=since, max_executions=max_executions)
+        again = asyncio.create_task(
+            Redelivery(bus, undelivered, persistent.handle_again, reader.name).run(), name="handlers:again"
+        )
+        try:
+            await reader.run()
+        finally:
+            again.cancel()
+            await asyncio.wait([again])
 
     def _wanted(self, event_type: str) -> tuple[_Entry, ...]:
         wanted = self._remembered.get(event_type)
@@ -123,6 +155,13 @@ class Handlers:
 
     async def _call(self, entry: _Entry, delivery: Delivery) -> None:
         try:
+            await self._try(entry, delivery)
+        except _HandlerFailed as failed:
+            self._failed(entry, delivery, failed.error)
+
+    async def _try(self, entry: _Entry, delivery: Delivery) -> None:
+        """Raises _HandlerFailed."""
+        try:
             returned = entry.call(delivery) if entry.is_async else await asyncio.to_thread(entry.call, delivery)
             if inspect.isawaitable(returned):
                 await returned
@@ -130,9 +169,9 @@ class Handlers:
             # A handler may raise this too, of some task of its own that was cancelled.
             if (task := asyncio.current_task()) is not None and task.cancelling():
                 raise
-            self._failed(entry, delivery, None)
+            raise _HandlerFailed(None) from None
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a handler may raise anything; sys.exit() is not ours to obey
-            self._failed(entry, delivery, error)
+            raise _HandlerFailed(error) from None
 
     def _failed(self, entry: _Entry, delivery: Delivery, error: BaseException | None) -> None:
         count = self.failures[entry.name] = self.failures[entry.name] + 1
@@ -140,3 +179,51 @@ class Handlers:
         if count & (count - 1) == 0:
             place = f"{delivery.type} {delivery.id} of execution {delivery.execution_id}"
             logger.error("handler %s failed at %s (failure %d)", entry.name, place, count, exc_info=error)
+
+
+class _Persistent:
+    """Handlers that are called again where they fail, and whose failures are kept."""
+
+    def __init__(
+        self, handlers: Handlers, counters: Counters, undelivered: Undelivered, retries: int, delay_seconds: float
+    ) -> None:
+        self._handlers = handlers
+        self._counters = counters
+        self._undelivered = undelivered
+        self._retries = retries
+        self._delay_seconds = delay_seconds
+
+    async def handle(self, delivery: Delivery) -> None:
+        wanted = self._handlers._wanted(delivery.type)  # noqa: SLF001 - its other half
+        if not wanted or delivery.type == GAP:
+            # A gap has no place in the log to come back to.
+            await self._handlers.handle(delivery)
+            return
+        await asyncio.gather(*(self._persist(entry, delivery) for entry in wanted))
+
+    async def handle_again(self, handler: str, delivery: Delivery) -> bool:
+        """Give an event to one handler only; False where there is none of that name here."""
+        named = [entry for entry in self._handlers._wanted(delivery.type) if entry.name == handler]  # noqa: SLF001
+        await asyncio.gather(*(self._persist(entry, delivery) for entry in named))
+        return bool(named)
+
+    async def _persist(self, entry: _Entry, delivery: Delivery) -> None:
+        for attempt in range(self._retries + 1):
+            try:
+                await self._handlers._try(entry, delivery)  # noqa: SLF001
+            except _HandlerFailed as failed:
+                error = failed.error
+            else:
+                return
+            if attempt < self._retries:
+                self._counters.add("handler_retries")
+                await asyncio.sleep(self._delay_seconds * 2**attempt * (0.8 + 0.4 * random.random()))
+        self._handlers._failed(entry, delivery, error)  # noqa: SLF001
+        self._counters.add("handler_undelivered")
+        what = "cancelled" if error is None else f"{type(error).__name__}: {error}"
+        # Before it is noted that the group has come this far.
+        await retry_unavailable(
+            lambda: self._undelivered.add(
+                delivery.execution_id, delivery.cursor, delivery.type, entry.name, what, self._retries + 1
+            )
+        )

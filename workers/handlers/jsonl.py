@@ -57,6 +57,7 @@ class JsonlFile:
                 raise
 
     def close(self) -> None:
+        """Close the file. Idempotent."""
         with self._lock:
             self._close()
 

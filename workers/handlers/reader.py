@@ -131,6 +131,10 @@ class GroupReader:
             count = min(TAKE_COUNT, self._max_executions - len(self._readings))
             claimed = await self._claim(count)
             taken = claimed or await self._group.take(self.name, count)
+            if self._group.missed is not None:
+                # Of no execution, because nobody knows any more which they were.
+                missed, self._group.missed = self._group.missed, None
+                await self._handle(Delivery.of("", missed))
             if not taken:
                 return
             for held in taken:

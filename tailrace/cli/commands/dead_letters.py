@@ -29,6 +29,10 @@ def dead_letters(  # noqa: PLR0917 - typer tells options from arguments by their
     redis_url: RedisUrl = None,
     gateway: Annotated[list[str] | None, typer.Option("--gateway", hidden=True)] = None,
     queue: Annotated[str | None, typer.Option("--queue", metavar="NAME", help="Only of this queue.")] = None,
+    group: Annotated[
+        str | None,
+        typer.Option("--group", metavar="NAME", help="Events at which handlers of this group failed, and no jobs."),
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="list: how many per queue.")] = 50,
     *,
     everything: Annotated[bool, typer.Option("--all", help="requeue, drop: all of --queue.")] = False,
@@ -40,19 +44,29 @@ def dead_letters(  # noqa: PLR0917 - typer tells options from arguments by their
     job. 'requeue' submits it again under a new id and prints that id. Dead letters are read from Redis, not from a
     gateway.
 
+    With --group, they are events at which a handler of that group failed for good; 'requeue' gives one to that handler
+    once more.
+
     \b
     Examples:
       tailrace dead-letters
       tailrace dead-letters show 1760000000000-0
       tailrace dead-letters requeue 1760000000000-0 1760000000000-1
       tailrace dead-letters drop --all --queue imports
+      tailrace dead-letters requeue --group mails 1760000000000-0
     """  # noqa: D301 - \b keeps typer from joining the lines
     from tailrace.cli.actions.dead_letters import drop_letters, list_letters, requeue_letters, show_letter  # noqa: PLC0415 - see tailrace.cli.app
+    from tailrace.cli.actions.undelivered import of_group  # noqa: PLC0415 - see tailrace.cli.app
     from tailrace.cli.processes.signals import run_orderly  # noqa: PLC0415 - see tailrace.cli.app
 
     if gateway:
         raise CliError("--gateway: dead letters are not served by gateways; name Redis with --redis-url")
     chosen = entries or []
+    if group is not None:
+        if queue is not None:
+            raise CliError("--queue and --group: name one of them")
+        _check(action, chosen, group, everything=everything)
+        raise typer.Exit(run_orderly(of_group(action, redis_url, group, chosen, limit=limit, as_json=as_json)))
     _check(action, chosen, queue, everything=everything)
     match action:
         case Action.LIST:

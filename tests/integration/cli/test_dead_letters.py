@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tailrace.bus import Bus, BusSettings, open_bus
+from tailrace.bus import Bus, BusSettings, Cursor, open_bus
 from tests.integration.cli.processes import call
 
 pytestmark = pytest.mark.anyio
@@ -121,3 +121,31 @@ async def test_one_that_is_not_there_is_exit_code_5(cli: Cli) -> None:
         assert "dead letter 1-1 was not found" in err
         assert err.count("\n") == 1
     assert (await cli("show", "x"))[0] == 64
+
+
+async def test_attack_30_events_that_a_group_could_not_handle_are_found_requeued_and_dropped(
+    bus: Bus, cli: Cli
+) -> None:
+    undelivered = bus.undelivered("mails")
+    for number in range(3):
+        await undelivered.add(
+            f"run-{number}", Cursor(1760000000000, number + 1), "step.completed", "send", "it\x1b broke", 4
+        )
+    code, out, _ = await cli("--group", "mails")
+    assert code == 0
+    assert "run-2" in out
+    assert "\x1b broke" not in out
+    ids = [json.loads(line)["entry_id"] for line in (await cli("--group", "mails", "--json"))[1].splitlines()]
+    code, out, _ = await cli("show", "--group", "mails", ids[0])
+    assert (code, "1760000000000-3" in out) == (0, True)
+    code, out, _ = await cli("requeue", "--group", "mails", ids[0])
+    assert (code, out) == (0, f"requeued {ids[0]}\n")
+    assert await bus.commands.command("XLEN", bus.keys.redeliveries("mails")) == 1
+    code, out, err = await cli("drop", "--group", "mails", ids[0], ids[1])
+    assert (code, out) == (5, f"dropped {ids[1]}\n")
+    assert ids[0] in err
+    code, out, _ = await cli("drop", "--group", "mails", "--all")
+    assert (code, out) == (0, f"dropped {ids[2]}\n")
+    code, _, err = await cli("--group", "mails", "--queue", "default")
+    assert (code, "name one of them" in err) == (64, True)
+    assert (await cli("show", "--group", "mails", ids[2]))[0] == 5

@@ -269,16 +269,23 @@ async def test_what_strangers_put_where_it_does_not_belong_holds_nobody_up(bus: 
     assert bus.counters["handler_bookmarks_unusable"] >= 1
 
 
-async def test_a_group_that_was_outrun_says_so(bus: Bus, caplog: pytest.LogCaptureFixture) -> None:
+async def test_attack_30_a_group_that_was_outrun_is_told_and_says_so(
+    bus: Bus, caplog: pytest.LogCaptureFixture
+) -> None:
     await bus.activity.group("billing").open()
     for run in ("one", "two", "three"):
         await emit(bus, run)
     await bus.activity.flush()
     await bus.commands.command("XTRIM", bus.keys.activity(), "MAXLEN", 2)
-    seen = Seen()
-    async with following(bus, handlers_of(seen)):
+    seen, gaps = Seen(), list[Delivery]()
+    handlers = handlers_of(seen)
+    handlers.add(gaps.append, "stream.gap")
+    async with following(bus, handlers):
         await until(seen.ended("three"))
     assert bus.counters["activity_gaps"] == 1
+    (gap,) = gaps
+    assert (gap.execution_id, gap.data["reason"]) == ("", "trimmed")
+    assert gap.data["earliest"] > gap.data["requested"]
     assert "were trimmed before it read them" in caplog.text
 
 

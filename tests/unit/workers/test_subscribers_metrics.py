@@ -60,6 +60,7 @@ async def test_rates_and_times_change_with_the_events(story: Story) -> None:
         "cancelled": 0,
         "timed_out": 0,
     }
+    assert shown["seconds_waiting"] == {"count": 3, "mean": 1.0, "shortest": 1.0, "longest": 1.0}
     assert shown["seconds_to_completion"] == {"count": 1, "mean": 3.0, "shortest": 3.0, "longest": 3.0}
     assert orjson.loads(orjson.dumps(shown)) == shown
 
@@ -128,6 +129,7 @@ async def test_prometheus_reads_its_text(story: Story) -> None:
         for sample in family.samples:
             samples[sample.name, tuple(sorted(sample.labels.items()))] = sample.value
     assert samples["tailrace_executions_ended_total", (("status", "completed"),)] == 2
+    assert samples["tailrace_execution_waiting_seconds_count", ()] == 0
     assert samples["tailrace_execution_seconds_count", ()] == 2
     assert samples["tailrace_execution_seconds_sum", ()] == 6
     assert samples["tailrace_execution_seconds_bucket", (("le", "1.0"),)] == 0
