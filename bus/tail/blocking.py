@@ -11,11 +11,12 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from tailrace.bus.errors import BusClosedError, BusUnavailableError, ConnectionLostError, ReplyError
+from tailrace.bus.errors import BusClosedError, BusUnavailableError, ReplyError
 from tailrace.bus.model.counters import Counters
 from tailrace.bus.model.cursor import Cursor
 from tailrace.bus.model.reading import RawEntry
 from tailrace.bus.redis.commands import Commands
+from tailrace.bus.tail.refused import RefusedKeys
 from tailrace.bus.tail.watch import Listener, age_seconds
 
 logger = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ class _Group:
         self._blocked = False
         self._nudges: set[asyncio.Task[None]] = set()
         self.watches: dict[bytes, BlockingWatch] = {}
+        self._refused = RefusedKeys(counters, asyncio.get_running_loop().time)
         self.task = asyncio.create_task(self._run(), name="tail:group")
 
     def add(self, watch: BlockingWatch) -> None:
@@ -73,6 +75,7 @@ class _Group:
     def remove(self, watch: BlockingWatch) -> None:
         if self.watches.get(watch.key) is watch:
             del self.watches[watch.key]
+            self._refused.forget(watch.key)
 
     def nudge(self) -> None:
         """Make the group read again with what it watches now."""
@@ -117,33 +120,70 @@ class _Group:
         block_ms = DEAF_BLOCK_MS if self._client_id is None else BLOCK_MS
         while True:
             self._changed.clear()
-            turn = {key: (watch, watch.cursor) for key, watch in self.watches.items() if watch.active}
-            if not turn:
-                await self._changed.wait()
+            wait_seconds = await self._read_refused(commands)
+            watches = [watch for watch in self.watches.values() if watch.active and watch.key not in self._refused]
+            if not watches:
+                await self._until_changed(wait_seconds)
                 continue
-            cursors = [cursor for _, cursor in turn.values()]
             self._blocked = True
             try:
-                reply = await commands.command("XREAD", "COUNT", COUNT, "BLOCK", block_ms, "STREAMS", *turn, *cursors)
-            except ConnectionLostError:
-                raise
+                # Zero would be for ever.
+                await self._read_turn(commands, watches, max(1, min(block_ms, int(wait_seconds * 1000))))
             except ReplyError as error:
                 if not error.is_of_the_key:
                     raise
-                self.disturb_all(str(error))
-                await asyncio.sleep(DEAF_BLOCK_MS / 1000)
-                continue
+                self._blocked = False
+                # One of them spoils it for all.
+                for watch in watches:
+                    await self._read_alone(commands, watch)
             finally:
                 self._blocked = False
-            latest: bytes | None = None
-            for key, entries in (reply or {}).items():
-                watch, cursor = turn[key]
-                # Suspended, or gone on from elsewhere while we read: what was found is not what follows any more.
-                if watch.active and watch.cursor == cursor and entries:
-                    latest = watch.cursor = entries[-1][0]
-                    self._deliver(watch, entries)
-            if latest is not None:
-                self._counters.delivery_seconds.add(age_seconds(latest, time.time()))
+
+    async def _read_refused(self, commands: Commands) -> float:
+        """Read each refused key whose time has come; gives how long the next is still to be left alone."""
+        next_seconds = BLOCK_MS / 1000
+        for watch in list(self.watches.values()) if self._refused else ():
+            if watch.active and watch.key in self._refused:
+                if not (wait_seconds := self._refused.wait_seconds(watch.key)):
+                    await self._read_alone(commands, watch)
+                    wait_seconds = self._refused.wait_seconds(watch.key)
+                next_seconds = min(next_seconds, wait_seconds or next_seconds)
+        return next_seconds
+
+    async def _read_alone(self, commands: Commands, watch: BlockingWatch) -> None:
+        if not watch.active:
+            return
+        try:
+            await self._read_turn(commands, [watch])
+        except ReplyError as error:
+            if not error.is_of_the_key:
+                raise
+            self._refused.note(watch.key, error)
+            self._disturb(watch, str(error))
+        else:
+            self._refused.forgive(watch.key)
+
+    async def _until_changed(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds if self._refused else None):
+                await self._changed.wait()
+        except TimeoutError:
+            return
+
+    async def _read_turn(self, commands: Commands, watches: Sequence[BlockingWatch], block_ms: int = 0) -> None:
+        turn = {watch.key: (watch, watch.cursor) for watch in watches}
+        cursors = [cursor for _, cursor in turn.values()]
+        block = ("BLOCK", block_ms) if block_ms else ()
+        reply = await commands.command("XREAD", "COUNT", COUNT, *block, "STREAMS", *turn, *cursors)
+        latest: bytes | None = None
+        for key, entries in (reply or {}).items():
+            watch, cursor = turn[key]
+            # Suspended, or gone on from elsewhere while we read: what was found is not what follows any more.
+            if watch.active and watch.cursor == cursor and entries:
+                latest = watch.cursor = entries[-1][0]
+                self._deliver(watch, entries)
+        if latest is not None:
+            self._counters.delivery_seconds.add(age_seconds(latest, time.time()))
 
     def _deliver(self, watch: BlockingWatch, entries: Sequence[RawEntry]) -> None:
         try:

@@ -92,18 +92,37 @@ class ClusterTail:
         self._tails: dict[Address, TrackingTail] = {}
         self._watches: dict[ClusterWatch, None] = {}
         self._unplaced: dict[ClusterWatch, None] = {}
+        # Nodes that no tail is open for yet.
+        self._opening: dict[Address, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
+        self._closed = False
         self._router: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Open a tail on each node. Raises BusUnavailableError, ReplyError where tracking is refused."""
+        """Open a tail on each node; those that do not answer are tried again while the others are watched.
+
+        Raises BusUnavailableError when none answers, ReplyError where tracking is refused.
+        """
         if self._commands.map is None:
             await self._commands.refresh()
-        for address in self._commands.map.addresses if self._commands.map is not None else ():
-            await self._open(address)
+        addresses = list(self._commands.map.addresses) if self._commands.map is not None else []
+        opened = await asyncio.gather(*map(self._opened, addresses), return_exceptions=True)
+        self._tails = {
+            address: tail for address, tail in zip(addresses, opened, strict=True) if isinstance(tail, TrackingTail)
+        }
+        failures = [error for error in opened if isinstance(error, BaseException)]
+        for error in failures:
+            if not self._tails or isinstance(error, ReplyError) or not isinstance(error, BusUnavailableError):
+                await asyncio.gather(*(tail.aclose() for tail in self._tails.values()))
+                raise error
+        for address in addresses:
+            if address not in self._tails:
+                self._open_soon(address)
         self._router = asyncio.create_task(self._route(), name="tail:cluster")
 
     def watch(self, key: str, cursor: Cursor, listener: Listener) -> ClusterWatch:
+        if self._closed:
+            raise BusClosedError("the tail is closed")
         watch = ClusterWatch(self, key, cursor, listener)
         self._watches[watch] = None
         self.place(watch)
@@ -111,20 +130,27 @@ class ClusterTail:
 
     def place(self, watch: ClusterWatch) -> None:
         """Watch on the node that the map names; later, when that is not known or not open yet."""
-        try:
-            address = self._commands.owner(slot_of_key(watch.key))
-        except BusUnavailableError:
-            address = None
-        tail = self._tails.get(address) if address is not None else None
-        if tail is None:
+        if not self._placed(watch):
             self._unplaced[watch] = None
             self._wake.set()
-            return
+
+    def _placed(self, watch: ClusterWatch) -> bool:
+        address = self._owner(watch)
+        tail = self._tails.get(address) if address is not None else None
+        if tail is None:
+            return False
         self._unplaced.pop(watch, None)
         watch.address = address
         watch.inner = tail.watch(watch.key, watch.cursor, watch)
         if watch.suspended:
             watch.inner.suspend()
+        return True
+
+    def _owner(self, watch: ClusterWatch) -> Address | None:
+        try:
+            return self._commands.owner(slot_of_key(watch.key))
+        except BusUnavailableError:
+            return None
 
     def forget(self, watch: ClusterWatch) -> None:
         self._watches.pop(watch, None)
@@ -135,18 +161,53 @@ class ClusterTail:
         self._wake.set()
 
     async def aclose(self) -> None:
-        if self._router is not None:
-            self._router.cancel()
-            await asyncio.wait([self._router])
+        self._closed = True
+        tasks = [*self._opening.values(), *([] if self._router is None else [self._router])]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        nowhere = [watch for watch in self._watches if watch.inner is None]
         for tail in self._tails.values():
             await tail.aclose()
+        for watch in nowhere:
+            # No node tells them.
+            watch.disturbed("closed")
         self._tails.clear()
         self._watches.clear()
+        self._unplaced.clear()
+
+    async def _opened(self, address: Address) -> TrackingTail:
+        tail = TrackingTail(self._dial_node(address), counters=self._counters, alone=True)
+        try:
+            await tail.start()
+        except BaseException:
+            await tail.aclose()
+            raise
+        return tail
+
+    def _open_soon(self, address: Address) -> None:
+        if address not in self._opening:
+            task = self._opening[address] = asyncio.create_task(self._open(address), name="tail:cluster:node")
+            task.add_done_callback(lambda _: self._opening.pop(address, None))
 
     async def _open(self, address: Address) -> None:
-        tail = TrackingTail(self._dial_node(address), counters=self._counters, alone=True)
-        await tail.start()
-        self._tails[address] = tail
+        """Until it answers, or the map names it no more; the other nodes are watched meanwhile."""
+        backoff, attempt = Backoff(most_seconds=ROUTE_SECONDS), 0
+        while self._commands.map is not None and address in self._commands.map.addresses:
+            try:
+                self._tails[address] = await self._opened(address)
+            except BusClosedError:
+                return
+            except (BusUnavailableError, OSError) as error:
+                attempt += 1
+                if attempt == 1:
+                    self._counters.add("tail_unreachable_nodes")
+                    logger.warning("tail: the node %s:%d cannot be watched: %s; retrying", *address, error)
+                await asyncio.sleep(backoff.delay_seconds(attempt, random.random))
+            else:
+                self._wake.set()
+                return
 
     async def _route(self) -> None:
         backoff, attempt = Backoff(most_seconds=ROUTE_SECONDS), 0
@@ -156,7 +217,8 @@ class ClusterTail:
                 async with asyncio.timeout(ROUTE_SECONDS):
                     await self._wake.wait()
             except TimeoutError:
-                if not self._unplaced and all(tail.connected for tail in self._tails.values()):
+                waiting = self._unplaced or self._opening
+                if not waiting and all(tail.connected for tail in self._tails.values()):
                     continue
             self._wake.clear()
             try:
@@ -174,10 +236,10 @@ class ClusterTail:
     async def _follow_map(self) -> None:
         addresses = self._commands.map.addresses if self._commands.map is not None else frozenset()
         for address in addresses - self._tails.keys():
-            await self._open(address)
+            self._open_soon(address)
         for watch in list(self._watches):
-            owner = self._commands.owner(slot_of_key(watch.key))
-            if owner == watch.address and watch.inner is not None:
+            owner = self._owner(watch)
+            if watch.inner is not None and watch.address in ((owner,) if owner is not None else addresses):
                 continue
             moved = watch.inner is not None
             if watch.inner is not None:
@@ -189,6 +251,6 @@ class ClusterTail:
                 watch.suspended = True
                 watch.listener.disturbed("moved to another node")
             elif not watch.suspended:
-                self.place(watch)
+                self._placed(watch)
         for address in self._tails.keys() - addresses:
             await self._tails.pop(address).aclose()

@@ -23,6 +23,7 @@ from tailrace.bus.model.reading import RawEntry
 from tailrace.bus.redis.connection import Connection, Dial
 from tailrace.bus.redis.supervised import SupervisedConnection
 from tailrace.bus.tail.pace import Pace
+from tailrace.bus.tail.refused import RefusedKeys
 from tailrace.bus.tail.watch import Listener, age_seconds
 
 logger = logging.getLogger(__name__)
@@ -97,6 +98,9 @@ class TrackingTail:
         self._closed = False
         self._loop = asyncio.get_running_loop()
         self._pace = Pace()
+        self._refused = RefusedKeys(counters, self._loop.time)
+        # When a refused key is read again; it is not read before.
+        self._retries: dict[bytes, asyncio.TimerHandle] = {}
 
     async def start(self) -> None:
         """Connect and switch tracking on. Raises BusUnavailableError, ReplyError where tracking is refused."""
@@ -111,6 +115,9 @@ class TrackingTail:
     async def aclose(self) -> None:
         self._closed = True
         await self._line.aclose()
+        for retry in self._retries.values():
+            retry.cancel()
+        self._retries.clear()
         # Remaining watches must not wait for ever.
         self._disturb_all("closed")
         self._watches.clear()
@@ -132,6 +139,10 @@ class TrackingTail:
         for each in siblings:
             each.sibling = self._watches.get(each.key)
             self._watches[each.key] = each
+        if self._refused and not siblings:
+            self._refused.forget(watch.key)
+            if (retry := self._retries.pop(watch.key, None)) is not None:
+                retry.cancel()
 
     def _of_key(self, key: bytes) -> Iterator[TrackingWatch]:
         watch = self._watches.get(key)
@@ -140,7 +151,9 @@ class TrackingTail:
             watch = watch.sibling
 
     def make_ready(self, watch: TrackingWatch) -> None:
-        """Read from a new cursor."""
+        """Read from a new cursor; a refused key not before it is its time."""
+        if watch.key in self._retries:
+            return
         self._ready[watch] = None
         self._count_most = FIRST_COUNT
         self._schedule()
@@ -192,8 +205,10 @@ class TrackingTail:
             self._counters.add("tail_flushes")
             self._disturb_all("flushed")
             return
-        watches, ready = self._watches, self._ready
+        watches, ready, retries = self._watches, self._ready, self._retries
         for key in push[1]:
+            if retries and key in retries:
+                continue
             watch = watches.get(key)
             while watch is not None:
                 watch.arming = False
@@ -213,14 +228,25 @@ class TrackingTail:
         self._pace.started(self._loop.time())
         count = self._count(len(turn))
         self._count_most = MAX_COUNT
-        received = connection.received_bytes
-        # Keys of different slots cannot share a command, not even on the node that has them all.
-        reads = [{key: watch} for key, watch in turn.items()] if self._alone else [turn]
-        self._in_flight = len(reads)
-        for read in reads:
-            cursors = [watch.asked for watch in read.values()]
-            answer = partial(self._answered, connection, read, count, received)
-            connection.request(answer, "XREAD", "COUNT", count, "STREAMS", *read, *cursors)
+        if self._alone:
+            # Keys of different slots cannot share a command, not even on the node that has them all.
+            self._read_one_by_one(connection, turn, count)
+            return
+        if self._refused and (suspects := {key: turn.pop(key) for key in list(turn) if key in self._refused}):
+            self._read_one_by_one(connection, suspects, count)
+            if not turn:
+                return
+        self._read(connection, turn, count)
+
+    def _read(self, connection: Connection, watches: dict[bytes, TrackingWatch], count: int) -> None:
+        self._in_flight += 1
+        cursors = [watch.asked for watch in watches.values()]
+        answer = partial(self._answered, connection, watches, count, connection.received_bytes)
+        connection.request(answer, "XREAD", "COUNT", count, "STREAMS", *watches, *cursors)
+
+    def _read_one_by_one(self, connection: Connection, watches: dict[bytes, TrackingWatch], count: int) -> None:
+        for key, watch in watches.items():
+            self._read(connection, {key: watch}, count)
 
     def _take_turn(self) -> dict[bytes, TrackingWatch]:
         ready = self._ready
@@ -252,7 +278,7 @@ class TrackingTail:
             return
         self._in_flight -= 1
         if isinstance(reply, ReplyError):
-            self._refused(connection, turn, reply)
+            self._refuse(connection, turn, count, reply)
         elif not isinstance(reply, ConnectionLostError):
             self._dispatch(turn, reply or {}, count)
             self._bound_bytes(connection.received_bytes - received)
@@ -261,6 +287,8 @@ class TrackingTail:
 
     def _dispatch(self, turn: dict[bytes, TrackingWatch], streams: dict[bytes, list[RawEntry]], count: int) -> None:
         self._pace.took(sum(map(len, streams.values())))
+        if self._refused:
+            self._forgive(turn)
         latest: bytes | None = None
         for key, watch in turn.items():
             entries = streams.get(key, ())
@@ -291,10 +319,30 @@ class TrackingTail:
         elif self._entries_a_turn < TURN_ENTRIES:
             self._entries_a_turn = min(TURN_ENTRIES, self._entries_a_turn * 2)
 
-    def _refused(self, connection: Connection, turn: dict[bytes, TrackingWatch], error: ReplyError) -> None:
-        if error.code in _OF_THE_KEY:
-            for watch in turn.values():
+    def _refuse(self, connection: Connection, turn: dict[bytes, TrackingWatch], count: int, error: ReplyError) -> None:
+        if error.code not in _OF_THE_KEY:
+            self._counters.add("tail_refusals")
+            connection.close(f"XREAD refused: {error}")
+        elif len(turn) > 1:
+            # One of them spoils it for all.
+            self._read_one_by_one(connection, turn, count)
+        else:
+            ((key, watch),) = turn.items()
+            if not error.is_of_the_key:
                 self._disturb(watch, str(error))
-            return
-        self._counters.add("tail_refusals")
-        connection.close(f"XREAD refused: {error}")
+                return
+            seconds = self._refused.note(key, error)
+            self._retries[key] = self._loop.call_later(seconds, self._retry, key)
+            for each in list(self._of_key(key)):
+                self._ready.pop(each, None)
+                self._disturb(each, str(error))
+
+    def _retry(self, key: bytes) -> None:
+        del self._retries[key]
+        for watch in self._of_key(key):
+            if watch.active:
+                self.make_ready(watch)
+
+    def _forgive(self, turn: dict[bytes, TrackingWatch]) -> None:
+        for key in turn:
+            self._refused.forgive(key)
