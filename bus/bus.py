@@ -14,9 +14,10 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Self, Unpack
+from typing import Any, Final, NamedTuple, Self, Unpack, overload
 
 from tailrace.bus.activity import Activity
+from tailrace.bus.activity.undelivered import Undelivered
 from tailrace.bus.control import Control
 from tailrace.bus.deployment import Deployment, deployment_of
 from tailrace.bus.embedded import EmbeddedServer, embedded_path, start_embedded
@@ -32,7 +33,7 @@ from tailrace.bus.log.log import Log
 from tailrace.bus.log.publisher import Publisher, PublisherOptions
 from tailrace.bus.model.codec import encode, ts_of
 from tailrace.bus.model.counters import Counters
-from tailrace.bus.model.cursor import START, Cursor, parse
+from tailrace.bus.model.cursor import START, TAIL, Cursor, parse
 from tailrace.bus.model.entry import Entry, Gap
 from tailrace.bus.model.event import Event, check_execution_id, check_name, new_execution_id
 from tailrace.bus.model.fence import Fence
@@ -72,6 +73,7 @@ from tailrace.bus.queries.listing import (
 from tailrace.bus.redis.address import parse_url, redacted
 from tailrace.bus.redis.commands import Commands, server_ms
 from tailrace.bus.redis.loading import LoadingNotice
+from tailrace.bus.redis.replicated import ReplicatedCommands
 from tailrace.bus.settings import BusSettings
 from tailrace.bus.tail.watch import Tail
 
@@ -104,12 +106,18 @@ class Bus:
         self.commands = commands
         self.keys = Keys(settings.prefix)
         self.name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+        self._replicated = (
+            ReplicatedCommands(partial(deployment.open_line, "replicated"), settings.replicas, counters)
+            if settings.replicas
+            else None
+        )
         self.log = Log(
             commands,
             self.keys,
             counters=counters,
             retention=settings.retention,
             max_event_bytes=settings.max_event_bytes,
+            replicated=self._replicated,
         )
         self.index = ExecutionIndex(commands, self.keys)
         self.activity = Activity(commands, self.keys, counters=counters, tail=self.tail, on_ended=self.index.drop)
@@ -334,19 +342,52 @@ class Bus:
         """For an execution that is there, or may come to be. Raises InvalidExecutionIdError."""
         return Handle.of(check_execution_id(execution_id), self.control, self.log, self.follow)
 
-    async def follow(self, execution_id: str, after: Cursor | str = START) -> AsyncGenerator[Entry | Gap, None]:
-        """Replay, then live, until the terminal event; gaps are items. See bus.follow.
+    @overload
+    def follow(
+        self, execution_id: str, after: Cursor | str = START, *, wait: float | None = None
+    ) -> AsyncGenerator[Entry | Gap, None]: ...
 
-        Raises InvalidCursorError, InvalidExecutionIdError.
+    @overload
+    def follow(
+        self, execution_id: str, after: Cursor | str = START, *, heartbeat_seconds: float, wait: float | None = None
+    ) -> AsyncGenerator[Entry | Gap | None, None]: ...
+
+    async def follow(
+        self,
+        execution_id: str,
+        after: Cursor | str = START,
+        *,
+        heartbeat_seconds: float | None = None,
+        wait: float | None = None,
+    ) -> AsyncGenerator[Any, None]:
+        """Give an execution's log after a cursor, then what comes, until the terminal event; gaps are items.
+
+        ``after="tail"`` is what comes from now on. With ``heartbeat_seconds``, None is given after so many seconds
+        without an item. An execution that does not exist, or whose retention has passed, is waited for without end;
+        with ``wait``, for so many seconds, and then ExecutionUnknownError is raised.
+
+        Raises InvalidCursorError, InvalidExecutionIdError, InvalidInputError; BusUnavailableError while replaying, when
+        Redis cannot be reached: once live, it waits for its return. Close it with ``aclosing`` when leaving early.
         """
         check_execution_id(execution_id)
-        cursor = parse(after) if isinstance(after, str) else after
+        if heartbeat_seconds is not None and not heartbeat_seconds > 0:
+            raise InvalidInputError("heartbeat_seconds", f"is {heartbeat_seconds!r}; it must be more than 0")
+        if wait is not None and not wait >= 0:
+            raise InvalidInputError("wait", f"is {wait!r}; it must be at least 0")
+        if after == TAIL:
+            cursor = await self.log.latest(execution_id)
+        else:
+            cursor = parse(after) if isinstance(after, str) else after
+        reading = follow(
+            self.log, await self.tail(), execution_id, cursor, heartbeat_seconds=heartbeat_seconds, wait=wait
+        )
         # Closed with us, not when it is collected: no watch outlives its reader.
-        async with aclosing(follow(self.log, await self.tail(), execution_id, cursor)) as items:
+        async with aclosing(reading) as items:
             async for item in items:
                 yield item
 
     async def state(self, execution_id: str) -> State | None:
+        """How an execution stands; None if it has no state. Raises InvalidExecutionIdError, BusUnavailableError."""
         return await self.log.state(check_execution_id(execution_id))
 
     async def list(
@@ -394,6 +435,13 @@ class Bus:
         live = await LiveCounts(self.log).latest()
         return live if tenant is None else live.where(lambda state: state.tenant == tenant)
 
+    def undelivered(self, group: str) -> Undelivered:
+        """Events at which a handler of a group has failed for good: ``list``, ``requeue`` and ``drop`` them.
+
+        Raises InvalidInputError for what is no group's name.
+        """
+        return Undelivered(self.commands, self.keys, group)
+
     async def delete(self, execution_id: str) -> None:
         """Forget an execution that has ended: events, state, checkpoints, its place in the lists and in groups.
 
@@ -416,17 +464,22 @@ class Bus:
                 return
 
     def new_execution_id(self) -> str:
+        """Make an id that nobody else has, in the order of time."""
         return new_execution_id(time.time_ns() // 1_000_000, os.urandom)
 
     async def aclose(self) -> None:
+        """Write what was noted of the activity, for at most 2 s, and close all connections. Idempotent."""
         await self.activity.aclose()
         self._closed = True
         await self.heartbeat.aclose()
         # The commands first: readers whom the tail disturbs then learn that the bus is closed.
         await self.commands.aclose()
+        if self._replicated is not None:
+            await self._replicated.aclose()
         async with self._tail_lock:
             if self._tail is not None:
                 await self._tail.aclose()
+        await self._deployment.aclose()
         if self._server is not None:
             await self._server.close()
 
@@ -468,6 +521,7 @@ async def open_bus(url: str | None = None, *, settings: BusSettings | None = Non
             await server.close()
         raise
     await _warn_of_eviction(commands, counters)
+    deployment.start()
     return Bus(settings, commands, counters=counters, deployment=deployment, server=server)
 
 

@@ -148,6 +148,7 @@ class Control:
         return await self._ask(execution_id, Event(PAUSE_REQUESTED, _said(by=by)), wait_seconds)
 
     async def resume(self, execution_id: str, *, by: str | None = None, wait_seconds: float = 0.0) -> Outcome:
+        """Let what was paused go on. Outcomes and errors are those of ``pause``."""
         return await self._ask(execution_id, Event(RESUME_REQUESTED, _said(by=by)), wait_seconds)
 
     async def signal(

@@ -13,7 +13,6 @@ from tailrace.bus.errors import (
     ExecutionFailedError,
     ExecutionTimedOutError,
     ExecutionUnknownError,
-    InvalidInputError,
     ResultLostError,
 )
 from tailrace.bus.log.log import Log
@@ -22,7 +21,7 @@ from tailrace.bus.model.control_request import GRACE_SECONDS
 from tailrace.bus.model.cursor import START, Cursor, just_before
 from tailrace.bus.model.entry import Entry, Gap
 from tailrace.bus.model.event import CANCELLED, COMPLETED, FAILED, TIMED_OUT
-from tailrace.bus.model.filter import MAX_PATTERNS, Filter, check_pattern
+from tailrace.bus.model.filter import Filter, check_patterns
 from tailrace.bus.model.state import State
 
 _Follow = Callable[[str, Cursor | str], AsyncGenerator[Entry | Gap, None]]
@@ -83,7 +82,7 @@ class Handle(str):  # noqa: SLOT000 - text cannot have slots with values
         ``types`` are exact or as ``step.*``; gaps and the ending come always. Raises InvalidCursorError,
         InvalidInputError.
         """
-        wanted = None if types is None else _filter_of(types)
+        wanted = None if types is None else Filter(check_patterns(types))
         async with aclosing(self._follow(self.id, after)) as items:
             async for item in items:
                 if wanted is None or isinstance(item, Gap) or wanted.wants(item):
@@ -131,9 +130,3 @@ class Handle(str):  # noqa: SLOT000 - text cannot have slots with values
             if isinstance(item, Entry) and item.cursor == cursor:
                 return item
         raise ResultLostError(self.id)
-
-
-def _filter_of(types: Sequence[str]) -> Filter:
-    if isinstance(types, str) or len(types) > MAX_PATTERNS:
-        raise InvalidInputError("types", f"is a list of at most {MAX_PATTERNS} types")
-    return Filter(tuple(map(check_pattern, types)))

@@ -14,7 +14,7 @@ from tailrace.bus.jobs.jobs import Jobs
 from tailrace.bus.jobs.queue import UnusableJob
 from tailrace.bus.model.codec import decode, ts_of
 from tailrace.bus.model.cursor import from_id, parse
-from tailrace.bus.model.fields import text
+from tailrace.bus.model.fields import number, text
 from tailrace.bus.model.keys import Keys
 from tailrace.bus.model.reading import RawEntry
 from tailrace.bus.model.state import State
@@ -25,6 +25,7 @@ from tailrace.bus.redis.script import Script
 MAX_LETTERS: Final = 100_000
 MAX_MESSAGE_CHARS: Final = 4000
 PAGE_LETTERS: Final = 100
+_ATTEMPTS_DIGITS: Final = 9
 # What is to be done stands in the execution's state: it is kept as long as the letter.
 KEPT_SECONDS: Final = 7 * 24 * 3600
 
@@ -169,7 +170,7 @@ def _letter(queue: str, raw: RawEntry) -> DeadLetter:
     raw_id, raw_fields = raw
     values = raw_fields or ()
     fields = dict(zip(values[::2], values[1::2], strict=False))
-    attempts = fields.get(b"attempts", b"")
+    attempts = fields.get(b"attempts")
     return DeadLetter(
         queue,
         raw_id.decode(),
@@ -177,6 +178,6 @@ def _letter(queue: str, raw: RawEntry) -> DeadLetter:
         text(fields.get(b"reason")) or UNUSABLE,
         text(fields.get(b"message")) or "",
         text(fields.get(b"pipeline")) or None,
-        int(attempts) if attempts.isdigit() and len(attempts) < 10 else 0,  # noqa: PLR2004 - no attempts are so many
+        number(attempts, max_digits=_ATTEMPTS_DIGITS) or 0,
         ts_of(from_id(raw_id).ms),
     )

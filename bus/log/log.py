@@ -33,6 +33,8 @@ from tailrace.bus.redis.script import Script
 PAGE_ENTRIES: Final = 512
 # A log that is deleted, written or trimmed between two commands is looked at again, and not for ever.
 READ_ATTEMPTS: Final = 3
+# How long a mark stays of which nothing but its replication is wanted.
+MARK_MS: Final = 10_000
 _TERMINAL_BYTES: Final = frozenset(name.encode() for name in TERMINAL_TYPES)
 # What a later append needs to know of an execution is 11 arguments and a width per event; Redis allows a million.
 MAX_BATCH_EVENTS: Final = 1000
@@ -69,11 +71,14 @@ class Log:
         counters: Counters,
         retention: Retention,
         max_event_bytes: int = MAX_EVENT_BYTES,
+        replicated: Commands | None = None,
     ) -> None:
+        """``replicated`` are commands that return when replicas have what they wrote; appends go there then."""
         self.keys = keys
         self.counters = counters
         self.max_event_bytes = max_event_bytes
         self.commands = commands
+        self._replicated = replicated
         self._retention = retention
         self._append = append_script()
         # Called after each append that had events of the life cycle among them; must neither wait nor raise.
@@ -109,7 +114,7 @@ class Log:
         began = time.perf_counter()
         try:
             ms, n, written = await self._append.run(
-                self.commands,
+                self._replicated or self.commands,
                 self.keys.of_execution(execution_id),
                 producer,
                 seq,
@@ -129,6 +134,9 @@ class Log:
         self.counters.add("appended_events", written)
         if written < len(events):
             self.counters.add("append_duplicates", len(events) - written)
+            if self._replicated is not None:
+                # Nothing of it was written just now, but what is written behind it is replicated behind it.
+                await self._replicated.command("SET", self.keys.replication_mark(execution_id), 1, "PX", MARK_MS)
         done = Appended(int(ms), int(n), int(written))
         if lifecycle and self.on_lifecycle is not None:
             self.on_lifecycle(execution_id, events, done)
@@ -207,6 +215,18 @@ class Log:
         if all(value is None for value in values):
             return None
         return parse_state(execution_id, values)
+
+    async def found(self, execution_id: str) -> tuple[State | None, bool]:
+        """Its state, and whether there is such an execution: one without a state may be there, too.
+
+        One that comes to be in between is read again: its state says whose it is. Raises as ``state``.
+        """
+        state = await self.state(execution_id)
+        if state is not None:
+            return state, True
+        if not await self.exists(execution_id):
+            return None, False
+        return await self.state(execution_id), True
 
     async def exists(self, execution_id: str) -> bool:
         """Whether there is a log or a state."""

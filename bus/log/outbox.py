@@ -28,6 +28,7 @@ class Pending:
     fields: list[bytes]
     size_bytes: int
     step: str | None = None
+    meta: dict[str, Any] | None = None
     ts: str = ""
     texts: list[str] | None = None
     chars: int = 0
@@ -65,12 +66,9 @@ class Outbox:
         size = _OVERHEAD_BYTES + sum(map(len, fields))
         pending = Pending(fields, size)
         if text is not None:
-            pending.step, pending.ts, pending.texts, pending.chars = (
-                event.step,
-                event.ts or ts,
-                [text],
-                len(text),
-            )
+            pending.step, pending.ts = event.step, event.ts or ts
+            pending.meta = None if event.meta is None else dict(event.meta)
+            pending.texts, pending.chars = [text], len(text)
         else:
             self.only_tokens = False
         self.waiting.append(pending)
@@ -96,7 +94,7 @@ class Outbox:
 
     def _merge(self, event: Event, text: str) -> bool:
         last = self.waiting[-1] if self.waiting else None
-        if last is None or last.texts is None or last.step != event.step:
+        if last is None or last.texts is None or last.step != event.step or last.meta != event.meta:
             return False
         # A piece without text counts too: what is held must be bounded.
         chars = len(text) or 1
@@ -115,7 +113,7 @@ class Outbox:
 
     def _sealed(self, pending: Pending) -> Pending:
         if pending.texts is not None and len(pending.texts) > 1:
-            merged = Event(TOKEN, {"text": "".join(pending.texts)}, step=pending.step, ts=pending.ts)
+            merged = Event(TOKEN, {"text": "".join(pending.texts)}, pending.step, pending.ts, pending.meta)
             pending.fields = encode(self._with_meta(merged), ts=pending.ts, limit_bytes=self.limit_bytes)
         pending.texts = None
         return pending
@@ -123,7 +121,7 @@ class Outbox:
 
 def _token_text(event: Event) -> str | None:
     """The text of a token that may merge: it says nothing but text."""
-    if event.type != TOKEN or event.meta or not isinstance(event.data, dict) or len(event.data) != 1:
+    if event.type != TOKEN or not isinstance(event.data, dict) or len(event.data) != 1:
         return None
     text = event.data.get("text")
     if not isinstance(text, str) or len(text) >= MAX_MERGED_CHARS:

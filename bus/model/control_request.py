@@ -49,6 +49,7 @@ class ControlRequest:
 
     @property
     def cancels(self) -> bool:
+        """Whether it asks for the end."""
         return self.type == CANCEL_REQUESTED
 
 

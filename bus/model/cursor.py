@@ -15,6 +15,8 @@ _PATTERN = re.compile(r"(0|[1-9][0-9]{0,19})-(0|[1-9][0-9]{0,19})", re.ASCII)
 _MAX_PART = 2**64 - 1
 # What EventSource polyfills and hand-written clients send for "I have nothing yet".
 START_SPELLINGS: Final = frozenset({"", "0", "-1", "0-0"})
+# How one asks, in place of a cursor, for what comes from now on.
+TAIL: Final = "tail"
 
 
 class Cursor(NamedTuple):
@@ -27,6 +29,7 @@ class Cursor(NamedTuple):
         return f"{self.ms}-{self.n}"
 
     def encode(self) -> bytes:
+        """As Redis spells it."""
         return b"%d-%d" % self
 
 

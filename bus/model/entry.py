@@ -33,18 +33,22 @@ class Entry(NamedTuple):
 
     @property
     def id(self) -> str:
+        """The cursor as text, as every wire tells it."""
         return str(self.cursor)
 
     @property
     def data(self) -> Any:
+        """What was emitted; read anew each time."""
         return orjson.loads(self.raw_data)
 
     @property
     def meta(self) -> Any:
+        """What was said beside the data; None for nothing."""
         return None if self.raw_meta is None else orjson.loads(self.raw_meta)
 
     @property
     def is_terminal(self) -> bool:
+        """Whether nothing follows it."""
         return self.type in TERMINAL_TYPES
 
     def members(self, execution_id: str) -> bytes:

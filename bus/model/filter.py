@@ -1,11 +1,12 @@
-"""Which entries a viewer wants to see. Pure. Filters never touch the cursor: what is skipped still moves it."""
+"""Which entries a viewer wants to see, and how. Pure. Filters never touch the cursor: what is skipped moves it too."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, Literal, get_args
 
 import orjson
 
@@ -13,8 +14,10 @@ from tailrace.bus.errors import InvalidInputError
 from tailrace.bus.model.entry import Entry
 
 MAX_PATTERNS: Final = 32
-# What a graph of agents streams: its state, or what its nodes write as they work, or both.
-MODES: Final = ("values", "custom", "debug")
+# What a graph of agents streams, in LangGraph's words; ``debug`` is all of it.
+Mode = Literal["values", "updates", "custom", "messages", "tasks", "checkpoints", "debug"]
+MODES: Final[tuple[str, ...]] = get_args(Mode)
+MERGE_TOKENS: Final = "tokens"
 _PATTERN: Final = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)*(\.\*)?", re.ASCII)
 
 
@@ -22,12 +25,14 @@ _PATTERN: Final = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)*(\.\*)?", re.ASCII)
 class Filter:
     """``types`` are exact or end in ``.*``; the terminal event is always shown, since it tells how it ended.
 
-    ``mode`` leaves out events whose meta names another mode; those that name none belong to all.
+    ``mode`` leaves out events whose meta names another mode; those that name none belong to all. With ``merges``,
+    adjacent tokens of a step come as one.
     """
 
     types: tuple[str, ...] = ()
     step: str | None = None
     mode: str | None = None
+    merges: bool = False
 
     def wants(self, entry: Entry) -> bool:
         if entry.is_terminal:
@@ -46,6 +51,13 @@ def check_mode(mode: str) -> str | None:
     return None if mode == "debug" else mode
 
 
+def check_merge(merge: str | None) -> bool:
+    """Whether tokens are to be merged. Raises InvalidInputError for what else is given."""
+    if merge is not None and merge != MERGE_TOKENS:
+        raise InvalidInputError("merge", f"{merge[:32]!r} is not known; use {MERGE_TOKENS!r}, or leave it out")
+    return merge is not None
+
+
 def mode_of(raw_meta: bytes) -> str | None:
     """What an event says of itself, if it does."""
     meta = orjson.loads(raw_meta)
@@ -58,6 +70,15 @@ def check_pattern(pattern: str) -> str:
     if len(pattern) > 128 or not _PATTERN.fullmatch(pattern):  # noqa: PLR2004 - as long as a type may be
         raise InvalidInputError("types", f"{pattern[:64]!r} is neither a type nor a prefix like 'step.*'")
     return pattern
+
+
+def check_patterns(types: Sequence[str]) -> tuple[str, ...]:
+    """Return patterns of types when they may be used. Raises InvalidInputError."""
+    if isinstance(types, str):
+        raise InvalidInputError("types", f"is a list of types, not the text {types!r}; write [{types!r}]")
+    if len(types) > MAX_PATTERNS:
+        raise InvalidInputError("types", f"has {len(types)} patterns, the limit is {MAX_PATTERNS}")
+    return tuple(map(check_pattern, types))
 
 
 @lru_cache(maxsize=8192)

@@ -33,6 +33,10 @@ class Keys:
             self.checkpoints(execution_id),
         )
 
+    def replication_mark(self, execution_id: str) -> str:
+        """Written to be replicated behind what was written before."""
+        return f"{self.prefix}:{{{execution_id}}}:mark"
+
     def jobs(self, queue: str) -> str:
         return f"{self.prefix}:{{q:{queue}}}:jobs"
 
@@ -78,6 +82,14 @@ class Keys:
     def bookmark(self, execution_id: str, group: str) -> str:
         """How far a group of readers has come in an execution's log."""
         return f"{self.prefix}:{{{execution_id}}}:read:{group}"
+
+    def undelivered(self, group: str) -> str:
+        """Events at which a handler of a group has failed for good."""
+        return f"{self.prefix}:{{g:{group}}}:dead"
+
+    def redeliveries(self, group: str) -> str:
+        """Those that are to be tried again."""
+        return f"{self.prefix}:{{g:{group}}}:again"
 
     def revocations(self) -> str:
         return f"{self.prefix}:auth:revoked"

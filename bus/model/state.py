@@ -50,6 +50,7 @@ class State:
 
     @property
     def ended(self) -> bool:
+        """Whether nothing more will come."""
         return self.terminal is not None
 
 

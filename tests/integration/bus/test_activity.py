@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
+from typing import Any
 
 import pytest
 
-from tailrace.bus import Bus, Cursor, Event, Gap, State, open_bus
+from tailrace.bus import Bus, Cursor, Event, Gap, InvalidInputError, State, open_bus
 from tailrace.bus.activity import Change
 from tailrace.bus.activity.activity import MAX_WAITING, Activity
 from tailrace.bus.model.codec import encode
@@ -53,6 +54,30 @@ async def test_an_execution_is_seen_from_its_submission_to_its_end(tailing_bus: 
     assert [change.type for change in seen] == ["execution.queued", "execution.started", "execution.completed"]
     assert {(change.tenant, change.pipeline) for change in seen} == {("acme", "ingest")}
     assert seen[-1].data == {"result": 5}
+
+
+async def test_only_what_is_wanted_of_the_activity_is_given(bus: Bus) -> None:
+    for number, (tenant, pipeline) in enumerate([("acme", "ingest"), ("acme", "other"), ("umbrella", "ingest")]):
+        await bus.submit(pipeline, execution_id=f"run-{number}", tenant=tenant)
+        async with bus.execution(f"run-{number}"):
+            pass
+    async with bus.execution("last"):
+        pass
+    await bus.activity.flush()
+    wanted = bus.activity("0", types=["execution.completed"], pipeline="ingest", tenant="acme")
+    async with aclosing(wanted) as items, asyncio.timeout(patient(10)):
+        change = await anext(items)
+    assert isinstance(change, Change)
+    assert (change.execution_id, change.type) == ("run-0", "execution.completed")
+
+
+@pytest.mark.parametrize(
+    ("given", "field"), [({"types": "x"}, "types"), ({"pipeline": ""}, "pipeline"), ({"tenant": "a/b"}, "tenant")]
+)
+async def test_what_cannot_be_wanted_of_the_activity_is_refused(bus: Bus, given: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidInputError) as refused:
+        await anext(bus.activity.follow(**given))
+    assert refused.value.field == field
 
 
 async def test_each_change_names_its_event_in_the_executions_own_log(bus: Bus) -> None:

@@ -13,9 +13,11 @@ from tailrace.bus import (
     Bus,
     Cursor,
     Entry,
+    ExecutionUnknownError,
     Gap,
     InvalidCursorError,
     InvalidExecutionIdError,
+    InvalidInputError,
 )
 from tailrace.bus.log.subscription import Subscription
 from tailrace.bus.model.continuity import Numbering
@@ -312,3 +314,59 @@ async def test_case_27_an_ending_that_a_stranger_claims_ends_nothing(tailing_bus
             for reader in (follower, newcomer):
                 assert await reader.end() == ["a", "dropped", "a", "execution.completed"]
                 assert reader.entries[1].data == {"reason": "not_the_ending", "type": "execution.completed"}
+
+
+async def test_silence_is_told_as_often_as_it_was_asked_for_and_loses_nothing(tailing_bus: Bus) -> None:
+    got: list[Any] = []
+    written = 0
+    async with aclosing(tailing_bus.follow("run", heartbeat_seconds=0.05)) as items:
+        async for item in items:
+            got.append(item)
+            if got[-2:] == [None, None] and written < 4:
+                await publish(tailing_bus, "run", written, written + 1, end=written == 2)
+                written += 2
+    assert [item.data for item in got if isinstance(item, Entry) and item.type == "a"] == [0, 1, 2, 3]
+    assert got[:2] == [None, None]
+    assert got[-1].type == "execution.completed"
+
+
+async def test_one_that_does_not_begin_in_time_is_unknown(tailing_bus: Bus) -> None:
+    for wait in (0, 0.1):
+        async with aclosing(tailing_bus.follow("nobody", wait=wait)) as items:
+            with pytest.raises(ExecutionUnknownError):
+                await anext(items)
+
+
+async def test_one_that_begins_in_time_is_followed_for_as_long_as_it_takes(tailing_bus: Bus) -> None:
+    got: list[Any] = []
+    async with aclosing(tailing_bus.follow("run", wait=patient(5), heartbeat_seconds=0.02)) as items:
+        async for item in items:
+            if not got:
+                await publish(tailing_bus, "run", 0, 0)
+            got.append(item)
+            if got.count(None) > 3 and (got[-1] is None):
+                await publish(tailing_bus, "run", 1, 1, end=True)
+    assert [item.data for item in got if isinstance(item, Entry) and item.type == "a"] == [0, 1]
+
+
+async def test_one_that_waits_in_its_queue_is_known(tailing_bus: Bus) -> None:
+    await tailing_bus.submit("nobody-takes-this", {}, execution_id="queued")
+    async with aclosing(tailing_bus.follow("queued", "tail", wait=0, heartbeat_seconds=0.05)) as items:
+        assert await anext(items) is None
+
+
+async def test_the_tail_is_what_comes_from_now_on(tailing_bus: Bus) -> None:
+    await publish(tailing_bus, "run", 0, 4)
+    async with aclosing(tailing_bus.follow("run", "tail", heartbeat_seconds=0.05)) as items:
+        assert await anext(items) is None
+        await publish(tailing_bus, "run", 5, 5)
+        first = await anext(item async for item in items if item is not None)
+        assert isinstance(first, Entry)
+        assert first.data == 5
+
+
+@pytest.mark.parametrize(("field", "value"), [("heartbeat_seconds", 0), ("heartbeat_seconds", -1), ("wait", -1)])
+async def test_what_cannot_be_waited_for_is_refused_by_name(tailing_bus: Bus, field: str, value: float) -> None:
+    with pytest.raises(InvalidInputError) as refused:
+        await anext(tailing_bus.follow("run", **{field: value}))  # type: ignore[call-overload]
+    assert refused.value.field == field

@@ -130,6 +130,22 @@ def test_adjacent_tokens_of_a_step_become_one_event() -> None:
     assert shown(box.take()) == [("token", "write", {"text": "Hello world"})]
 
 
+def test_adjacent_tokens_of_equal_meta_merge_and_keep_it() -> None:
+    box = outbox()
+    box.meta = {"trace": "4bf9"}
+    meta = {"node": "write"}
+    added = [box.add(Event("token", {"text": text}, "write", None, dict(meta)), TS) for text in ("Hel", "lo ", "world")]
+    meta["node"] = "check"
+    added.append(box.add(Event("token", {"text": "!"}, "write", None, meta), TS))
+    assert added == [False, True, True, False]
+    batch = box.take()
+    assert shown(batch) == [("token", "write", {"text": "Hello world"}), ("token", "write", {"text": "!"})]
+    assert [orjson.loads(fields_of(pending)[b"m"]) for pending in batch] == [
+        {"trace": "4bf9", "node": "write"},
+        {"trace": "4bf9", "node": "check"},
+    ]
+
+
 def test_a_merged_token_has_the_time_of_its_first_piece() -> None:
     box = outbox()
     box.add(Event("token", {"text": "a"}), "2026-01-01T00:00:00.000000Z")
