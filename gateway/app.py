@@ -23,7 +23,6 @@ from tailrace.gateway.context import GatewayContext
 from tailrace.gateway.gateway import Gateway
 from tailrace.gateway.http.cors import Cors, cors_options
 from tailrace.gateway.http.head import HeadAsGet
-from tailrace.gateway.http.problem_docs import with_problem_schema
 from tailrace.gateway.http.problems import problem_of
 from tailrace.gateway.http.request_id import RequestIds
 from tailrace.gateway.routes.groups import GROUPS
@@ -56,8 +55,7 @@ class GatewayApp(FastAPI):
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
             gateway: GatewayContext = self.state.gateway
-            document = with_security(super().openapi(), gateway.settings)
-            self.openapi_schema = with_problem_schema(document)
+            self.openapi_schema = with_security(super().openapi(), gateway.settings)
         return self.openapi_schema
 
 

@@ -5,6 +5,7 @@ GatewayError
 │   ├── UnauthenticatedError    401: no valid credential
 │   ├── ForbiddenError          403: a valid credential that does not cover this
 │   └── GatewayFullError        503: too many live connections here
+├── SentAwayError           who waits is to come back to another gateway (streams/waiting.py)
 ├── GatewayNotRunningError  a route was asked before its gateway was started
 ├── OpError                 a WebSocket message is not a valid op; carries the answer (streams/socket_ops.py)
 ├── FloodError              a client sends more WebSocket frames than it may (asgi/frame_budget.py)

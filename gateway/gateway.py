@@ -25,6 +25,7 @@ from tailrace.gateway.auth.auth import Authenticate
 from tailrace.gateway.auth.principal import Authorize, Principal
 from tailrace.gateway.context import SCOPE_KEY, GatewayContext
 from tailrace.gateway.errors import GatewayNotRunningError
+from tailrace.gateway.http.body_limit import BodyLimit
 from tailrace.gateway.http.links import note_base
 from tailrace.gateway.hub import Hub, HubLimits
 from tailrace.gateway.metrics import metrics_of
@@ -34,6 +35,7 @@ from tailrace.gateway.streams.activity import activity_filter, open_activity
 from tailrace.gateway.streams.deferred import PROBLEMS, answer
 from tailrace.gateway.streams.own_routes import (
     GRACE_SECONDS,
+    Merge,
     OnDisconnect,
     OpenedLater,
     Wishes,
@@ -50,6 +52,7 @@ from tailrace.gateway.wire.own import OwnSocket
 from tailrace.gateway.wire.wire import Frame, NdjsonWire, ShownEntry, SocketWire, SseWire, Wire, frame
 
 __all__ = [
+    "BodyLimit",
     "Frame",
     "Gateway",
     "GatewayNotRunningError",
@@ -139,6 +142,7 @@ class Gateway:
         step: str | None = None,
         mode: str | None = None,
         coalesce_ms: int = 0,
+        merge: Merge | None = None,
         allow: Allow | None = None,
         until: Until | None = None,
         wait_for_start: float = 0.0,
@@ -154,7 +158,8 @@ class Gateway:
         Without a ``wire`` it is the envelope of our own routes, as SSE or NDJSON, whichever the request accepts. A
         client that names no place (``Last-Event-ID``, ``lastEventId``, ``from``) begins ``after`` a cursor, with
         ``"tail"`` at what comes from now on, else at the first event. ``types`` (exact, or as ``step.*``), ``step`` and
-        ``mode`` leave out events, never the ending; ``coalesce_ms`` (0 to 1000) collects them for so long.
+        ``mode`` leave out events, never the ending; ``coalesce_ms`` (0 to 1000) collects them for so long, and with
+        ``merge="tokens"`` adjacent tokens of a step that are sent together are one, with the id of the last.
 
         Who may watch, the route has decided; ``allow`` sees the execution's state, and False is answered as if there
         were none. ``until`` ends the stream as an expired token does: a datetime, Unix seconds, or a callable, sync or
@@ -163,14 +168,15 @@ class Gateway:
         execution is cancelled once nobody has watched it for ``grace_seconds`` (0 to 86,400), on any gateway and by any
         route; it takes some six seconds more to be sure of that.
 
-        What is wrong is answered as a problem: 400 for a
-        cursor that cannot be read, 404 for an execution that is not there, 503 while Redis is away; 204 for a client
-        that has seen it all. Raises GatewayNotRunningError, InvalidInputError.
+        What is wrong is answered as a problem: 400 for an id or a cursor that cannot be read, 404 for an execution that
+        is not there, 503 while Redis is away; 204 for a client that has seen it all. Raises GatewayNotRunningError.
         """
-        context, execution_id = self.context, check_execution_id(execution)
+        context = self.context
         access = OwnRouteAccess(context, request, allow=allow, until=until)
-        wishes = Wishes(wire, after, types, step, mode, coalesce_ms, on_disconnect, grace_seconds, wait_for_start)
-        return OpenedLater(context, lambda: open_own(context, access, request, execution_id, wishes))
+        wishes = Wishes(
+            wire, after, types, step, mode, coalesce_ms, merge, on_disconnect, grace_seconds, wait_for_start
+        )
+        return OpenedLater(context, lambda: open_own(context, access, request, str(execution), wishes))
 
     def multiplex(
         self,
@@ -181,6 +187,7 @@ class Gateway:
         step: str | None = None,
         mode: str | None = None,
         coalesce_ms: int = 0,
+        merge: Merge | None = None,
         allow: Allow | None = None,
         until: Until | None = None,
     ) -> Response:
@@ -192,7 +199,7 @@ class Gateway:
         """
         context = self.context
         access = OwnRouteAccess(context, request, allow=allow, until=until)
-        parameters = own_parameters(request, types, step, mode, coalesce_ms)
+        parameters = own_parameters(request, types=types, step=step, mode=mode, coalesce_ms=coalesce_ms, merge=merge)
         ids = list(map(str, executions))
         return OpenedLater(context, lambda: open_several(context, access, parameters(), ids, field="executions"))
 
@@ -214,7 +221,7 @@ class Gateway:
         """
         context = self.context
         access = OwnRouteAccess(context, request, allow=None, until=until)
-        parameters = own_parameters(request, types, None, None, 0)
+        parameters = own_parameters(request, types=types)
         authorize = None if allow is None else _as_authorize(allow)
 
         async def opening() -> Response:
@@ -243,16 +250,34 @@ class Gateway:
         allow: Allow | None = None,
         until: Until | None = None,
         subprotocol: str | None = None,
+        subject: str = "application",
     ) -> Session:
-        """A WebSocket of one's own, with messages of one's own and subscriptions that come and go; see ``Session``.
+        """A WebSocket with messages of one's own, and subscriptions that come and go; see ``Session``.
 
-        ``allow`` and ``until`` are as for ``stream``; ``subprotocol`` is what the socket is accepted with, where the
-        route has not accepted it. Raises GatewayNotRunningError, InvalidInputError.
+        ``subprotocol`` is what the socket is accepted with, where the route has not; ``subject`` its name in
+        ``clients``; ``allow`` and ``until`` are as for ``stream``. Raises GatewayNotRunningError, InvalidInputError.
         """
         rendering = self.context.wires.format_of(wire)
         if not isinstance(rendering, OwnSocket):
             raise InvalidInputError("wire", f"{type(wire).__name__} is not for WebSockets; derive from SocketWire")
-        return Session(self.context, socket, rendering, allow=allow, until=until, subprotocol=subprotocol)
+        access = OwnRouteAccess(self.context, socket, allow=allow, until=until, subject=subject)
+        return Session(self.context, socket, rendering, access, subprotocol)
+
+    async def clients(self, execution: str | None = None) -> list[dict[str, Any]]:
+        """Give the live connections of all gateways, or an execution's, as ``GET /v1/clients`` does.
+
+        Each shows its first 64 executions; true within seconds. Raises BusUnavailableError, GatewayNotRunningError.
+        """
+        found = await self.context.presence.clients(lambda each: execution is None or execution in each.executions)
+        return [{"id": each.id, "gateway": each.gateway, **each.record.model_dump()} for each in found]
+
+    async def subscribers(self, execution: str) -> int:
+        """Count an execution's viewers, of all gateways; true within seconds.
+
+        Raises InvalidExecutionIdError, BusUnavailableError, GatewayNotRunningError.
+        """
+        found = await self.context.presence.subscribers(check_execution_id(str(execution)))
+        return found.total
 
     async def socket(
         self,
@@ -265,19 +290,25 @@ class Gateway:
         step: str | None = None,
         mode: str | None = None,
         coalesce_ms: int = 0,
+        merge: Merge | None = None,
         allow: Allow | None = None,
         until: Until | None = None,
+        wait_for_start: float = 0.0,
+        compress: bool = False,
         subprotocol: str | None = None,
     ) -> None:
         """Serve one execution's events over a WebSocket; returns when it has ended, or the client has left.
 
-        All as for ``stream``. What is wrong is told in the wire's words, and by the code that the socket closes with:
-        4404 for an execution that is not there, 4400 for a request that cannot be used, 1013 to come again, 1000
-        after the ending. What the client says is not looked at. Raises GatewayNotRunningError, InvalidInputError.
+        All as for ``stream``. ``compress`` compresses what it says, where client and server have agreed that they can
+        (uvicorn: ``--ws-per-message-deflate true``, its default). What is wrong is told in the wire's words, and by the
+        code that the socket closes with: 4404 for an execution that is not there, 4400 for a request that cannot be
+        used, 1013 to come again, 1000 after the ending. What the client says is not looked at. Raises
+        GatewayNotRunningError, InvalidInputError.
         """
         session = self.session(socket, wire=wire, allow=allow, until=until, subprotocol=subprotocol)
-        filters = {"types": types, "step": step, "mode": mode, "coalesce_ms": coalesce_ms}
-        await session.serve_one(check_execution_id(execution), StreamParameters.of(socket), after, filters)
+        filters = {"types": types, "step": step, "mode": mode, "coalesce_ms": coalesce_ms, "merge": merge}
+        asked = StreamParameters.of(socket)
+        await session.serve_one(str(execution), asked, after, filters, wait_for_start=wait_for_start, compress=compress)
 
     async def page(
         self,
@@ -309,8 +340,9 @@ class Gateway:
                 last=last,
                 wait=wait,
                 filters={},
-                wanted=own_filter(types, step, mode, 0),
+                wanted=own_filter(types, step, mode),
             )
+            await access.run(execution_id)
             return await read_page(request, access, execution_id, query)
         except PROBLEMS as error:
             return answer(request, error)
@@ -361,6 +393,8 @@ class Gateway:
             return
         logger.info("gateway: told to stop; viewers are asked to come back elsewhere")
         context.draining = True
+        # A server such as uvicorn closes sockets by itself at once; streams it waits for.
+        context.hub.send_away_at_once(lambda viewer: viewer.rendering.is_socket, context.settings.drain_seconds)
         draining = asyncio.create_task(context.drain(), name="gateway:drain")
         stack.callback(draining.cancel)
 

@@ -26,6 +26,7 @@ ALWAYS: Final = (
     "streams_deferred",
     "tail_disconnects",
     "tail_reconnects",
+    "primary_switches",
     "viewer_lags",
     "wire_errors",
 )

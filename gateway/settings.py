@@ -21,6 +21,7 @@ class GatewaySettings(AuthSettings, LimitSettings):
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8080, ge=0, le=65535, description="0 takes a free one")
+    processes: int = Field(1, ge=1, le=256, description="processes that share the port")
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="host names accepted in the Host header, beside those of loopback; comma-separated",
@@ -39,14 +40,17 @@ class GatewaySettings(AuthSettings, LimitSettings):
         10.0, ge=0, le=3600, description="period over which viewers are asked to reconnect elsewhere at shutdown"
     )
     ring_entries: int = Field(1024, ge=1, description="recent entries kept per watched execution")
-    ring_bytes: int = Field(4 * MIB, ge=1024)
+    ring_bytes: int = Field(4 * MIB, ge=1024, description="the same in bytes")
 
     direct_writes: bool = Field(
         default=True, description="write past the server's send(), where the installed uvicorn is as expected"
     )
+    ws_deflate: bool = Field(
+        default=False, description="compress WebSockets whose clients offer it (permessage-deflate, RFC 7692)"
+    )
     access_log: bool = Field(default=False, description="log a line for each request, without its query")
     head_seconds: float = Field(10.0, gt=0, le=300, description="time within which the head of a request must arrive")
-    max_body_bytes: int = Field(MIB, ge=1024)
+    max_body_bytes: int = Field(MIB, ge=1024, description="largest body of a request")
     body_seconds: float = Field(30.0, gt=0, description="time within which the body of a request must arrive")
     max_page: int = Field(1000, ge=1, le=10_000, description="maximum number of events in a JSON page")
     page_bytes: int = Field(4 * MIB, ge=1024, description="size at which a JSON page ends")

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
         LibraryIncompatibleError,
         LogExhaustedError,
         NotOrphanedError,
+        NotReplicatedError,
         Outcome,
         Publisher,
         PublisherOptions,
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
         open_bus,
     )
     from tailrace.gateway.gateway import (
+        BodyLimit,
         Frame,
         Gateway,
         GatewayNotRunningError,
@@ -135,6 +137,7 @@ __all__ = [
     "START",
     "AnswerInvalidError",
     "AppendRefusedError",
+    "BodyLimit",
     "BookmarkError",
     "BookmarkHeldError",
     "BookmarkLostError",
@@ -190,6 +193,7 @@ __all__ = [
     "LogExhaustedError",
     "NdjsonWire",
     "NotOrphanedError",
+    "NotReplicatedError",
     "Outcome",
     "OutputInvalidError",
     "Outputs",

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from typing import Annotated, Any, Final
 
 from fastapi import Depends
+from fastapi.openapi.models import HTTPBearer
+from fastapi.security.base import SecurityBase
 from starlette.requests import HTTPConnection
 
 from tailrace.bus import ExecutionUnknownError, InvalidInputError
@@ -90,8 +92,8 @@ class Access:
             return False
         if principal.tenant == ANY_TENANT and self.gateway.authorize is None:
             return True
-        state = await log.state(execution_id)
-        if state is None and not may_be_new and not await log.exists(execution_id):
+        state, exists = await log.found(execution_id)
+        if not exists and not may_be_new:
             return False
         return self.allows(execution_id, action)(state)
 
@@ -237,15 +239,20 @@ class Registration:
         self._gateway.presence.connections.leave(self._connection)
 
 
-class Requires:
-    """What a route asks for: all of these scopes, and the execution that its path names."""
+class Requires(SecurityBase):
+    """What a route asks for: all of these scopes, and the execution that its path names.
+
+    OpenAPI documents of whatever application has the route show it as a bearer token, which is one way in.
+    """
 
     def __init__(self, *scopes: Scope, opens: bool = False) -> None:
         """``opens`` is for a route that asks about the execution by itself, with ``Access.allows`` or ``begin``."""
         self.scopes = scopes
         self.opens = opens
+        self.model = HTTPBearer(description="A JWT or an API key, or what the application authenticates by")
+        self.scheme_name = "bearer"
 
-    async def admit(self, connection: HTTPConnection, gateway: CurrentGateway) -> Access:
+    async def __call__(self, connection: HTTPConnection, gateway: CurrentGateway) -> Access:
         """Raises ProblemError (401, 403, 429), ExecutionUnknownError (404), and others for a malformed id."""
         access = await self.identify(connection, gateway)
         execution_id = connection.path_params.get("execution_id")
@@ -254,7 +261,7 @@ class Requires:
         return access
 
     async def identify(self, connection: HTTPConnection, gateway: GatewayContext) -> Access:
-        """Like ``admit``, for who looks at the execution later."""
+        """The same, for who looks at the execution later."""
         auth = gateway.auth
         principal = await auth.authenticate(connection)
         access = Access(gateway, principal, client_of(connection, gateway, principal.account))
@@ -268,7 +275,7 @@ class Requires:
 
 def requires(*scopes: Scope, opens: bool = False) -> Any:
     """Make a dependency, for ``Annotated[Access, …]``."""
-    return Depends(Requires(*scopes, opens=opens).admit)
+    return Depends(Requires(*scopes, opens=opens))
 
 
 async def everybody() -> None:

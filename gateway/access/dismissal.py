@@ -20,4 +20,4 @@ def dismiss(hub: Hub, topic: Topic, viewer: Viewer, ending: ConnectionEnding) ->
         viewer.sink.cut()
         return
     payload = {"code": ending.code, "detail": ending.detail, "execution_id": topic.execution_id}
-    viewer.sink.finish(viewer.rendering.message(viewer.rendering.control("stream.error", payload)))
+    viewer.sink.send_away(viewer.rendering.message(viewer.rendering.control("stream.error", payload)))

@@ -12,6 +12,7 @@ from typing import Final
 
 from starlette.requests import HTTPConnection
 
+from tailrace.bus.errors import ExecutionUnknownError
 from tailrace.bus.model.state import State
 from tailrace.gateway.access.access import Access, Registration, client_of
 from tailrace.gateway.auth.principal import Principal
@@ -32,17 +33,23 @@ ASK_SECONDS: Final = 2.0
 class OwnRouteAccess(Access):
     """``allow`` sees an execution's state before it is shown, as of one that does not exist where it says no.
 
-    ``until`` ends the stream as an expired token does: a ``datetime``, Unix seconds, or a callable that says True when
-    it is over.
+    ``subject`` is shown to who asks who watches. ``until`` ends the stream as an expired token does: a ``datetime``,
+    Unix seconds, or a callable that says True when it is over.
     """
 
     __slots__ = ("_allow", "_cancels", "_over")
 
     def __init__(
-        self, gateway: GatewayContext, connection: HTTPConnection, *, allow: Allow | None, until: Until | None
+        self,
+        gateway: GatewayContext,
+        connection: HTTPConnection,
+        *,
+        allow: Allow | None,
+        until: Until | None,
+        subject: str = "application",
     ) -> None:
         expires_at = until.timestamp() if isinstance(until, datetime) else None if callable(until) else until
-        principal = Principal("application", ANY_TENANT, frozenset({"read"}), credential="none", expires_at=expires_at)
+        principal = Principal(subject, ANY_TENANT, frozenset({"read"}), credential="none", expires_at=expires_at)
         super().__init__(gateway, principal, client_of(connection, gateway, None))
         self._allow = allow
         self._over = until if callable(until) else None
@@ -59,6 +66,13 @@ class OwnRouteAccess(Access):
         if allow is None:
             return lambda _: True
         return lambda state: allow(State(execution_id, "unknown") if state is None else state)
+
+    async def run(self, execution_id: str, action: Scope = "read") -> None:
+        """Raises ExecutionUnknownError, BusUnavailableError."""
+        if self._allow is not None:
+            state, exists = await self.gateway.bus.log.found(execution_id)
+            if not exists or not self.allows(execution_id, action)(state):
+                raise ExecutionUnknownError(execution_id)
 
     def register(self, kind: Kind, watching: Watching, end: Callable[[ConnectionEnding], None]) -> Registration:
         registration = super().register(kind, watching, end)

@@ -22,8 +22,11 @@ class ListenError(GatewayError):
     """The address cannot be listened on; the message is one sentence with its cure."""
 
 
-def bind(host: str, port: int, *, vanished_seconds: float = VANISHED_SECONDS) -> socket.socket:
-    """Bind, without listening yet: who connects too early is refused rather than left waiting. Raises ListenError."""
+def bind(host: str, port: int, *, vanished_seconds: float = VANISHED_SECONDS, shared: bool = False) -> socket.socket:
+    """Bind, without listening yet: who connects too early is refused rather than left waiting.
+
+    ``shared`` with other processes of this user: Linux deals connections to all that listen there. Raises ListenError.
+    """
     shown = f"{host}:{port}"
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -34,17 +37,24 @@ def bind(host: str, port: int, *, vanished_seconds: float = VANISHED_SECONDS) ->
     listener = socket.socket(family, kind, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind(address)
-        # Accepted connections inherit it: a viewer that vanished without a word is given up when what was written to
-        # it has not been acknowledged for so long, not when the kernel stops sending it again (15 minutes).
-        if hasattr(socket, "TCP_USER_TIMEOUT"):
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(vanished_seconds * 1000))
-        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+        tune(listener, vanished_seconds)
     except OSError as error:
         listener.close()
         raise ListenError(_explain(error, shown)) from None
     return listener
+
+
+def tune(listener: socket.socket, vanished_seconds: float) -> None:
+    """What accepted connections inherit."""
+    # A viewer that vanished without a word is given up when what was written to it has not been acknowledged for so
+    # long, not when the kernel stops sending it again (15 minutes).
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(vanished_seconds * 1000))
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
 
 
 def listen(listener: socket.socket) -> None:

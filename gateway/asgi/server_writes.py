@@ -7,7 +7,7 @@ import logging
 from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from starlette.types import Receive, Send
 
@@ -62,7 +62,6 @@ class PumpedConnection:
 
     def __init__(self, receive: Receive, send: Send, disconnect: str) -> None:
         """``disconnect`` is the type of the message that tells the connection's end."""
-        self.transport = self
         self._receive = receive
         self._send = send
         self._disconnect = disconnect
@@ -72,6 +71,10 @@ class PumpedConnection:
         self._news = asyncio.Event()
         self._room = asyncio.Event()
         self._error: BaseException | None = None
+
+    @property
+    def transport(self) -> Self:
+        return self
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None, None]:
@@ -102,6 +105,10 @@ class PumpedConnection:
 
     def abort(self) -> None:
         self._ended.set()
+        # A server that closes well waits for a client that does not read, and does not stop before.
+        transport = getattr(starlette_internals.server_of(self._receive), "transport", None)
+        if (abort := getattr(transport, "abort", None)) is not None:
+            abort()
 
     async def receive(self) -> Message:
         receiving = asyncio.ensure_future(self._receive())

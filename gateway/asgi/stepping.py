@@ -39,7 +39,7 @@ class SteppedSend:
         owner = getattr(send, "__self__", None)
         self._transport: asyncio.Transport | None = getattr(owner, "transport", None)
         self._held: asyncio.Task[None] | None = None
-        self.on_drained: Callable[[], None] | None = None
+        self.on_drained: Callable[[], object] | None = None
         self.on_lost: Callable[[], None] | None = None
 
     def write(self, message: Message) -> bool:
@@ -65,6 +65,10 @@ class SteppedSend:
         if self._transport is None or size is None:
             return None
         return int(size()) + _in_kernel(self._transport.get_extra_info("socket"))
+
+    def forget(self) -> None:
+        """Tell nobody any more: the connection is over, and who was told holds us."""
+        self.on_drained = self.on_lost = None
 
     def abort(self) -> None:
         """Close the transport at once, with what it holds."""

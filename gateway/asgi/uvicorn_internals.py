@@ -33,8 +33,8 @@ from tailrace.gateway.asgi.arrivals import (
 from tailrace.gateway.asgi.frame_budget import FloodError, FrameBudget, ReadingTurns, check_fragments
 from tailrace.gateway.asgi.slim import SlimEvent, SlimQueue
 from tailrace.gateway.asgi.stepping import Send, SteppedSend
-from tailrace.gateway.asgi.websockets_internals import frame_of, is_open, is_plain
-from tailrace.gateway.wire.formats import SEVERAL, Message
+from tailrace.gateway.asgi.websockets_internals import forget_parser, frame_of, is_open, is_plain
+from tailrace.gateway.wire.formats import COMPRESSED, SEVERAL, Message
 
 logger = logging.getLogger(__name__)
 
@@ -79,40 +79,43 @@ class AsgiSink(SteppedSend):
 
     def finish(self, message: Message) -> bool:
         if self.write(message):
-            self._close()
-            return True
+            return self._close()
         self.on_drained = self._close
         return False
 
     def send_away(self, message: Message) -> None:
-        self.finish(message)
+        if not self.finish(message):
+            self.abort()
 
     def cut(self) -> None:
         self.abort()
 
-    def _close(self) -> None:
+    def _close(self) -> bool:
         self.on_drained = None
-        self.write({"type": "http.response.body", "body": b"", "more_body": False})
+        return self.write({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 class FramedSend(SteppedSend):
-    """A socket whose handshake is done. Everything but an open, unpaused connection of uvicorn's is stepped."""
+    """A socket whose handshake is done. Everything but an open, unpaused connection of uvicorn's is stepped.
 
-    __slots__ = ("_protocol",)
+    So is what is to be compressed: that has a state of its own for each connection. Other messages go out as they are
+    on the same one (RFC 7692, section 6), so that those who do not ask for it share their frames and pay nothing.
+    """
+
+    __slots__ = ("_plain", "_protocol")
 
     def __init__(self, send: Send) -> None:
         super().__init__(send)
         owner = getattr(send, "__self__", None)
         self._send = partial(_each, send)
-        # An extension, as for compression, has a state of its own for each connection.
-        plain = isinstance(owner, WebSocketsSansIOProtocol) and is_plain(owner.conn)
-        self._protocol: WebSocketsSansIOProtocol | None = owner if plain else None
+        self._protocol = owner if isinstance(owner, WebSocketsSansIOProtocol) else None
+        self._plain = self._protocol is None or is_plain(self._protocol.conn)
 
     def write(self, message: Message) -> bool:
         protocol = self._protocol
         if protocol is None or not is_open(protocol.conn) or protocol.disconnected:
             return super().write(message)
-        if not protocol.writable.is_set():
+        if not protocol.writable.is_set() or (not self._plain and message.get(COMPRESSED)):
             return super().write(message)
         frame = message.get(_FRAME)
         if frame is None:
@@ -130,19 +133,56 @@ async def _each(send: Send, message: Message) -> None:
         await send(each)
 
 
-class UnchunkedCycle(RequestResponseCycle):
+class WholeCycle(RequestResponseCycle):
+    """An answer of known length goes out in one piece.
+
+    A process that is killed between two writes leaves a head without its body, and no proxy can ask another then.
+    """
+
+    async def send(self, message: Any) -> None:
+        if message["type"] == "http.response.start" and self._has_length(message) and not self._is_bodiless(message):
+            self.transport = cast("Any", HeldHead(self))
+        await super().send(message)
+
+    def _has_length(self, message: Any) -> bool:
+        return any(name.lower() == b"content-length" for name, _ in message.get("headers", ()))
+
+    def _is_bodiless(self, message: Any) -> bool:
+        return self.scope["method"] == "HEAD" or message["status"] in {204, 304}
+
+
+class UnchunkedCycle(WholeCycle):
     """The answer to an HTTP/1.0 client, which knows no chunks (RFC 9112, section 7.1): it ends with the connection."""
 
     unbounded = False
 
     async def send(self, message: Any) -> None:
         if message["type"] == "http.response.start":
-            self.unbounded = all(name.lower() != b"content-length" for name, _ in message.get("headers", ()))
+            self.unbounded = not self._has_length(message)
             if self.unbounded:
                 self.chunked_encoding = False
         elif self.unbounded:
             self.expected_content_length = len(message.get("body", b""))
         await super().send(message)
+
+
+class HeldHead:
+    """In place of a cycle's transport until the body comes: what is written first waits for what is written next."""
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self._cycle = cycle
+        self._transport = cycle.transport
+        self._head: bytes | None = None
+
+    def write(self, data: bytes) -> None:
+        if self._head is None:
+            self._head = data
+        else:
+            self._cycle.transport = self._transport
+            self._transport.write(self._head + data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 class SlimFlow(FlowControl):
@@ -205,6 +245,11 @@ class HeadBoundProtocol(HttpToolsProtocol):
         except httptools.HttpParserError:
             self.send_400_response("Invalid HTTP request received.")
 
+    def handle_websocket_upgrade(self) -> None:
+        super().handle_websocket_upgrade()
+        # The parser holds us, and nobody tells us when the connection is lost: a cycle for the collector otherwise.
+        self.parser = None  # type: ignore[assignment]
+
     def _is_offer(self) -> bool:
         """Whether another protocol than WebSocket is offered, which a server may ignore (RFC 9110, section 7.8).
 
@@ -244,8 +289,7 @@ class HeadBoundProtocol(HttpToolsProtocol):
         # There is none for a request that is going to be a WebSocket. A new one's event has not been looked at yet.
         if self.cycle is not before:
             self.cycle.message_event = SlimEvent()  # type: ignore[assignment]
-            if self.scope["http_version"] == "1.0":
-                self.cycle.__class__ = UnchunkedCycle
+            self.cycle.__class__ = UnchunkedCycle if self.scope["http_version"] == "1.0" else WholeCycle
 
     def on_message_complete(self) -> None:
         if not self._is_offer():
@@ -317,6 +361,7 @@ class BudgetedSocketProtocol(WebSocketsSansIOProtocol):
         self._budget.unread = b""
         self.turns.forget(self)
         super().connection_lost(exc)
+        forget_parser(self.conn)
 
     def data_received(self, data: bytes) -> None:
         if not self.handshake_initiated:
@@ -344,6 +389,21 @@ class BudgetedSocketProtocol(WebSocketsSansIOProtocol):
         self._read_on_later()
         return message
 
+    def send_receive_event_to_app(self) -> None:
+        if self.curr_msg_data_type == "text" and not self.close_sent:
+            text = b"".join(self.frames)
+            if not text.isascii():
+                try:
+                    text.decode()
+                except UnicodeDecodeError as error:
+                    # uvicorn would log the traceback of what a client has sent.
+                    self.frames = []
+                    self.count("ws_malformed_frames")
+                    self._fail(CloseCode.INVALID_DATA, f"text that is not UTF-8: {error.reason} at byte {error.start}")
+                    return
+            self.frames = [text]
+        super().send_receive_event_to_app()
+
     def handle_ping(self) -> None:
         if self.writable.is_set():
             super().handle_ping()
@@ -368,10 +428,13 @@ class BudgetedSocketProtocol(WebSocketsSansIOProtocol):
             self.transport.resume_reading()
 
     def _refuse(self, error: FloodError) -> None:
-        self._budget.unread = b""
         self.count("ws_floods")
         logger.warning("closing a WebSocket that floods: %s", error)
-        self.conn.fail(CloseCode.POLICY_VIOLATION, str(error))
+        self._fail(CloseCode.POLICY_VIOLATION, str(error))
+
+    def _fail(self, code: CloseCode, reason: str) -> None:
+        self._budget.unread = b""
+        self.conn.fail(code, reason)
         if self.conn.close_sent is None or not self.writable.is_set():
             self.transport.abort()
         else:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, TypeVar
 import orjson
 from fastapi import Depends, Path
 from pydantic import BaseModel
+from starlette.datastructures import Headers
 from starlette.requests import Request
 
 from tailrace.bus.model.event import check_execution_id
@@ -22,7 +23,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 async def _execution_id(
-    execution_id: Annotated[str, Path(description="1 to 128 letters, digits, '_' or '-'")],
+    execution_id: Annotated[str, Path(description="1 to 128 letters, digits, '_' or '-'", examples=["build-7"])],
 ) -> str:
     return check_execution_id(execution_id)
 
@@ -60,10 +61,10 @@ async def read_body(request: Request, max_bytes: int, within_seconds: float) -> 
         detail = f"the body is encoded as {encoding[:80]!r}; send it as it is"
         headers = {"Accept-Encoding": "identity"}
         raise ProblemError(Problem(415, "unsupported_media_type", detail, "Content-Encoding", headers=headers))
-    declared = _declared_bytes(request)
+    declared = declared_bytes(request.headers)
     if declared > max_bytes and "expect" in request.headers:
         # The client asks before it sends (RFC 9110, section 10.1.1).
-        raise _too_large(declared, max_bytes)
+        raise too_large(declared, max_bytes)
     chunks: list[bytes] = []
     size = 0
     try:
@@ -80,7 +81,7 @@ async def read_body(request: Request, max_bytes: int, within_seconds: float) -> 
         detail = f"the body did not arrive within {within_seconds:g} s"
         raise ProblemError(Problem(408, "body_timeout", detail, "body", headers={"Connection": "close"})) from None
     if size > max_bytes:
-        raise _too_large(max(size, declared), max_bytes)
+        raise too_large(max(size, declared), max_bytes)
     return b"".join(chunks)
 
 
@@ -93,12 +94,12 @@ def _check_content_type(request: Request) -> None:
         raise ProblemError(Problem(415, "unsupported_media_type", detail, "Content-Type"))
 
 
-def _declared_bytes(request: Request) -> int:
-    declared = request.headers.get("content-length", "")
+def declared_bytes(headers: Headers) -> int:
+    declared = headers.get("content-length", "")
     return int(declared) if declared.isdecimal() and declared.isascii() and len(declared) < 20 else 0  # noqa: PLR2004 - 64 bits
 
 
-def _too_large(size: int, limit: int) -> ProblemError:
+def too_large(size: int, limit: int) -> ProblemError:
     detail = f"the body has {size} bytes or more, the limit is {limit}"
     sizes = {"size_bytes": size, "limit_bytes": limit}
     return ProblemError(Problem(413, "body_too_large", detail, "body", sizes, {"Connection": "close"}))

@@ -32,28 +32,21 @@ _REFUSALS: Final = (401, 403, 429, 503)
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """For ``responses=`` of a route that asks who calls; how it refuses somebody is among them."""
     schema = {"$ref": _REF.format(model=ProblemDetails.__name__)}
-    return {
+    told: dict[int | str, dict[str, Any]] = {
         status: {
             "description": _MEANINGS[status],
             "content": {MEDIA_TYPE: {"schema": schema, "example": _example(status)}},
         }
         for status in sorted({*statuses, *_REFUSALS})
     }
-
-
-def with_problem_schema(document: dict[str, Any]) -> dict[str, Any]:
-    """Add what ``problems`` refers to, and take out FastAPI's own 422, which is never answered here."""
-    schema = ProblemDetails.model_json_schema(ref_template=_REF)
-    schemas = document.setdefault("components", {}).setdefault("schemas", {})
-    schemas.update(schema.pop("$defs", {}))
-    schemas[ProblemDetails.__name__] = schema
-    for name in ("HTTPValidationError", "ValidationError"):
-        schemas.pop(name, None)
-    for path in document["paths"].values():
-        for operation in path.values():
-            if "HTTPValidationError" in str(operation["responses"].get("422")):
-                del operation["responses"]["422"]
-    return document
+    # Without it FastAPI would document a 422 of its own form, which is never answered here. And a document has the
+    # models that are named so, in whichever application it is made.
+    told["4XX"] = {
+        "description": "Whatever else is wrong with a request",
+        "model": ProblemDetails,
+        "content": {MEDIA_TYPE: {"schema": schema, "example": _example(400)}},
+    }
+    return told
 
 
 def _example(status: int) -> dict[str, Any]:

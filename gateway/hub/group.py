@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from tailrace.bus.model.cursor import Cursor
 from tailrace.bus.model.filter import Filter
 from tailrace.gateway.hub.viewer import Viewer
 from tailrace.gateway.wire.formats import Format, RenderBare
+
+
+class Timer(Protocol):
+    def cancel(self) -> None: ...
 
 
 class ViewerGroup:
@@ -15,12 +21,12 @@ class ViewerGroup:
         "bare",
         "coalesce_ms",
         "cursor",
-        "due",
         "key",
         "members",
         "rendering",
         "silent",
         "silent_since",
+        "timer",
         "untold",
         "wanted",
     )
@@ -31,7 +37,8 @@ class ViewerGroup:
         self.wanted = wanted
         self.coalesce_ms = coalesce_ms
         self.cursor = cursor
-        self.due = False
+        # Runs until what it has coalesced is written.
+        self.timer: Timer | None = None
         # How to render what needs no second look, where everything is wanted, and at once.
         self.bare: RenderBare | None = None
         if wanted is None and not coalesce_ms:

@@ -57,6 +57,11 @@ class _Watched:
         self.idle_since: float | None = None
         self.holds = 0
 
+    def close(self) -> None:
+        if self.subscription is not None:
+            self.subscription.close()
+        self.topic.close()
+
 
 class Hold:
     """Keeps a topic for a viewer that has not joined yet, until it is released, or nobody has it any more."""
@@ -118,7 +123,8 @@ class Hub:
 
     @property
     def viewers(self) -> int:
-        return sum(len(watched.topic.viewers) for watched in self._watched.values())
+        # A copy in one step: it may be a thread that asks.
+        return sum(len(watched.topic.viewers) for watched in list(self._watched.values()))
 
     def viewers_by_execution(self) -> dict[str, int]:
         return {execution_id: len(watched.topic.viewers) for execution_id, watched in self._watched.items()}
@@ -193,6 +199,14 @@ class Hub:
                 await asyncio.sleep(due - self._loop.time())
             self.send_away(topic, viewer)
 
+    def send_away_at_once(self, chosen: Callable[[Viewer], bool], seconds: float) -> None:
+        """Tell those who would not live until it is their turn; they spread their return over the time given."""
+        self.draining = True
+        self._drain_seconds = seconds
+        for watched in list(self._watched.values()):
+            for viewer in [viewer for viewer in watched.topic.viewers if chosen(viewer)]:
+                self.send_away(watched.topic, viewer)
+
     def send_away(self, topic: Topic, viewer: Viewer) -> None:
         topic.send_away(viewer, retry_ms=random.randint(100, 100 + int(self._drain_seconds * 1000)))
 
@@ -206,11 +220,7 @@ class Hub:
         for asked in (self._opening, self._counting, self._pages):
             await asked.aclose()
         for watched in self._watched.values():
-            if watched.subscription is not None:
-                watched.subscription.close()
-            for viewer in list(watched.topic.viewers):
-                watched.topic.leave(viewer)
-                viewer.sink.cut()
+            watched.close()
         self._watched.clear()
 
     # gateway.hub.topic.Ports
@@ -220,8 +230,8 @@ class Hub:
         self._replays.add(task)
         task.add_done_callback(self._replays.discard)
 
-    def later(self, delay_ms: int, call: Callable[[], None]) -> None:
-        self._loop.call_later(delay_ms / 1000, call)
+    def later(self, delay_ms: int, call: Callable[[], None]) -> asyncio.TimerHandle:
+        return self._loop.call_later(delay_ms / 1000, call)
 
     def now(self) -> float:
         return self._loop.time()
@@ -233,9 +243,8 @@ class Hub:
         log = self._log
         # The head first: an ending that comes in between is then after the head, and the subscription sees it.
         head = None if self._live(execution_id) is not None else await log.latest(execution_id)
-        state = await log.state(execution_id)
-        exists = state is not None or not log.of_executions or bool(head and head != START)
-        return _Found(state, head, exists or await log.exists(execution_id))
+        state, exists = await log.found(execution_id)
+        return _Found(state, head, exists or not log.of_executions)
 
     def _live(self, execution_id: str) -> _Watched | None:
         """A topic that goes on; an ending is true of the log that it was read from, which may be gone by now."""
@@ -255,7 +264,8 @@ class Hub:
         if before is not None:
             if before.topic.ended_at(terminal):
                 return before
-            self._forget(before)
+            # Its log was deleted, or can be read again: viewers of the old log come back to what there is.
+            before.close()
         topic = Topic(
             execution_id,
             found.head if terminal is None else terminal,
@@ -277,14 +287,6 @@ class Hub:
                 bare=topic.bare if self._log.of_executions else None,
             )
         return watched
-
-    def _forget(self, watched: _Watched) -> None:
-        """Its log was deleted, or can be read again: viewers of the old log come back to what there is."""
-        for viewer in list(watched.topic.viewers):
-            watched.topic.leave(viewer)
-            viewer.sink.cut()
-        if watched.subscription is not None:
-            watched.subscription.close()
 
     def _ring_bytes(self) -> int:
         share = self.limits.rings_bytes // (len(self._watched) + 1)
@@ -376,6 +378,5 @@ class Hub:
             or now - watched.idle_since < self.limits.linger_seconds
         ):
             return
-        if watched.subscription is not None:
-            watched.subscription.close()
+        watched.close()
         del self._watched[topic.execution_id]

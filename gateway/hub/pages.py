@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from functools import partial
-from typing import Final
+from itertools import groupby
+from typing import Final, cast
 
 from tailrace.bus.log.log import Log
 from tailrace.bus.model.continuity import Numbering
@@ -15,6 +16,7 @@ from tailrace.bus.model.filter import Filter
 from tailrace.bus.model.lifecycle import Status
 from tailrace.bus.model.reading import BarePage, Page, bare_page
 from tailrace.gateway.hub.single_flight import SingleFlight
+from tailrace.gateway.hub.window import merged_frames
 from tailrace.gateway.wire.formats import Format, RenderBare
 
 PAGE_ENTRIES: Final = 512
@@ -83,12 +85,13 @@ class RenderedPage:
         parts: list[bytes] = []
         shown = 0
         skipped: Cursor | None = None
+        if wanted is not None and wanted.merges:
+            return self._render_merged(rendering, wanted)
         for item in self._items:
             if isinstance(item, Gap):
-                payload = {"execution_id": self._execution_id, **item.members()}
-                parts.append(rendering.control("stream.gap", payload))
-            elif wanted is None or wanted.wants(item):
-                parts.append(rendering.entry(self._execution_id, item))
+                parts.append(self._gap(rendering, item))
+            elif (wanted is None or wanted.wants(item)) and (frame := rendering.entry(self._execution_id, item)):
+                parts.append(frame)
                 shown += 1
                 skipped = None
             else:
@@ -96,6 +99,24 @@ class RenderedPage:
         if skipped is not None:
             parts.append(rendering.skipped(self._execution_id, skipped))
         return b"".join(parts), shown
+
+    def _render_merged(self, rendering: Format, wanted: Filter) -> tuple[bytes, int]:
+        parts: list[bytes] = []
+        shown = 0
+        for is_gap, items in groupby(self._items, lambda item: isinstance(item, Gap)):
+            if is_gap:
+                parts += [self._gap(rendering, cast("Gap", item)) for item in items]
+                continue
+            entries = cast("list[Entry]", list(items))
+            frames, count, skipped = merged_frames(self._execution_id, entries, rendering, wanted)
+            parts.append(frames)
+            shown += count
+            if skipped:
+                parts.append(rendering.skipped(self._execution_id, entries[-1].cursor))
+        return b"".join(parts), shown
+
+    def _gap(self, rendering: Format, gap: Gap) -> bytes:
+        return rendering.control("stream.gap", {"execution_id": self._execution_id, **gap.members()})
 
 
 def bounded(page: Page, most_bytes: int) -> Page:

@@ -9,6 +9,7 @@ the cursor is the head.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import count
 from typing import Any, Final, Protocol, cast
 
@@ -18,7 +19,7 @@ from tailrace.bus.model.entry import Entry, Gap
 from tailrace.bus.model.filter import Filter
 from tailrace.bus.model.lifecycle import Status
 from tailrace.bus.model.reading import RawEntry, read_bare
-from tailrace.gateway.hub.group import ViewerGroup
+from tailrace.gateway.hub.group import Timer, ViewerGroup
 from tailrace.gateway.hub.viewer import PageFrames, Stage, Viewer
 from tailrace.gateway.hub.window import CHUNK_BYTES, Window
 from tailrace.gateway.wire.formats import Format, RenderBare
@@ -41,7 +42,7 @@ class Ports(Protocol):
     def read_page(self, topic: Topic, viewer: Viewer) -> None:
         """Read the log after the viewer's position; answer with ``Topic.page``, never at once."""
 
-    def later(self, delay_ms: int, call: Callable[[], None]) -> None: ...
+    def later(self, delay_ms: int, call: Callable[[], None]) -> Timer: ...
 
     def now(self) -> float: ...
 
@@ -50,6 +51,7 @@ class Ports(Protocol):
 
 class Topic:
     __slots__ = (
+        "_closed",
         "_failure",
         "_groups",
         "_lone",
@@ -93,6 +95,7 @@ class Topic:
         self._groups: dict[tuple[Format, Filter | None, int], ViewerGroup] = {}
         self._waiting: dict[Viewer, None] = {}
         self._failure: dict[str, Any] | None = None
+        self._closed = False
         # Whether the last of what came was the last event, or whoever is at the head has had it before.
         self._told_ending = ended
         # The one viewer there is, when it is live and wants everything at once.
@@ -113,7 +116,15 @@ class Topic:
     # Viewers come and go.
 
     def join(self, viewer: Viewer, opening: bytes = b"") -> None:
-        """Give a viewer what follows its cursor; ``opening`` stands before the first frame."""
+        """Give a viewer what follows its cursor; ``opening`` stands before the first frame.
+
+        One that comes too late is cut: nothing would ever be written to it here, and it can resume.
+        """
+        if self._closed:
+            self._ports.count("late_viewers")
+            viewer.stage = Stage.GONE
+            viewer.sink.cut()
+            return
         self._meet()
         self.viewers[viewer] = None
         payload = {
@@ -129,6 +140,13 @@ class Topic:
         self._detach(viewer)
         self.viewers.pop(viewer, None)
         viewer.stage = Stage.GONE
+
+    def close(self) -> None:
+        """Serve nobody any more: viewers come back to what there is then."""
+        self._closed = True
+        for viewer in list(self.viewers):
+            self.leave(viewer)
+            viewer.sink.cut()
 
     def drained(self, viewer: Viewer) -> None:
         """The socket takes more."""
@@ -253,8 +271,8 @@ class Topic:
         """Once a second or so: show silent viewers that the connection lives, and filtered ones where they are."""
         self._settle()
         for group in tuple(self._groups.values()):
-            if group.untold and group.members:
-                self._write(group, self._skip(group))
+            if group.untold and group.members and (frames := self._skip(group)):
+                self._write(group, frames)
             if not group.silent:
                 group.silent = True
                 group.silent_since = now
@@ -372,29 +390,41 @@ class Topic:
         size = self.window.append(entries, min(self.max_entries, RING_A_VIEWER * len(self.viewers)), self.max_bytes)
         # A copy: who finds its socket full, or the window moved on, may leave the last of its group.
         for group in tuple(self._groups.values()):
+            if not group.members:
+                # Its last member left with the connection of another group's.
+                continue
             if not group.coalesce_ms:
                 if group.cursor == before and group.wanted is None and len(entries) <= FEW and size <= CHUNK_BYTES:
                     rendering = group.rendering
-                    frames = b"".join([rendering.entry(self.execution_id, entry) for entry in entries])
+                    frames = [rendering.entry(self.execution_id, entry) for entry in entries]
                     group.cursor = self.head
                     self._ports.deliveries += len(entries) * len(group.members)
-                    if frames:
-                        self._write(group, frames)
+                    self._few(group, frames)
                 else:
                     self._flush(group)
-            elif not group.due:
-                group.due = True
-                self._ports.later(group.coalesce_ms, lambda group=group: self._coalesced(group))  # type: ignore[misc]
+            elif group.timer is None:
+                group.timer = self._ports.later(group.coalesce_ms, partial(self._coalesced, group))
         if self._waiting:
             for viewer in list(self._waiting):
                 if viewer.position.cursor <= self.head:
                     del self._waiting[viewer]
                     self._advance(viewer)
 
+    def _few(self, group: ViewerGroup, frames: list[bytes]) -> None:
+        """Write frames of a group that wants everything; a wire may still have shown nothing of an entry."""
+        if frames[-1]:
+            group.untold = 0
+        else:
+            hidden = next((index for index, each in enumerate(reversed(frames)) if each), None)
+            group.untold = group.untold + len(frames) if hidden is None else hidden
+            if group.untold >= UNTOLD_ENTRIES:
+                frames.append(self._skip(group))
+        if joined := b"".join(frames):
+            self._write(group, joined)
+
     def _coalesced(self, group: ViewerGroup) -> None:
-        group.due = False
-        if group.members:
-            self._flush(group)
+        group.timer = None
+        self._flush(group)
 
     def _flush(self, group: ViewerGroup) -> None:
         """Bring a group to the head."""
@@ -442,6 +472,8 @@ class Topic:
                 viewer.position = Numbering.after(group.cursor)
         if not group.members and self._groups.get(group.key) is group:
             del self._groups[group.key]
+            if group.timer is not None:
+                group.timer.cancel()
         return viewers
 
     def _gap(self, gap: Gap, following: Cursor | None) -> None:

@@ -19,13 +19,13 @@ class Sink(Protocol):
         """Take one message. False when the socket is full: it is held, and ``Topic.drained`` will be called."""
 
     def finish(self, message: Message) -> bool:
-        """Write the last frames and close well. False when they are held: then it closes when they are out."""
+        """Write the last frames and close well. False when they are held: it closes when they are out, or is cut."""
 
     def unsent_bytes(self) -> int | None:
         """How much of what was written the other side has not taken yet; None where that cannot be seen."""
 
     def send_away(self, message: Message) -> None:
-        """Like ``finish``, for a viewer that shall come back elsewhere."""
+        """Like ``finish``, for a viewer that has left its topic: nobody would cut it later, so a full socket is cut."""
 
     def cut(self) -> None:
         """Close at once; what the socket held is lost to this connection, not to the viewer's cursor."""

@@ -9,6 +9,7 @@ from operator import attrgetter
 from tailrace.bus.model.cursor import Cursor
 from tailrace.bus.model.entry import Entry
 from tailrace.bus.model.filter import Filter
+from tailrace.bus.model.merging import runs_of_tokens
 from tailrace.gateway.wire.formats import Format
 
 # What one write carries at most while catching up: socket buffers are of this order.
@@ -81,6 +82,8 @@ class Window:
         """
         start = bisect_right(self._entries, after, key=_cursor_of)
         entries = self._entries
+        if wanted is not None and wanted.merges:
+            return self._merged_chunk(start, rendering, wanted)
         cache = self._frames_of(rendering)
         parts: list[bytes] = []
         size = 0
@@ -90,19 +93,33 @@ class Window:
             entry = entries[index]
             skipped += 1
             if wanted is None or wanted.wants(entry):
-                skipped = 0
                 frame = cache[index]
                 if frame is None:
                     frame = rendering.entry(self.execution_id, entry)
                     if self._bytes + self._frames_bytes + len(frame) <= self._max_bytes:
                         cache[index] = frame
                         self._frames_bytes += len(frame)
-                parts.append(frame)
-                size += len(frame)
+                if frame:
+                    skipped = 0
+                    parts.append(frame)
+                    size += len(frame)
             index += 1
         if index == start:
             return b"", 0, 0, self.head
         return b"".join(parts), len(parts), skipped, entries[index - 1].cursor
+
+    def _merged_chunk(self, start: int, rendering: Format, wanted: Filter) -> tuple[bytes, int, int, Cursor]:
+        """Frames of entries that were merged are not kept: what goes together differs from one reader to the next."""
+        entries = self._entries[start : start + 1]
+        size = 0
+        for entry in self._entries[start + 1 :]:
+            size += len(entry.raw_data)
+            if size >= CHUNK_BYTES:
+                break
+            entries.append(entry)
+        if not entries:
+            return b"", 0, 0, self.head
+        return *merged_frames(self.execution_id, entries, rendering, wanted), entries[-1].cursor
 
     @property
     def size_bytes(self) -> int:
@@ -138,6 +155,22 @@ class Window:
             self._frames_bytes -= _size(frames[:count])
             del frames[:count]
         self._bytes = size
+
+
+def merged_frames(
+    execution_id: str, entries: Sequence[Entry], rendering: Format, wanted: Filter
+) -> tuple[bytes, int, int]:
+    """Frames of adjacent entries, tokens merged; how many events they are, and how many entries are left out behind."""
+    parts: list[bytes] = []
+    shown = 0
+    last = None
+    for run in runs_of_tokens(filter(wanted.wants, entries)):
+        if frames := rendering.run(execution_id, run):
+            parts.append(frames)
+            shown += len(run)
+            last = run[-1]
+    skipped = next((count for count, entry in enumerate(reversed(entries)) if entry is last), len(entries))
+    return b"".join(parts), shown, skipped
 
 
 def _size(frames: Sequence[bytes | None]) -> int:

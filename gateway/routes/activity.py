@@ -43,7 +43,9 @@ async def watch_activity(
     gateway: CurrentGateway,
     *,
     pipeline: Annotated[str | None, Query(description="Only of this pipeline", examples=["document"])] = None,
-    tenant: Annotated[str | None, Query(description="Only of this tenant", min_length=1, max_length=128)] = None,
+    tenant: Annotated[
+        str | None, Query(description="Only of this tenant", min_length=1, max_length=128, examples=["acme"])
+    ] = None,
 ) -> Response:
     wanted = activity_filter(parameters, access, pipeline, tenant, gateway.authorize)
     return await open_activity(gateway, access, parameters, wanted)

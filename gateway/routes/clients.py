@@ -63,9 +63,15 @@ async def read_clients(
     gateway: CurrentGateway,
     response: Response,
     *,
-    execution: Annotated[str | None, Query(description="Only those that watch it", max_length=128)] = None,
-    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT,
-    after: Annotated[str | None, Query(description="`next` of the page before", max_length=256)] = None,
+    execution: Annotated[
+        str | None, Query(description="Only those that watch it", max_length=128, examples=["build-7"])
+    ] = None,
+    limit: Annotated[
+        int, Query(ge=1, le=MAX_LIMIT, description="Most clients of a page", examples=[100])
+    ] = DEFAULT_LIMIT,
+    after: Annotated[
+        str | None, Query(description="`next` of the page before", max_length=256, examples=["gateway-1:17"])
+    ] = None,
 ) -> ClientList:
     response.headers["Cache-Control"] = "no-store"
 

@@ -30,6 +30,7 @@ TAKES_SUBMISSION: Final[dict[str, Any]] = {
             "required": False,
             "description": "instead of an `execution_id`: a retry with the same key submits nothing twice",
             "schema": {"type": "string", "minLength": 1, "maxLength": MAX_KEY_CHARS},
+            "example": "order-1017",
         },
         {
             "name": "traceparent",
@@ -37,6 +38,7 @@ TAKES_SUBMISSION: Final[dict[str, Any]] = {
             "required": False,
             "description": "W3C Trace Context: all events of the execution carry it, as `meta.traceparent`",
             "schema": {"type": "string"},
+            "example": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
         },
     ],
     "requestBody": {"required": True, "content": {"application/json": {"schema": Submit.model_json_schema()}}},

@@ -38,8 +38,10 @@ async def read_list(
     response: Response,
     *,
     status: Annotated[list[Status] | None, Query(description="One of these; may be given several times")] = None,
-    pipeline: Annotated[str | None, Query(examples=["document"])] = None,
-    tenant: Annotated[str | None, Query(min_length=1, max_length=128)] = None,
+    pipeline: Annotated[str | None, Query(description="Only of this pipeline", examples=["document"])] = None,
+    tenant: Annotated[
+        str | None, Query(description="Only of this tenant", min_length=1, max_length=128, examples=["acme"])
+    ] = None,
     label: Annotated[
         list[str] | None,
         Query(
@@ -54,7 +56,9 @@ async def read_list(
     created_before: Annotated[
         str | None, Query(description="RFC 3339; before this time", examples=["2026-01-03T00:00:00+01:00"])
     ] = None,
-    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT,
+    limit: Annotated[
+        int, Query(ge=1, le=MAX_LIMIT, description="Most executions of a page", examples=[50])
+    ] = DEFAULT_LIMIT,
     cursor: Annotated[
         str | None, Query(description="`next` of the page before", examples=["1760000000000-build-7"])
     ] = None,

@@ -43,21 +43,51 @@ T = TypeVar("T", str, int)
 async def _origin(  # noqa: PLR0917 - FastAPI gives them by name
     producer: Annotated[
         str | None,
-        Query(pattern=PRODUCER_PATTERN, description="The producer's name, under which it numbers its events"),
+        Query(
+            pattern=PRODUCER_PATTERN,
+            description="The producer's name, under which it numbers its events",
+            examples=["import-3"],
+        ),
     ] = None,
     seq: Annotated[
         int | None,
-        Query(ge=1, le=MAX_SEQ, description="Number of the (first) event within its producer, rising by one from 1 on"),
+        Query(
+            ge=1,
+            le=MAX_SEQ,
+            description="Number of the (first) event within its producer, rising by one from 1 on",
+            examples=[1],
+        ),
     ] = None,
     fence: Annotated[
         str | None,
-        Query(pattern=FENCE_PATTERN, description="The owner's `fence.token`: proof that it still runs the execution"),
+        Query(
+            pattern=FENCE_PATTERN,
+            description="The owner's `fence.token`: proof that it still runs the execution",
+            examples=["3:k4m0x2"],
+        ),
     ] = None,
-    producer_header: Annotated[str | None, Header(alias="Tailrace-Producer", pattern=PRODUCER_PATTERN)] = None,
-    seq_header: Annotated[int | None, Header(alias="Tailrace-Seq", ge=1, le=MAX_SEQ)] = None,
-    fence_header: Annotated[str | None, Header(alias="Tailrace-Fence", pattern=FENCE_PATTERN)] = None,
+    producer_header: Annotated[
+        str | None,
+        Header(
+            alias="Tailrace-Producer",
+            pattern=PRODUCER_PATTERN,
+            description="The same as `producer`",
+            examples=["import-3"],
+        ),
+    ] = None,
+    seq_header: Annotated[
+        int | None, Header(alias="Tailrace-Seq", ge=1, le=MAX_SEQ, description="The same as `seq`", examples=[1])
+    ] = None,
+    fence_header: Annotated[
+        str | None,
+        Header(alias="Tailrace-Fence", pattern=FENCE_PATTERN, description="The same as `fence`", examples=["3:k4m0x2"]),
+    ] = None,
     traceparent: Annotated[
-        str | None, Header(description="W3C Trace Context; it goes with each event, as `meta.traceparent`")
+        str | None,
+        Header(
+            description="W3C Trace Context; it goes with each event, as `meta.traceparent`",
+            examples=["00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"],
+        ),
     ] = None,
 ) -> Origin:
     token = _one("fence", fence, fence_header)

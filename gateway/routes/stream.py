@@ -34,6 +34,13 @@ async def watch_several(
     access: ReadAccess,
     parameters: CurrentParameters,
     gateway: CurrentGateway,
-    execution: Annotated[list[str], Query(min_length=1, description=f"1 to {MAX_EXECUTIONS} of them, each named once")],
+    execution: Annotated[
+        list[str],
+        Query(
+            min_length=1,
+            description=f"1 to {MAX_EXECUTIONS} of them, each named once",
+            examples=[["build-7", "build-8"]],
+        ),
+    ],
 ) -> Response:
     return await open_several(gateway, access, parameters, execution, field="execution")

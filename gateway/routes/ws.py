@@ -19,6 +19,7 @@ from tailrace.gateway.http.problems import Problem, ProblemError, problem_of, un
 from tailrace.gateway.streams.parameters import StreamParameters
 from tailrace.gateway.streams.socket import Socket, Wanted
 from tailrace.gateway.streams.socket_connection import SocketConnection
+from tailrace.gateway.streams.waiting import check_wait
 from tailrace.gateway.streams.writing import AFTERWARDS, SERVER_SEND, Watching, written_to
 from tailrace.gateway.wire.socket_formats import SUBPROTOCOLS, WS_JSON
 
@@ -89,9 +90,20 @@ def _wanted(request: HTTPConnection, execution_id: str) -> Wanted | InvalidInput
     try:
         checked = check_execution_id(execution_id, field="execution")
         parameters = StreamParameters.of(request)
-        return Wanted(checked, parameters.cursor(), parameters.filter(), parameters.coalesce_ms())
+        wait = check_wait(request.query_params.get("wait_for_start"))
+        compress = _flag("compress", request.query_params.get("compress"))
+        return Wanted(
+            checked, parameters.cursor(), parameters.filter(), parameters.coalesce_ms(), wait, compress=compress
+        )
     except InvalidInputError as error:
         return error
+
+
+def _flag(name: str, given: str | None) -> bool:
+    """Raises InvalidInputError."""
+    if given not in {None, "true", "false"}:
+        raise InvalidInputError(name, f"{str(given)[:32]!r} is neither 'true' nor 'false'")
+    return given == "true"
 
 
 def routes_of(enter: Enter) -> list[WebSocketRoute]:

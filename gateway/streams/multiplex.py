@@ -67,9 +67,8 @@ class MultiplexConnection(SharedConnection[MultiplexFormat]):
         for sink in list(self.subscriptions.values())[:1]:
             self._hub.send_away(sink.topic, sink.viewer)
 
-    def one_finished(self) -> None:
-        if not self._opening and not self.subscriptions:
-            self.close_with(_end())
+    def one_finished(self, sink: SharedSink | None = None) -> bool:
+        return self._opening or bool(self.subscriptions) or self.close_with(_end(), sink)
 
     def send_away(self, message: Message) -> None:
         self.end(message)

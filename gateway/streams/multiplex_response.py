@@ -75,7 +75,7 @@ class MultiplexResponse(LastingResponse):
             while (await receive())["type"] != "http.disconnect":
                 pass
         finally:
-            connection.leave()
+            connection.over()
             registration.leave()
 
     def _join(self, connection: MultiplexConnection) -> None:

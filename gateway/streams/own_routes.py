@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from tailrace.bus.errors import InvalidCursorError, InvalidInputError
-from tailrace.bus.model.cursor import START, START_SPELLINGS, Cursor
+from tailrace.bus.model.cursor import START, START_SPELLINGS, TAIL, Cursor
 from tailrace.bus.model.event import check_execution_id
 from tailrace.bus.model.filter import Filter
 from tailrace.gateway.access.own_route import OwnRouteAccess
@@ -22,16 +22,17 @@ from tailrace.gateway.streams.asked import NDJSON_TYPE, Asked
 from tailrace.gateway.streams.deferred import PROBLEMS, SSE_TYPE, answer
 from tailrace.gateway.streams.opening import open_stream
 from tailrace.gateway.streams.parameters import MAX_COALESCE_MS, StreamParameters, make_filter
-from tailrace.gateway.streams.waiting import MAX_WAIT_FOR_START
+from tailrace.gateway.streams.waiting import check_wait
 from tailrace.gateway.wire.formats import NDJSON, StreamFormat
 from tailrace.gateway.wire.own import OwnFormat, OwnNdjson, OwnSocket, split_cursor
 from tailrace.gateway.wire.wire import Wire
 
+# Whether adjacent tokens come as one.
+Merge = Literal["tokens"]
 # What becomes of an execution whose last viewer has left.
 OnDisconnect = Literal["continue", "cancel"]
 GRACE_SECONDS: Final = 10.0
 MAX_GRACE_SECONDS: Final = 86_400.0
-TAIL: Final = "tail"
 _OFFERED: Final = {kind: kind for kind in (SSE_TYPE, NDJSON_TYPE)}
 
 
@@ -45,6 +46,7 @@ class Wishes:
     step: str | None = None
     mode: str | None = None
     coalesce_ms: int = 0
+    merge: str | None = None
     on_disconnect: OnDisconnect = "continue"
     grace_seconds: float = GRACE_SECONDS
     wait_for_start: float = 0.0
@@ -66,7 +68,9 @@ class OpenedLater(Response):
             response = answer(Request({**scope, SCOPE_KEY: self._gateway}), error)
         except ClientDisconnect:
             return
-        response.raw_headers += self.raw_headers
+        # What the route has set takes the place of ours.
+        set_by_route = {name for name, _ in self.raw_headers}
+        response.raw_headers = [each for each in response.raw_headers if each[0] not in set_by_route] + self.raw_headers
         await response(scope, receive, send)
         if self.background is not None:
             await self.background()
@@ -76,6 +80,7 @@ async def open_own(
     gateway: GatewayContext, access: OwnRouteAccess, request: Request, execution_id: str, wishes: Wishes
 ) -> Response:
     """Raises as ``open_stream`` does."""
+    check_execution_id(execution_id, field="execution")
     parameters = StreamParameters.of(request)
     rendering, media_type = _rendering_of(gateway, request, parameters, wishes.wire)
     cursor, seen = place_of(parameters, rendering, execution_id, wishes.after)
@@ -83,10 +88,8 @@ async def open_own(
         raise InvalidInputError("on_disconnect", f"{wishes.on_disconnect!r} is neither 'continue' nor 'cancel'")
     if not 0 <= wishes.grace_seconds <= MAX_GRACE_SECONDS:
         raise InvalidInputError("grace_seconds", f"{wishes.grace_seconds!r} is not from 0 to {MAX_GRACE_SECONDS:g}")
-    wanted = own_filter(wishes.types, wishes.step, wishes.mode, wishes.coalesce_ms)
-    if not 0 <= wishes.wait_for_start <= MAX_WAIT_FOR_START:
-        raise InvalidInputError("wait_for_start", f"{wishes.wait_for_start!r} is not from 0 to {MAX_WAIT_FOR_START:g}")
-    coalesce_ms, wait_seconds = wishes.coalesce_ms, wishes.wait_for_start
+    wanted = own_filter(wishes.types, wishes.step, wishes.mode, wishes.coalesce_ms, wishes.merge)
+    coalesce_ms, wait_seconds = wishes.coalesce_ms, check_wait(wishes.wait_for_start)
     asked = Asked(execution_id, cursor, rendering, wanted, coalesce_ms, media_type, seen, wait_seconds)
     if wishes.on_disconnect == "cancel":
         # Noted before the viewer is let in, and only where there is something to see, or will be.
@@ -118,22 +121,28 @@ def place_of(
     return rendering.read_cursor(given, execution_id, field=field)
 
 
-def own_filter(types: Sequence[str] | None, step: str | None, mode: str | None, coalesce_ms: int) -> Filter | None:
-    """What a route leaves out; None for nothing. Raises InvalidInputError that names what cannot be used."""
-    if isinstance(types, str):
-        raise InvalidInputError("types", f"is a list of types, not the text {types!r}; write [{types!r}]")
+def own_filter(
+    types: Sequence[str] | None, step: str | None, mode: str | None, coalesce_ms: int = 0, merge: str | None = None
+) -> Filter | None:
+    """What a route leaves out or merges; None for neither. Raises InvalidInputError that names what cannot be used."""
     if not 0 <= coalesce_ms <= MAX_COALESCE_MS:
         raise InvalidInputError("coalesce_ms", f"{coalesce_ms!r} is not a number from 0 to {MAX_COALESCE_MS}")
-    return make_filter(types, step, mode)
+    return make_filter(types, step, mode, merge)
 
 
 def own_parameters(
-    request: Request, types: Sequence[str] | None, step: str | None, mode: str | None, coalesce_ms: int
+    request: Request,
+    *,
+    types: Sequence[str] | None,
+    step: str | None = None,
+    mode: str | None = None,
+    coalesce_ms: int = 0,
+    merge: str | None = None,
 ) -> Callable[[], StreamParameters]:
     """Where the request says that its client is, and what the route leaves out; checked when it is called."""
 
     def checked() -> StreamParameters:
-        own_filter(types, step, mode, coalesce_ms)
+        own_filter(types, step, mode, coalesce_ms, merge)
         asked = StreamParameters.of(request)
         return replace(
             asked,
@@ -141,6 +150,7 @@ def own_parameters(
             step=step,
             mode=mode,
             coalesce=str(coalesce_ms),
+            merge=merge,
         )
 
     return checked

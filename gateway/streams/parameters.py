@@ -11,9 +11,16 @@ from pydantic import WithJsonSchema
 from starlette.requests import HTTPConnection
 
 from tailrace.bus.errors import InvalidInputError
-from tailrace.bus.model.cursor import START, Cursor, parse
+from tailrace.bus.model.cursor import START, TAIL, Cursor, parse
 from tailrace.bus.model.event import check_step
-from tailrace.bus.model.filter import MAX_PATTERNS, MODES, Filter, check_mode, check_pattern
+from tailrace.bus.model.filter import (
+    MERGE_TOKENS,
+    MODES,
+    Filter,
+    check_merge,
+    check_mode,
+    check_patterns,
+)
 from tailrace.gateway.wire.formats import SSE, SSE_UNNAMED, SseFormat
 
 MAX_COALESCE_MS: Final = 1000
@@ -26,6 +33,7 @@ LastEventId = Annotated[
         alias=_HEADER,
         description="The last `id:` that was seen; wins over `from`, which stays in the URL when an EventSource "
         "reconnects",
+        examples=[_CURSOR_EXAMPLE],
     ),
 ]
 LastEventIdQuery = Annotated[
@@ -36,7 +44,9 @@ LastEventIdQuery = Annotated[
         examples=[_CURSOR_EXAMPLE],
     ),
 ]
-LastEventIdSnake = Annotated[str | None, Query(alias="last_event_id", description="The same as `lastEventId`")]
+LastEventIdSnake = Annotated[
+    str | None, Query(alias="last_event_id", description="The same as `lastEventId`", examples=[_CURSOR_EXAMPLE])
+]
 From = Annotated[
     str | None,
     Query(
@@ -74,6 +84,7 @@ class StreamParameters:
     step: str | None = None
     mode: str | None = None
     coalesce: str | None = None
+    merge: str | None = None
     last_event_id_field: str = _HEADER
 
     @classmethod
@@ -90,6 +101,7 @@ class StreamParameters:
             step=query("step"),
             mode=query("mode"),
             coalesce=query("coalesce_ms"),
+            merge=query("merge"),
         )
 
     @property
@@ -109,7 +121,7 @@ class StreamParameters:
             return parse(self.last_event_id.strip(), field=self.last_event_id_field)
         if self.from_ is None:
             return START
-        return None if self.from_ == "tail" else parse(self.from_, field="from")
+        return None if self.from_ == TAIL else parse(self.from_, field="from")
 
     def sse(self) -> SseFormat:
         match self.events:
@@ -121,14 +133,14 @@ class StreamParameters:
         raise InvalidInputError("events", detail)
 
     def filter(self) -> Filter | None:
-        """None for one that leaves nothing out."""
+        """None for one that leaves all as it is."""
         types = None if self.types is None else self.types.split(",") if self.types else []
-        return make_filter(types, self.step, self.mode)
+        return make_filter(types, self.step, self.mode, self.merge)
 
     @property
     def filters(self) -> dict[str, str]:
         """As the query has them, for a link to what follows."""
-        given = {"types": self.types, "step": self.step, "mode": self.mode}
+        given = {"types": self.types, "step": self.step, "mode": self.mode, "merge": self.merge}
         return {name: value for name, value in given.items() if value is not None}
 
     def coalesce_ms(self) -> int:
@@ -170,14 +182,22 @@ async def _stream_parameters(  # noqa: PLR0917 - FastAPI gives them by name
                 "type": "integer",
                 "minimum": 0,
                 "maximum": MAX_COALESCE_MS,
-                "description": "Collect events for so long before they are sent",
+                "examples": [20],
             }
         ),
-        Query(),
+        Query(description="Milliseconds for which events are collected before they are sent"),
+    ] = None,
+    merge: Annotated[
+        str | None,
+        Query(
+            description="`tokens`: adjacent tokens of a step that are sent together come as one event, with the id of "
+            "the last",
+            json_schema_extra={"enum": [MERGE_TOKENS]},
+        ),
     ] = None,
 ) -> StreamParameters:
     seen, field = _last_seen(last_event_id, camel, snake)
-    return StreamParameters(seen, from_, types, events, step, mode, coalesce_ms, last_event_id_field=field)
+    return StreamParameters(seen, from_, types, events, step, mode, coalesce_ms, merge, last_event_id_field=field)
 
 
 async def _activity_parameters(  # noqa: PLR0917 - FastAPI gives them by name
@@ -196,12 +216,12 @@ CurrentParameters = Annotated[StreamParameters, Depends(_stream_parameters)]
 ActivityParameters = Annotated[StreamParameters, Depends(_activity_parameters)]
 
 
-def make_filter(types: Sequence[str] | None, step: str | None, mode: str | None = None) -> Filter | None:
-    """None for one that leaves nothing out. Raises InvalidInputError."""
+def make_filter(
+    types: Sequence[str] | None, step: str | None, mode: str | None = None, merge: str | None = None
+) -> Filter | None:
+    """None for one that leaves all as it is. Raises InvalidInputError."""
     mode = None if mode is None else check_mode(mode)
-    if types is None and step is None and mode is None:
+    merges = check_merge(merge)
+    if types is None and step is None and mode is None and not merges:
         return None
-    patterns = tuple(check_pattern(pattern) for pattern in types or ())
-    if len(patterns) > MAX_PATTERNS:
-        raise InvalidInputError("types", f"has {len(patterns)} patterns, the limit is {MAX_PATTERNS}")
-    return Filter(patterns, None if step is None else check_step(step), mode)
+    return Filter(check_patterns(types or ()), None if step is None else check_step(step), mode, merges)

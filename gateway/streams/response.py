@@ -127,6 +127,9 @@ async def watch(
     finally:
         hub.leave(topic, viewer)
         registration.leave()
+        if isinstance(viewer.sink, AsgiSink):
+            # The viewer and its socket hold each other.
+            viewer.sink.forget()
 
 
 async def _nothing() -> AsyncIterator[bytes]:

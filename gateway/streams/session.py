@@ -15,9 +15,10 @@ from tailrace.bus.errors import BusError, InvalidInputError
 from tailrace.bus.model.continuity import Numbering
 from tailrace.bus.model.cursor import START, Cursor
 from tailrace.bus.model.event import check_execution_id
+from tailrace.bus.model.filter import Filter
 from tailrace.bus.model.numbers import load_json
 from tailrace.gateway.access.access import Registration
-from tailrace.gateway.access.own_route import Allow, OwnRouteAccess, Until
+from tailrace.gateway.access.own_route import OwnRouteAccess
 from tailrace.gateway.asgi.starlette_internals import send_of
 from tailrace.gateway.asgi.uvicorn_internals import FramedSend
 from tailrace.gateway.context import GatewayContext
@@ -26,9 +27,10 @@ from tailrace.gateway.limits.sockets import MAX_FRAME_BYTES, MAX_MALFORMED
 from tailrace.gateway.presence.live_connections import ConnectionEnding
 from tailrace.gateway.streams.close_codes import CloseCode, close_code_of
 from tailrace.gateway.streams.opening import rest_of
-from tailrace.gateway.streams.own_routes import own_filter, place_of
+from tailrace.gateway.streams.own_routes import Merge, own_filter, place_of
 from tailrace.gateway.streams.parameters import StreamParameters
 from tailrace.gateway.streams.socket_connection import SocketConnection
+from tailrace.gateway.streams.waiting import SentAwayError, check_wait, meanwhile, open_or_begun
 from tailrace.gateway.streams.writing import written_to
 from tailrace.gateway.wire.formats import Message
 from tailrace.gateway.wire.own import OwnSocket
@@ -36,6 +38,8 @@ from tailrace.gateway.wire.wire import Frame
 
 # What a client is given to take the last messages.
 CLOSING_SECONDS: Final = 10.0
+# Of an id that somebody made up.
+MAX_SHOWN_CHARS: Final = 128
 _NO_PARAMETERS: Final = StreamParameters()
 
 
@@ -54,15 +58,13 @@ class Session:
         gateway: GatewayContext,
         socket: WebSocket,
         rendering: OwnSocket,
-        *,
-        allow: Allow | None = None,
-        until: Until | None = None,
+        access: OwnRouteAccess,
         subprotocol: str | None = None,
     ) -> None:
         self._gateway = gateway
         self._socket = socket
         self._rendering = rendering
-        self._access = OwnRouteAccess(gateway, socket, allow=allow, until=until)
+        self._access = access
         self._only: str | None = None
         self._subprotocol = subprotocol
         self._malformed = 0
@@ -97,8 +99,10 @@ class Session:
             # It takes nothing.
             self._connection.abort()
         finally:
-            self._connection.leave()
+            self._connection.over()
             self._registration.leave()
+            # It holds us.
+            del self._registration
             await self._stack.aclose()
 
     def __aiter__(self) -> AsyncIterator[Any]:
@@ -138,35 +142,45 @@ class Session:
         step: str | None = None,
         mode: str | None = None,
         coalesce_ms: int = 0,
+        merge: Merge | None = None,
+        compress: bool = False,
         reply: Frame | None = None,
+        wait_for_start: float = 0.0,
     ) -> None:
         """Give the client an execution's events after a cursor: one that the wire has written, ``"tail"``, or all.
 
-        ``reply`` goes before the first of them. One that is subscribed to already begins anew at the cursor. Raises
-        InvalidInputError, ExecutionUnknownError, BusUnavailableError; ``tell_error`` answers the client with them.
+        ``reply`` goes before the first of them. One that is subscribed to already begins anew at the cursor. With
+        ``compress`` its messages are compressed, where client and server have agreed that they can. An execution that
+        is not there is waited for, ``wait_for_start`` seconds (at most 300): call it in a task of its own, to hear the
+        client meanwhile. Raises InvalidInputError, ExecutionUnknownError, BusUnavailableError, ProblemError for one
+        that has not begun in time; ``tell_error`` answers the client with them.
         """
         place = place_of(_NO_PARAMETERS, self._rendering, check_execution_id(execution), after)
-        await self._subscribe(execution, place, types=types, step=step, mode=mode, coalesce_ms=coalesce_ms, reply=reply)
+        wanted = own_filter(types, step, mode, coalesce_ms, merge)
+        seconds = check_wait(wait_for_start)
+        await self._subscribe(execution, place, wanted, coalesce_ms, reply, wait_for_start=seconds, compress=compress)
 
     async def _subscribe(
         self,
         execution: str,
         place: tuple[Cursor | None, int],
-        *,
-        types: Sequence[str] | None,
-        step: str | None,
-        mode: str | None,
+        wanted: Filter | None,
         coalesce_ms: int,
         reply: Frame | None = None,
+        *,
+        wait_for_start: float = 0.0,
+        compress: bool = False,
     ) -> None:
         gateway, connection = self._gateway, self._connection
-        wanted = own_filter(types, step, mode, coalesce_ms)
         cursor, seen = place
         most = gateway.settings.max_subscriptions
         if execution not in connection.subscriptions and len(connection.subscriptions) >= most:
             raise InvalidInputError("execution", f"a socket has at most {most} subscriptions")
-        topic = await gateway.hub.open(execution, allows=self._access.allows(execution))
-        hold = gateway.hub.hold(topic)
+        try:
+            topic, hold = await open_or_begun(gateway.hub, self._access, execution, wait_for_start)
+        except SentAwayError:
+            connection.close(CloseCode.DRAINING)
+            return
         rest = b""
         if seen and cursor is not None:
             cursor, rest = await rest_of(gateway, execution, cursor, self._rendering, seen)
@@ -182,6 +196,7 @@ class Session:
                 wanted=wanted,
                 coalesce_ms=coalesce_ms,
                 reply=self._rendering.message(lead) if lead else None,
+                compress=compress,
             )
             hold.release()
             await connection.replied()
@@ -211,20 +226,34 @@ class Session:
         self._connection.close_with({"type": "websocket.close", "code": code, "reason": reason})
 
     async def serve_one(
-        self, execution: str, parameters: StreamParameters, after: Cursor | str | None, filters: Mapping[str, Any]
+        self,
+        execution: str,
+        parameters: StreamParameters,
+        after: Cursor | str | None,
+        filters: Mapping[str, Any],
+        *,
+        wait_for_start: float,
+        compress: bool,
     ) -> None:
         """Be for one execution: subscribe to it, and stay until it has ended or the client has left.
 
         Raises ProblemError before the socket is accepted.
         """
         self._only = execution
-        async with self:
+
+        async def begin() -> None:
             try:
+                check_execution_id(execution, field="execution")
                 place = place_of(parameters, self._rendering, execution, after)
-                await self._subscribe(execution, place, **filters)
+                wanted, coalesce_ms = own_filter(**filters), filters["coalesce_ms"]
+                seconds = check_wait(wait_for_start)
+                await self._subscribe(execution, place, wanted, coalesce_ms, wait_for_start=seconds, compress=compress)
             except (BusError, ProblemError) as error:
-                code = await self.tell_error(error, execution)
+                code = await self.tell_error(error, execution[:MAX_SHOWN_CHARS])
                 self._connection.close(close_code_of(code), code)
+
+        # That the client leaves is heard meanwhile.
+        async with self, meanwhile(begin(), lambda: self._connection.close(CloseCode.INTERNAL_ERROR)):
             async for _ in self._received():
                 pass
 

@@ -9,7 +9,7 @@ from typing import Final
 from starlette.responses import Response
 
 from tailrace.bus.errors import BusUnavailableError, InvalidInputError, ReplyError
-from tailrace.bus.model.cursor import START, Cursor
+from tailrace.bus.model.cursor import START, TAIL, Cursor
 from tailrace.bus.model.event import check_execution_id
 from tailrace.gateway.access.access import Access
 from tailrace.gateway.context import GatewayContext
@@ -38,11 +38,11 @@ async def open_several(
     executions = _checked(given_executions, field)
     seen = parameters.last_event_id
     given = seen if seen is not None else parameters.from_
-    tail = seen is None and given == "tail"
+    tail = seen is None and given == TAIL
     place = parameters.last_event_id_field if seen is not None else "from"
     before = None if tail else parse_cursors("0" if given is None else given.strip(), executions, field=place)
     wishes = MultiplexRequest(
-        _rendering_of(parameters),
+        rendering_of(parameters),
         parameters.filter(),
         parameters.coalesce_ms(),
         gateway.settings.retry_ms,
@@ -63,7 +63,7 @@ async def open_several(
     return MultiplexResponse(gateway.hub, access, members, wishes)
 
 
-def _rendering_of(parameters: StreamParameters) -> MultiplexFormat:
+def rendering_of(parameters: StreamParameters) -> MultiplexFormat:
     return MULTIPLEX_SSE if parameters.sse() is SSE else MULTIPLEX_SSE_UNNAMED
 
 

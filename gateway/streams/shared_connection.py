@@ -11,6 +11,7 @@ from tailrace.bus.model.continuity import Numbering
 from tailrace.bus.model.filter import Filter
 from tailrace.gateway.asgi.stepping import SteppedSend
 from tailrace.gateway.hub import Hub, Topic, Viewer
+from tailrace.gateway.hub.viewer import Stage
 from tailrace.gateway.limits.sockets import MAX_READING
 from tailrace.gateway.streams.socket_outbox import SocketOutbox
 from tailrace.gateway.wire.formats import Format, Message
@@ -56,9 +57,10 @@ class SharedConnection(ABC, Generic[R]):
         wanted: Filter | None,
         coalesce_ms: int,
         reply: Message | None = None,
+        compress: bool = False,
     ) -> None:
-        """Say so with ``reply``, then give the topic's entries from the position on."""
-        sink = SharedSink(self, self._outbox, topic)
+        """Say so with ``reply``, then give the topic's entries from the position on; compressed, where that can be."""
+        sink = SharedSink(self, self._outbox, topic, compress=compress)
         turn = _Turn(self._outbox, self._turns)
         viewer = sink.viewer = Viewer(sink, self.rendering, position, wanted=wanted, coalesce_ms=coalesce_ms, turn=turn)
         self.subscriptions[topic.execution_id] = sink
@@ -78,9 +80,9 @@ class SharedConnection(ABC, Generic[R]):
         """The last of one execution; False when it is held, with ``sink.drained`` to come."""
         self.subscriptions.pop(sink.topic.execution_id, None)
         out = self._outbox.put(sink, self.addressed(sink, message))
+        out = self.one_finished(sink) and out
         if out:
-            self._hub.leave(sink.topic, sink.viewer)
-        self.one_finished()
+            self._leave(sink)
         return out
 
     def unsent_bytes(self) -> int | None:
@@ -92,8 +94,8 @@ class SharedConnection(ABC, Generic[R]):
         return message
 
     @abstractmethod
-    def one_finished(self) -> None:
-        """One of the executions has ended: close, where it was the last."""
+    def one_finished(self, sink: SharedSink | None = None) -> bool:
+        """One of the executions has ended: close, where it was the last. False when that is held, as for ``finish``."""
 
     @abstractmethod
     def send_away(self, message: Message) -> None:
@@ -101,19 +103,16 @@ class SharedConnection(ABC, Generic[R]):
 
     def end_with(self, message: Message, last: Message) -> None:
         """Say why, and close well with the last message; a full connection is cut instead."""
-        if self._outbox.held:
+        if self._outbox.held or not self._outbox.put(_Last(), message) or not self.close_with(last):
             self.abort()
-        else:
-            self._outbox.put(_Last(), message)
-            self.close_with(last)
 
-    def close_with(self, last: Message) -> None:
-        """Close well, behind everything that has been said."""
+    def close_with(self, last: Message, sink: SharedSink | None = None) -> bool:
+        """Close well, behind everything that has been said; False when that is held. ``sink`` is drained then."""
         if self.closing:
-            return
+            return True
         self._closing = True
         self.leave()
-        self._outbox.put(_Last(), last)
+        return self._outbox.put(_Last(sink), last)
 
     def abort(self) -> None:
         """Close at once."""
@@ -125,9 +124,17 @@ class SharedConnection(ABC, Generic[R]):
         while self.subscriptions:
             self._leave(self.subscriptions.popitem()[1])
 
+    def over(self) -> None:
+        """The client has gone, or has been told the last: nothing here holds each other from now on."""
+        self.leave()
+        self._outbox.abandon()
+        self._send.forget()
+
     def _leave(self, sink: SharedSink) -> None:
-        self._hub.leave(sink.topic, sink.viewer)
+        if (viewer := getattr(sink, "viewer", None)) is not None:
+            self._hub.leave(sink.topic, viewer)
         self._outbox.forget(sink)
+        sink.let_go()
 
     def _released(self) -> None:
         # The socket goes on, so none of its viewers is stuck, however long the queue before it.
@@ -144,11 +151,14 @@ class SharedConnection(ABC, Generic[R]):
 class SharedSink:
     """The end of one subscription: a viewer's part of a shared socket."""
 
-    __slots__ = ("_connection", "_outbox", "topic", "viewer")
+    __slots__ = ("_connection", "_outbox", "compress", "topic", "viewer")
 
     viewer: Viewer
 
-    def __init__(self, connection: SharedConnection[Any], outbox: SocketOutbox, topic: Topic) -> None:
+    def __init__(
+        self, connection: SharedConnection[Any], outbox: SocketOutbox, topic: Topic, *, compress: bool = False
+    ) -> None:
+        self.compress = compress
         self._connection = connection
         self._outbox = outbox
         self.topic = topic
@@ -170,7 +180,17 @@ class SharedSink:
         self._connection.abort()
 
     def drained(self) -> None:
-        self.topic.drained(self.viewer)
+        viewer = getattr(self, "viewer", None)
+        # It has left, where its last message and what closes the connection were both held.
+        if viewer is not None:
+            self.topic.drained(viewer)
+            if viewer.stage is Stage.GONE:
+                self.let_go()
+
+    def let_go(self) -> None:
+        """The viewer has left. Until now they held each other."""
+        if hasattr(self, "viewer"):
+            del self.viewer
 
 
 class Pause:
@@ -219,9 +239,13 @@ class _Turn:
 
 
 class _Last:
-    """A writer that says one thing and no more."""
+    """A writer that says one thing and no more, perhaps for the last of the viewers."""
 
-    __slots__ = ()
+    __slots__ = ("_sink",)
+
+    def __init__(self, sink: SharedSink | None = None) -> None:
+        self._sink = sink
 
     def drained(self) -> None:
-        pass
+        if self._sink is not None:
+            self._sink.drained()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from tailrace.bus import BusError, InvalidInputError
 from tailrace.bus.model.codec import ts_of
 from tailrace.bus.model.continuity import Numbering
-from tailrace.bus.model.cursor import START, Cursor, parse
+from tailrace.bus.model.cursor import START, TAIL, Cursor, parse
 from tailrace.bus.model.event import check_execution_id
 from tailrace.bus.model.filter import Filter
 from tailrace.gateway.access.access import Access
@@ -31,12 +32,12 @@ from tailrace.gateway.streams.socket_ops import (
     UnsubscribeOp,
     check_op,
 )
+from tailrace.gateway.streams.waiting import SentAwayError, meanwhile, open_or_begun
 from tailrace.gateway.wire.formats import Message
 from tailrace.gateway.wire.socket_formats import SocketFormat
 
 Receive = Callable[[], Awaitable[Message]]
 
-_TAIL: Final = "tail"
 _MAX_SHOWN_CHARS: Final = 128
 
 
@@ -48,6 +49,8 @@ class Wanted:
     cursor: Cursor | None
     filter: Filter | None
     coalesce_ms: int
+    wait_for_start: float = 0.0
+    compress: bool = False
 
 
 class Socket:
@@ -62,17 +65,26 @@ class Socket:
         connection = self._connection
         self._registration = self._access.register("websocket", connection, self._dismiss)
         try:
+            if isinstance(only, Wanted) and only.wait_for_start:
+                async with meanwhile(self._watch_only(only), partial(connection.close, CloseCode.INTERNAL_ERROR)):
+                    await self._hear(receive)
+                return
             if only is not None:
                 await self._watch_only(only)
-            while (message := await receive())["type"] != "websocket.disconnect":
-                if not connection.closing:
-                    await self._take(message)
+            await self._hear(receive)
         except Exception:
             connection.close(CloseCode.INTERNAL_ERROR)
             raise
         finally:
-            connection.leave()
+            connection.over()
             self._registration.leave()
+            # It holds us.
+            del self._registration
+
+    async def _hear(self, receive: Receive) -> None:
+        while (message := await receive())["type"] != "websocket.disconnect":
+            if not self._connection.closing:
+                await self._take(message)
 
     def _dismiss(self, ending: ConnectionEnding) -> None:
         message = self._message({"op": "error", "code": ending.code, "detail": ending.detail})
@@ -186,9 +198,13 @@ class Socket:
             connection.close(CloseCode.DRAINING)
             return
         self._access.check("read")
-        topic = await gateway.hub.open(wanted.execution_id, allows=self._access.allows(wanted.execution_id))
-        # Nothing is awaited from here until the viewer has joined: the topic stays the hub's.
+        try:
+            topic, hold = await open_or_begun(gateway.hub, self._access, wanted.execution_id, wanted.wait_for_start)
+        except SentAwayError:
+            connection.close(CloseCode.DRAINING)
+            return
         if connection.closing:
+            hold.release()
             return
         if wanted.cursor is not None and wanted.cursor != START:
             gateway.hub.count("resumes")
@@ -202,8 +218,14 @@ class Socket:
             "status": topic.status,
         }
         connection.subscribe(
-            topic, position, wanted=wanted.filter, coalesce_ms=wanted.coalesce_ms, reply=self._message(said)
+            topic,
+            position,
+            wanted=wanted.filter,
+            coalesce_ms=wanted.coalesce_ms,
+            reply=self._message(said),
+            compress=wanted.compress,
         )
+        hold.release()
         await connection.replied()
 
     async def _refuse(
@@ -234,5 +256,7 @@ class Socket:
 def wanted_of(op: SubscribeOp) -> Wanted:
     """Raises InvalidInputError that names the field."""
     execution_id = check_execution_id(op.execution, field="execution")
-    cursor = START if op.from_ is None else None if op.from_ == _TAIL else parse(op.from_, field="from")
-    return Wanted(execution_id, cursor, make_filter(op.types, op.step, op.mode), op.coalesce_ms)
+    cursor = START if op.from_ is None else None if op.from_ == TAIL else parse(op.from_, field="from")
+    return Wanted(
+        execution_id, cursor, make_filter(op.types, op.step, op.mode, op.merge), op.coalesce_ms, compress=op.compress
+    )

@@ -7,8 +7,8 @@ from typing import TypeVar
 from tailrace.gateway.asgi.stepping import SteppedSend
 from tailrace.gateway.hub import Hub
 from tailrace.gateway.streams.close_codes import CloseCode
-from tailrace.gateway.streams.shared_connection import SharedConnection
-from tailrace.gateway.wire.formats import Format, Message
+from tailrace.gateway.streams.shared_connection import SharedConnection, SharedSink
+from tailrace.gateway.wire.formats import COMPRESSED, Format, Message
 
 F = TypeVar("F", bound=Format)
 
@@ -21,6 +21,9 @@ class SocketConnection(SharedConnection[F]):
         super().__init__(send, hub, rendering)
         self.only = only
 
+    def addressed(self, sink: SharedSink, message: Message) -> Message:
+        return {**message, COMPRESSED: True} if sink.compress else message
+
     async def reply(self, message: Message) -> None:
         """Answer an op; returns when the answer is out, so that no client gets ahead of what it reads."""
         self.say(message)
@@ -30,9 +33,8 @@ class SocketConnection(SharedConnection[F]):
         if self._outbox.held:
             await self._replies.wait(self._outbox)
 
-    def one_finished(self) -> None:
-        if self.only is not None:
-            self.close(CloseCode.DONE)
+    def one_finished(self, sink: SharedSink | None = None) -> bool:
+        return self.only is None or self.close_with(_goodbye(CloseCode.DONE), sink)
 
     def send_away(self, message: Message) -> None:
         self.end(message, CloseCode.DRAINING)
@@ -46,5 +48,5 @@ class SocketConnection(SharedConnection[F]):
         self.close_with(_goodbye(code, reason))
 
 
-def _goodbye(code: CloseCode, reason: str) -> Message:
+def _goodbye(code: CloseCode, reason: str = "") -> Message:
     return {"type": "websocket.close", "code": int(code), "reason": reason or code.name.lower().replace("_", " ")}

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final, Literal, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from tailrace.bus.model.filter import Mode
 from tailrace.gateway.errors import GatewayError
 from tailrace.gateway.http import control_schemas as bodies
 
@@ -42,10 +43,14 @@ class SubscribeOp(_Op):
     )
     types: list[str] | None = Field(None, max_length=32, description="exact types, or prefixes like `step.*`")
     step: str | None = None
-    mode: Literal["values", "custom", "debug"] | None = Field(
+    mode: Mode | None = Field(
         None, description="leave out events whose `meta.mode` is another; `debug` leaves out none"
     )
     coalesce_ms: int = Field(0, ge=0, le=1000, description="collect events for so long before they are sent")
+    compress: bool = Field(False, description="compress its messages, where the socket was made so that it can")  # noqa: FBT003 - pydantic's default
+    merge: Literal["tokens"] | None = Field(
+        None, description="adjacent tokens of a step that are sent together come as one, with the id of the last"
+    )
 
 
 class UnsubscribeOp(_Op):

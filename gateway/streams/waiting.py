@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any, Final
 
 from starlette.types import Receive, Send
 
-from tailrace.bus.errors import BusUnavailableError, ExecutionUnknownError
+from tailrace.bus.errors import BusUnavailableError, ExecutionUnknownError, InvalidInputError
 from tailrace.bus.model.continuity import Numbering
 from tailrace.bus.model.cursor import START
 from tailrace.gateway.access.access import Access
 from tailrace.gateway.asgi.uvicorn_internals import AsgiSink
-from tailrace.gateway.hub import Hub, Topic, Viewer
+from tailrace.gateway.auth.refusals import UnauthenticatedError
+from tailrace.gateway.errors import GatewayError
+from tailrace.gateway.http.problems import Problem, ProblemError
+from tailrace.gateway.hub import Hold, Hub, Topic, Viewer
+from tailrace.gateway.presence import Kind
 from tailrace.gateway.streams.asked import Asked
 from tailrace.gateway.streams.long_poll import WAKE_UP, WakeUpSink
 from tailrace.gateway.streams.response import LastingResponse, watch
@@ -21,6 +27,17 @@ from tailrace.gateway.streams.writing import Watching
 
 MAX_WAIT_FOR_START: Final = 300.0
 _RETRY_SECONDS: Final = 1.0
+
+
+def check_wait(given: float | str | None) -> float:
+    """Seconds to wait for an execution to begin. Raises InvalidInputError."""
+    try:
+        seconds = float(given or 0.0)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= MAX_WAIT_FOR_START:
+        raise InvalidInputError("wait_for_start", f"{str(given)[:32]!r} is not from 0 to {MAX_WAIT_FOR_START:g}")
+    return seconds
 
 
 class WaitingResponse(LastingResponse):
@@ -42,10 +59,11 @@ class WaitingResponse(LastingResponse):
         asked, hub = self._asked, self._hub
         gone = asyncio.create_task(_gone(receive), name=f"waiting:{asked.execution_id}")
         try:
-            topic = await self._begun(sink, gone)
-            if topic is None:
+            found = await self._begun(sink, gone)
+            if found is None:
                 await gone
                 return
+            topic, hold = found
             cursor = asked.cursor
             position = Numbering.after(topic.head if cursor is None else cursor)
             viewer = Viewer(sink, asked.rendering, position, wanted=asked.wanted, coalesce_ms=asked.coalesce_ms)
@@ -55,72 +73,109 @@ class WaitingResponse(LastingResponse):
                 await gone
                 return {"type": "http.disconnect"}
 
-            # Nothing was awaited since the topic was opened: it is still the hub's.
-            await watch(hub, topic, viewer, self.access, heard, kind=asked.kind, opening=b"", hold=hub.hold(topic))
+            await watch(hub, topic, viewer, self.access, heard, kind=asked.kind, opening=b"", hold=hold)
         finally:
             gone.cancel()
 
-    async def _begun(self, sink: AsgiSink, gone: asyncio.Task[None]) -> Topic | None:
+    async def _begun(self, sink: AsgiSink, gone: asyncio.Task[None]) -> tuple[Topic, Hold] | None:
         """The topic once there is something to see; None when it is over, and that has been said."""
-        asked, hub, rendering = self._asked, self._hub, self._asked.rendering
-        loop = asyncio.get_running_loop()
-        until = loop.time() + asked.wait_for_start
-        waiting = hub.unbegun(asked.execution_id)
-        woken = WakeUpSink()
-        viewer = Viewer(woken, WAKE_UP, Numbering.after(START))
-        registration = self.access.register(asked.kind, waiting, woken.end)
-        waiting.join(viewer)
-        if hub.draining:
-            hub.send_away(waiting, viewer)
+        asked, rendering = self._asked, self._asked.rendering
+        beginning = asyncio.create_task(
+            begun(self._hub, self.access, asked.execution_id, asked.wait_for_start, registered_as=asked.kind)
+        )
         beat = rendering.opening(asked.execution_id, self._retry_ms, None) + rendering.heartbeat
-        news: asyncio.Task[Any] | None = None
         try:
-            while not gone.done():
+            while not (gone.done() or beginning.done()):
                 if beat and not sink.write(rendering.message(beat)):
                     # It takes not even a few bytes.
                     sink.cut()
                     return None
                 beat = rendering.heartbeat
-                news = news or asyncio.create_task(woken.woken.wait())
-                left = min(hub.limits.heartbeat_seconds, until - loop.time())
-                await asyncio.wait([gone, news], timeout=max(0.0, left), return_when=asyncio.FIRST_COMPLETED)
-                if woken.ending is not None:
-                    self._end(sink, woken.ending.code, woken.ending.detail)
-                    return None
-                if woken.sent_away:
-                    retry = {"retry_ms": self._retry_ms}
-                    sink.send_away(rendering.message(rendering.control("stream.reconnect", retry)))
-                    return None
-                if news.done():
-                    found, news = await self._open(), None
-                    if found is not None:
-                        return found
-                    # What it may not see has begun, or there is nothing yet after all.
-                    woken.woken.clear()
-                    await asyncio.wait([gone], timeout=min(_RETRY_SECONDS, max(0.0, until - loop.time())))
-                    beat = b""
-                if loop.time() >= until:
-                    detail = f"execution {asked.execution_id} has not begun within {asked.wait_for_start:g} s"
-                    self._end(sink, "execution_unknown", detail)
-                    return None
+                seconds = self._hub.limits.heartbeat_seconds
+                await asyncio.wait([gone, beginning], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            return beginning.result() if beginning.done() else None
+        except SentAwayError:
+            frames = rendering.control("stream.reconnect", {"retry_ms": self._retry_ms})
+        except ProblemError as error:
+            told = {"code": error.problem.code, "detail": error.problem.detail, "execution_id": asked.execution_id}
+            frames = rendering.control("stream.error", told)
         finally:
-            if news is not None:
-                news.cancel()
-            hub.leave(waiting, viewer)
-            registration.leave()
+            beginning.cancel()
+        sink.send_away(rendering.message(frames))
         return None
 
-    async def _open(self) -> Topic | None:
-        asked = self._asked
-        try:
-            return await self._hub.open(asked.execution_id, allows=self.access.allows(asked.execution_id))
-        except (ExecutionUnknownError, BusUnavailableError):
-            return None
 
-    def _end(self, sink: AsgiSink, code: str, detail: str) -> None:
-        rendering = self._asked.rendering
-        payload = {"code": code, "detail": detail, "execution_id": self._asked.execution_id}
-        sink.finish(rendering.message(rendering.control("stream.error", payload)))
+class SentAwayError(GatewayError):
+    """Whoever waits is to come back to another gateway."""
+
+
+@asynccontextmanager
+async def meanwhile(work: Coroutine[Any, Any, None], failed: Callable[[], object]) -> AsyncGenerator[None, None]:
+    """Do something beside the body, no longer than that; what it raises is told at once, and raised behind the body."""
+    task = asyncio.create_task(work)
+    task.add_done_callback(lambda done: None if done.cancelled() or done.exception() is None else failed())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+    if not task.cancelled():
+        task.result()
+
+
+async def open_or_begun(hub: Hub, access: Access, execution_id: str, wait_seconds: float) -> tuple[Topic, Hold]:
+    """What is there, or comes within so many seconds. Raises as ``begun`` and ``Hub.open`` do."""
+    try:
+        topic = await hub.open(execution_id, allows=access.allows(execution_id))
+    except ExecutionUnknownError:
+        if not wait_seconds:
+            raise
+        return await begun(hub, access, execution_id, wait_seconds)
+    return topic, hub.hold(topic)
+
+
+async def begun(
+    hub: Hub, access: Access, execution_id: str, seconds: float, *, registered_as: Kind | None = None
+) -> tuple[Topic, Hold]:
+    """Wait until an execution that is not there begins, with one watch for all who wait for it; and open it.
+
+    It is a live connection meanwhile, where it is none yet. Raises ProblemError when it has not begun in time, or the
+    credential has ended; SentAwayError when this gateway drains.
+    """
+    loop = asyncio.get_running_loop()
+    until = loop.time() + seconds
+    waiting = hub.unbegun(execution_id)
+    woken = WakeUpSink()
+    viewer = Viewer(woken, WAKE_UP, Numbering.after(START))
+    registration = None if registered_as is None else access.register(registered_as, waiting, woken.end)
+    waiting.join(viewer)
+    if hub.draining:
+        hub.send_away(waiting, viewer)
+    try:
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(until):
+                    await woken.woken.wait()
+            if woken.ending is not None:
+                raise UnauthenticatedError(woken.ending.code, woken.ending.detail)
+            if woken.sent_away:
+                raise SentAwayError
+            if woken.woken.is_set():
+                woken.woken.clear()
+                try:
+                    topic = await hub.open(execution_id, allows=access.allows(execution_id))
+                except (ExecutionUnknownError, BusUnavailableError):
+                    # What it may not see has begun, or there is nothing yet after all.
+                    await asyncio.sleep(min(_RETRY_SECONDS, max(0.0, until - loop.time())))
+                else:
+                    return topic, hub.hold(topic)
+            if loop.time() >= until:
+                detail = f"execution {execution_id} has not begun within {seconds:g} s"
+                raise ProblemError(Problem(404, "execution_unknown", detail, "execution"))
+    finally:
+        hub.leave(waiting, viewer)
+        if registration is not None:
+            registration.leave()
 
 
 async def _gone(receive: Receive) -> None:

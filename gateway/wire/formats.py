@@ -16,11 +16,14 @@ from tailrace.bus.model.cursor import Cursor
 from tailrace.bus.model.entry import Entry, lead
 from tailrace.bus.model.event import as_line
 from tailrace.bus.model.lifecycle import Status
+from tailrace.bus.model.merging import merged
 from tailrace.bus.model.reading import Bare
 
 Message = MutableMapping[str, Any]
 # Where a message for a WebSocket keeps others that are sent in its place, one after the other.
 SEVERAL: Final = "tailrace.several"
+# Whether a message for a WebSocket is to be compressed, where the connection can.
+COMPRESSED: Final = "tailrace.compressed"
 
 
 # Renders bare entries, in order; the same frames as ``entry`` makes of them.
@@ -35,8 +38,14 @@ class Format(Protocol):
 
     name: str
     heartbeat: bytes
+    # Whether it is for WebSockets, which servers close by themselves when they stop.
+    is_socket: bool = False
 
     def entry(self, execution_id: str, entry: Entry) -> bytes: ...
+
+    def run(self, execution_id: str, run: Sequence[Entry]) -> bytes:
+        """Entries of ``runs_of_tokens``: one, or several tokens that are to be one."""
+        return self.entry(execution_id, merged(run))
 
     def skipped(self, execution_id: str, cursor: Cursor) -> bytes:
         """Move the viewer's cursor past entries that it is not shown."""

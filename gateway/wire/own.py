@@ -16,8 +16,9 @@ from tailrace.bus.model.cursor import START, START_SPELLINGS, Cursor, from_id, p
 from tailrace.bus.model.entry import Entry, Gap
 from tailrace.bus.model.event import as_line, encode_json
 from tailrace.bus.model.lifecycle import Status
+from tailrace.bus.model.merging import merged
 from tailrace.bus.model.reading import Bare
-from tailrace.gateway.wire.formats import SEVERAL, Message, StreamFormat, sse_opening
+from tailrace.gateway.wire.formats import SEVERAL, Message, RenderBare, StreamFormat, sse_opening
 from tailrace.gateway.wire.wire import (
     Frame,
     NdjsonWire,
@@ -48,8 +49,12 @@ class OwnFormat(StreamFormat):
 
     heartbeat: bytes
 
+    bare: RenderBare | None
+
     def __init__(self, wire: Wire, report: Report) -> None:
         self.wire = wire
+        # Who tells viewers where they stand has to know which entries are not shown.
+        self.bare = self._bare if type(wire).moved is Wire.moved else None
         self.name = f"own:{type(wire).__name__}"
         self._report = report
         # As a rule the cursor is spelled as by Wire itself: then an entry's bytes need not become text and bytes again.
@@ -58,13 +63,20 @@ class OwnFormat(StreamFormat):
     def entry(self, execution_id: str, entry: Entry) -> bytes:
         return b"".join(self.parts(execution_id, entry))
 
+    def run(self, execution_id: str, run: Sequence[Entry]) -> bytes:
+        parts = self.parts(execution_id, merged(run))
+        if len(parts) > 1 < len(run):
+            # Who has seen only some of them comes back to the last token alone.
+            return b"".join([self.entry(execution_id, each) for each in run])
+        return b"".join(parts)
+
     def parts(self, execution_id: str, entry: Entry) -> list[bytes]:
         """Each frame of an entry by itself; each carries a cursor of its own."""
         shown: ShownEntry = tuple.__new__(ShownEntry, entry)
         shown.execution_id = execution_id
         return self._parts(execution_id, entry.cursor.encode(), shown)
 
-    def bare(self, execution_id: str, entries: Sequence[Bare]) -> bytes:
+    def _bare(self, execution_id: str, entries: Sequence[Bare]) -> bytes:
         parts: list[bytes] = []
         for entry_id, kind, step, ts, data in entries:
             members = (from_id(entry_id), _text(kind), None if step is None else _text(step), ts.decode(), data)
@@ -74,8 +86,12 @@ class OwnFormat(StreamFormat):
         return b"".join(parts)
 
     def skipped(self, execution_id: str, cursor: Cursor) -> bytes:
-        """Nothing: who comes back before the next event is read the same entries, and is again not shown them."""
-        del execution_id, cursor
+        try:
+            frames = frames_of(self.wire.moved(execution_id))
+            return b"".join(self._numbered(frames, self._spelled(execution_id, cursor.encode()))) if frames else b""
+        except Exception as error:  # noqa: BLE001 - as of an entry
+            self._report(self.wire, error)
+        # What it would have said is no loss.
         return b""
 
     def opening(self, execution_id: str, retry_ms: int, cursor: Cursor | None) -> bytes:
@@ -246,8 +262,8 @@ class OwnNdjson(_OwnJson):
 
     def _frame(self, shown: Frame, cursor: bytes | None) -> bytes:
         payload = self._payload(shown, cursor)
-        if shown.text is not None and _LINE_ENDS.search(shown.text):
-            raise InvalidInputError("text", "has line breaks; a line is one message")
+        if shown.text is not None and (not shown.text.strip() or _LINE_ENDS.search(shown.text)):
+            raise InvalidInputError("text", "is blank or has line breaks; a line is one message, a blank one is none")
         return payload + b"\n"
 
 
@@ -256,6 +272,7 @@ class OwnSocket(_OwnJson):
 
     # The protocol's own pings tell both sides that the other lives.
     heartbeat = b""
+    is_socket = True
 
     def _frame(self, shown: Frame, cursor: bytes | None) -> bytes:
         payload = self._payload(shown, cursor)

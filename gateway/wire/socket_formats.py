@@ -25,6 +25,8 @@ _SURELY_READABLE_DEPTH: Final = 500
 
 
 class SocketFormat(Format, Protocol):
+    is_socket: bool = True
+
     def piece(self, members: dict[str, Any]) -> bytes:
         """One message, to be joined with others and wrapped by ``message``."""
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 import typing
 from abc import ABCMeta, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property, lru_cache
 from typing import Any, ClassVar, Final, NamedTuple
 
@@ -122,6 +122,15 @@ class Wire(metaclass=_WireType):
 
     def caught_up(self, execution_id: str) -> Shown:
         """Say, once, that what comes from now on happens now; nothing, if not overridden."""
+        del execution_id
+        return None
+
+    def moved(self, execution_id: str) -> Shown:
+        """Say where a viewer stands to whom ``show`` gave nothing for a second, or a hundred entries.
+
+        The frame carries the cursor. Nothing, if not overridden: then who comes back is told a gap where entries that
+        it was not shown have been trimmed meanwhile, since the log no longer tells what they were.
+        """
         del execution_id
         return None
 
@@ -249,6 +258,8 @@ def frames_of(shown: Shown) -> tuple[Frame, ...]:
         return ()
     if isinstance(shown, Frame):
         return (shown,)
+    if isinstance(shown, str | bytes | Mapping) or not isinstance(shown, Iterable):
+        raise InvalidInputError("frame", f"{type(shown).__name__} is no frame; give frame(…), several, or None")
     frames: list[Frame] = []
     for each in shown:
         if not isinstance(each, Frame):

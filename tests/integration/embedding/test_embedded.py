@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -293,3 +294,38 @@ async def test_a_mount_and_a_root_path_stand_in_links(bus: Bus) -> None:
         absent = await client.get("/proxied/mounted/v1/activity")
     assert state.json()["links"]["events"] == "/proxied/mounted/v1/executions/v1/events"
     assert absent.status_code == 404
+
+
+def test_under_a_test_client_streams_that_end_sockets_and_problems_are_as_anywhere(
+    server_url: str, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with warnings.catch_warnings():
+        # It works with httpx, and says that it would rather have the next one.
+        warnings.simplefilter("ignore")
+        from starlette.testclient import TestClient
+    monkeypatch.setenv("TAILRACE_PREFIX", prefix)
+    gateway = Gateway(server_url, settings=GatewaySettings(drain_seconds=0.0))
+    app = FastAPI(lifespan=gateway.lifespan)
+    app.include_router(gateway.router)
+
+    @app.post("/begin/{run}")
+    async def begin(run: str) -> None:
+        async with gateway.bus.execution(run) as execution:
+            await execution.emit("custom.count", 1)
+
+    run = "run"
+    for _ in range(2):
+        # A second time, as test after test does.
+        with TestClient(app, client=("127.0.0.1", 1), base_url="http://localhost") as client:
+            run += "x"
+            assert client.post(f"/begin/{run}").status_code == 200
+            body = client.get(f"/v1/executions/{run}/events", headers={"Accept": "text/event-stream"}).text
+            assert [line for line in body.split("\n") if line.startswith("event: ")][-2:] == [
+                "event: execution.completed",
+                "event: stream.end",
+            ]
+            with client.websocket_connect(f"/v1/executions/{run}/ws") as socket:
+                ops = [said["op"] for _ in range(2) for said in socket.receive_json()]
+            assert ops[0] == "subscribed"
+            refused = client.get("/v1/executions/nobody/events", headers={"Accept": "text/event-stream"})
+            assert (refused.status_code, refused.json()["code"]) == (404, "execution_unknown")

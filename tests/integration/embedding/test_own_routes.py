@@ -34,6 +34,7 @@ from tailrace import (
     open_bus,
 )
 from tailrace.gateway.presence import presence, unwatched
+from tailrace.gateway.wire.wire import frames_of
 from tests.integration.embedding.served import serving
 from tests.patience import patient
 
@@ -278,6 +279,26 @@ async def test_lines_carry_their_cursors_and_resume(bus: Bus) -> None:
         assert [json.loads(line) for line in rest.splitlines()] == whole[3:]
 
 
+async def test_headers_that_the_route_sets_take_the_place_of_ours(bus: Bus) -> None:
+    await publish(bus, "e", *WORK, ENDING)
+    gateway = gateway_of(bus)
+    app = FastAPI()
+
+    @app.get("/")
+    async def stream(request: Request) -> Response:
+        response = gateway.stream(request, "e", wire=AgentWire())
+        response.headers["Cache-Control"] = "no-cache"
+        response.set_cookie("a", "1")
+        response.set_cookie("b", "2")
+        return response
+
+    async with gateway.running(), called(app) as client:
+        answer = await client.get("/")
+        assert answer.headers.get_list("cache-control") == ["no-cache"]
+        assert answer.headers.get_list("x-accel-buffering") == ["no"]
+        assert len(answer.headers.get_list("set-cookie")) == 2
+
+
 async def test_without_a_wire_it_is_our_envelope_with_the_filters_of_the_route(bus: Bus) -> None:
     await publish(bus, "e", *WORK, ENDING)
     gateway = gateway_of(bus)
@@ -289,7 +310,11 @@ async def test_without_a_wire_it_is_our_envelope_with_the_filters_of_the_route(b
 
     @app.get("/page")
     async def page(request: Request) -> Response:
-        return await gateway.page(request, "e", limit=2, types=["trace"])
+        return await gateway.page(request, "e", limit=2, types=["trace"], allow=lambda _: True)
+
+    @app.get("/not-mine")
+    async def not_mine(request: Request) -> Response:
+        return await gateway.page(request, "e", allow=lambda state: state.execution_id != "e")
 
     @app.get("/wrong")
     async def wrong(request: Request) -> Response:
@@ -301,6 +326,8 @@ async def test_without_a_wire_it_is_our_envelope_with_the_filters_of_the_route(b
         lines = (await client.get("/", headers={"Accept": "application/x-ndjson"})).text
         assert '"type":"pair"' in lines
         assert [item["data"] for item in (await client.get("/page")).json()["items"]] == [1, 5]
+        refused = await client.get("/not-mine")
+        assert (refused.status_code, refused.json()["code"]) == (404, "execution_unknown")
         assert (await client.get("/wrong")).json()["field"] == "types"
 
 
@@ -542,3 +569,137 @@ async def test_the_viewers_of_a_gateway_that_was_killed_count_as_gone(
         async with asyncio.timeout(patient(20)), aclosing(bus.follow("e")) as following:
             events = [item async for item in following if isinstance(item, Entry)]
     assert events[-1].type == "execution.cancelled"
+
+
+class MarksOnlyWire(SseWire):
+    """Shows nothing but marks, and says where its viewers stand."""
+
+    def show(self, entry: ShownEntry) -> Frame | None:
+        return frame(entry.data) if entry.type == "custom.mark" else None
+
+    def moved(self, execution_id: str) -> Frame:
+        return frame("moved", execution_id)
+
+
+async def test_a_viewer_that_is_shown_nothing_is_told_where_it_stands_where_the_wire_says_so(
+    bus: Bus, prefix: str
+) -> None:
+    gateway = Gateway(bus)
+    app = FastAPI(lifespan=gateway.lifespan)
+
+    @app.get("/watch/{run}")
+    async def watch(run: str, request: Request) -> Response:
+        return gateway.stream(request, run, wire=MarksOnlyWire())
+
+    async with (
+        serving(app) as address,
+        httpx.AsyncClient(base_url=f"http://{address}", timeout=patient(10)) as client,
+        aclosing(bus.publisher("run")) as publisher,
+    ):
+        await publisher.emit("custom.mark", 1)
+        await publisher.flush()
+        async with client.stream("GET", "/watch/run") as answer:
+            lines = answer.aiter_lines()
+            seen = ""
+            async for line in lines:
+                seen = line.removeprefix("id: ") if line.startswith("id: ") else seen
+                if line == "data: 1":
+                    for number in range(300):
+                        await publisher.emit("custom.hidden", number)
+                    await publisher.flush()
+                if line == "event: moved" and seen.endswith("-301"):
+                    break
+        await publisher.emit("custom.mark", 2)
+        await publisher.emit("execution.completed", {})
+        await publisher.flush()
+        await bus.commands.command("XTRIM", bus.keys.log("run"), "MAXLEN", 3)
+        rest = (await client.get("/watch/run", headers={"Last-Event-ID": seen})).text
+    assert "stream.gap" not in rest
+    assert "data: 2" in rest
+
+
+async def test_a_line_that_is_blank_is_refused_because_it_would_be_a_heartbeat(bus: Bus) -> None:
+    class BlankWire(NdjsonWire):
+        def show(self, entry: ShownEntry) -> Frame:
+            return frame(text=" " if entry.type == "custom.blank" else "said")
+
+    gateway = Gateway(bus)
+    app = FastAPI(lifespan=gateway.lifespan)
+
+    @app.get("/watch/{run}")
+    async def watch(run: str, request: Request) -> Response:
+        return gateway.stream(request, run, wire=BlankWire())
+
+    async with aclosing(bus.publisher("run")) as publisher:
+        await publisher.emit("custom.blank", 1)
+        await publisher.emit("execution.completed", {})
+    async with serving(app) as address, httpx.AsyncClient(base_url=f"http://{address}", timeout=patient(10)) as client:
+        lines = (await client.get("/watch/run")).text.split("\n")
+    assert json.loads(lines[0])["code"] == "entry_not_shown"
+    assert lines[1] == "said"
+
+
+async def test_an_id_that_a_client_made_up_is_its_own_error_and_none_of_the_application(bus: Bus) -> None:
+    gateway = Gateway(bus)
+    app = FastAPI(lifespan=gateway.lifespan)
+
+    @app.get("/watch/{run}")
+    async def watch(run: str, request: Request) -> Response:
+        return gateway.stream(request, run, wire=AgentWire())
+
+    @app.get("/several")
+    async def several(run: str, request: Request) -> Response:
+        return gateway.multiplex(request, [run])
+
+    @app.websocket("/socket/{run}")
+    async def serve(socket: WebSocket, run: str) -> None:
+        await gateway.socket(socket, run, wire=PlanWire())
+
+    async with serving(app) as address, httpx.AsyncClient(base_url=f"http://{address}", timeout=patient(10)) as client:
+        for path in ("/watch/no%20id", f"/watch/{'x' * 200}", "/several?run=no%20id"):
+            refused = await client.get(path)
+            assert (refused.status_code, refused.json()["code"]) == (400, "invalid_execution_id"), path
+        async with websockets.connect(f"ws://{address}/socket/{'x' * 5000}") as socket:
+            told = json.loads(await socket.recv())
+            await socket.wait_closed()
+    assert (told["code"], socket.close_code) == ("invalid_execution_id", 4400)
+    assert len(told["execution_id"]) == 128
+
+
+@pytest.mark.parametrize(("given", "kind"), [({"a": 1}, "dict"), ("text", "str"), (7, "int"), ([1], "int")])
+def test_what_is_no_frame_is_named_as_what_it_is(given: Any, kind: str) -> None:
+    with pytest.raises(InvalidInputError, match=rf"^frame: {kind} is no frame; give frame\(…\), several, or None"):
+        frames_of(given)
+
+
+@pytest.mark.parametrize("kind", ["stream", "page"])
+async def test_what_begins_while_somebody_asks_is_not_shown_to_whom_it_does_not_belong(
+    bus: Bus, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at its state, which says whose it is, and the look whether there is one."""
+    gateway = gateway_of(bus)
+    app = FastAPI()
+
+    @app.get("/{kind}")
+    async def watch(request: Request, kind: str) -> Response:
+        def allow(state: State) -> bool:
+            return state.labels.get("user") in {None, "bob"}
+
+        if kind == "page":
+            return await gateway.page(request, "e", allow=allow)
+        return gateway.stream(request, "e", allow=allow)
+
+    read = bus.log.state
+
+    async def overtaken(execution_id: str) -> State | None:
+        monkeypatch.setattr(bus.log, "state", read)
+        found = await read(execution_id)
+        async with bus.execution("e", labels={"user": "ann"}):
+            pass
+        return found
+
+    async with gateway.running(), called(app) as client:
+        monkeypatch.setattr(bus.log, "state", overtaken)
+        refused = await client.get(f"/{kind}")
+    assert (refused.status_code, refused.json()["code"]) == (404, "execution_unknown")
+    assert await bus.state("e") is not None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import asyncio.selector_events
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -123,3 +125,27 @@ async def test_attack_60_head_answers_as_get_does_without_the_body(
     assert (await client.get("/v1/executions/x")).json()["status"] == "completed"
     assert (await client.head("/v1/executions/unknown")).status_code == 404
     assert (await client.head("/v1/tickets")).status_code == 405
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/executions/x", "/v1/executions/unknown", "/v1/executions/x/events?limit=1", "/readyz"]
+)
+async def test_attack_39_head_and_body_of_an_answer_are_one_write(
+    bus: Bus, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """A gateway that was killed between the two left a head without its body, which no proxy can ask another for."""
+    written: list[bytes] = []
+    transports: Any = vars(asyncio.selector_events)["_SelectorSocketTransport"]
+    write = transports.write
+
+    def recording(transport: Any, data: bytes) -> None:
+        written.append(bytes(data))
+        write(transport, data)
+
+    async with bus.execution("x"):
+        pass
+    monkeypatch.setattr(transports, "write", recording)
+    answer = await client.get(path)
+    (whole,) = [data for data in written if data.startswith(b"HTTP/1.1 ")]
+    assert answer.content
+    assert whole.endswith(b"\r\n\r\n" + answer.content)

@@ -10,12 +10,14 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI, Request
+import websockets
+from fastapi import FastAPI, Request, WebSocket
 
-from tailrace import Bus, Gateway, GatewaySettings
+from tailrace import Bus, Frame, Gateway, GatewaySettings, ShownEntry, SocketWire, frame
 from tests.integration.embedding.served import serving
-from tests.integration.gateway.live import live_gateway
+from tests.integration.gateway.live import GatewayProcess, live_gateway
 from tests.integration.workers.watching import until
+from tests.integration.ws.client import connected
 from tests.patience import patient
 
 pytestmark = pytest.mark.anyio
@@ -103,3 +105,67 @@ async def test_who_may_not_see_it_waits_as_if_it_had_not_begun(bus: Bus) -> None
         text = (await refused).text
     assert "custom.count" not in text
     assert "has not begun within 3 s" in text
+
+
+async def test_a_socket_that_comes_first_is_open_and_gets_all_of_it(bus: Bus) -> None:
+    async with live_gateway(bus) as gateway:
+        url = f"{gateway.replace('http', 'ws', 1)}/v1/executions/late/ws?wait_for_start=60"
+        async with connected(url) as early, connected(url) as leaving:
+            assert (await early.ask("ping"))["op"] == "pong"
+            assert (await leaving.ask("ping"))["op"] == "pong"
+            await leaving.connection.close()
+            await publish(bus, "late", 50)
+            await early.until("end")
+            assert [said["op"] for said in early.said if said["op"] in {"subscribed", "end"}] == ["subscribed", "end"]
+            assert [said["data"]["number"] for said in early.events("late") if said["type"] == "custom.count"] == list(
+                range(50)
+            )
+            assert await early.closed() == 1000
+
+
+@pytest.mark.parametrize(("wait", "code"), [("0.2", "execution_unknown"), ("301", "invalid_request"), ("x", None)])
+async def test_a_socket_whose_execution_does_not_begin_in_time_is_told(bus: Bus, wait: str, code: str | None) -> None:
+    async with live_gateway(bus) as gateway:
+        url = f"{gateway.replace('http', 'ws', 1)}/v1/executions/late/ws?wait_for_start={wait}"
+        async with connected(url) as early:
+            assert await early.closed() == (4404 if code == "execution_unknown" else 4400)
+    assert early.said[-1]["op"] == "error"
+    if code == "execution_unknown":
+        assert early.said[-1]["code"] == code
+        assert "has not begun within 0.2 s" in early.said[-1]["detail"]
+    else:
+        assert early.said[-1]["field"] == "wait_for_start"
+
+
+async def test_a_socket_that_waits_is_sent_on_when_its_gateway_stops(bus: Bus, server_url: str, prefix: str) -> None:
+    with GatewayProcess(redis_url=server_url, prefix=prefix, drain_seconds="0") as process:
+        url = f"{process.url().replace('http', 'ws', 1)}/v1/executions/late/ws?wait_for_start=60"
+        async with connected(url) as early:
+            assert (await early.ask("ping"))["op"] == "pong"
+            process.signal(15)
+            assert await early.closed() == 1012
+        assert process.wait()[0] == 0
+
+
+class MarkWire(SocketWire):
+    def show(self, entry: ShownEntry) -> Frame:
+        return frame({"kind": entry.type})
+
+
+async def test_a_socket_of_ones_own_waits_too(bus: Bus) -> None:
+    gateway = Gateway(bus)
+    app = FastAPI(lifespan=gateway.lifespan)
+
+    @app.websocket("/marks/{run}")
+    async def marks(socket: WebSocket, run: str) -> None:
+        await gateway.socket(socket, run, wire=MarkWire(), wait_for_start=60 if run == "late" else 0.1)
+
+    async with serving(app) as address:
+        async with websockets.connect(f"ws://{address}/marks/late") as early:
+            await publish(bus, "late", 3)
+            kinds = [json.loads(message)["kind"] async for message in early]
+        assert kinds == ["custom.count"] * 3 + ["execution.completed"]
+        async with websockets.connect(f"ws://{address}/marks/never") as early:
+            told = json.loads(await early.recv())
+            await early.wait_closed()
+        assert (told["code"], early.close_code) == ("execution_unknown", 4404)

@@ -11,7 +11,7 @@ import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from bench.load.frames import TEXT, masked
+from bench.load.frames import CLOSE, TEXT, masked
 from tailrace.bus import Bus
 from tailrace.gateway.limits.sockets import MAX_FRAME_BYTES, MAX_MALFORMED
 from tailrace.gateway.streams.socket_schema import SERVER_FRAME
@@ -99,6 +99,30 @@ async def test_what_breaks_websocket_itself_closes_with_its_code(gateway_url: st
     async with raw(gateway_url) as client:
         await client.write(data)
         assert await client.close_code() == code
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        masked(TEXT, b"\xff\xfe") + masked(TEXT, b"{}"),
+        masked(TEXT, '"cut short: ü'.encode()[:-1]),
+        bytes([masked(TEXT, b"\xc3")[0] & 0x7F]) + masked(TEXT, b"\xc3")[1:] + masked(0x0, b"\x28"),
+        masked(CLOSE, b"\x03\xe8\xff\xfe"),
+    ],
+    ids=["text", "cut short", "in pieces", "close reason"],
+)
+async def test_attack_60_text_that_is_not_utf_8_closes_with_1007_and_without_a_traceback(
+    gateway_url: str, data: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with raw(gateway_url) as client:
+        await client.write(data)
+        assert await client.close_code() == 1007
+    async with raw(gateway_url) as client:
+        # A character that is cut by fragments, and none by the message, is well.
+        first, second = masked(TEXT, b'{"op": "ping", "id": "\xc3'), masked(0x0, b'\xbc"}')
+        await client.write(bytes([first[0] & 0x7F]) + first[1:] + second)
+        assert (await client.until("pong"))["id"] == "ü"
+    assert [record for record in caplog.records if record.exc_info or record.levelname == "ERROR"] == []
 
 
 async def test_a_flood_of_ops_is_answered_one_by_one_in_order(bus: Bus, gateway_url: str) -> None:

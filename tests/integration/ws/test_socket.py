@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -247,6 +248,76 @@ async def test_a_draining_gateway_sends_its_sockets_away_to_resume_elsewhere(
         await client_again.ask("subscribe", execution="a", **{"from": cursor})
         await client_again.until("end")
         assert client_again.counts("a") == [3, 4]
+
+
+@pytest.mark.parametrize(("setting", "compressed"), [("true", True), ("false", False)])
+async def test_sockets_are_compressed_only_where_the_operator_asks_for_it(
+    bus: Bus, server_url: str, prefix: str, setting: str, *, compressed: bool
+) -> None:
+    await publish(bus, "a", 200, pad=1000)
+    with GatewayProcess(redis_url=server_url, prefix=prefix, ws_deflate=setting) as process:
+        url = process.url().replace("http", "ws", 1)
+        sizes = {}
+        for compress in (False, True):
+            async with connected(f"{url}/v1/ws", compression="deflate") as client:
+                assert bool(client.connection.protocol.extensions) is compressed
+                received = count_received(client.connection)
+                await client.ask("subscribe", execution="a", compress=compress)
+                await client.until("caught_up")
+                await publish(bus, "a", 5, first=200 + 5 * compress)
+                await client.until(is_count("a", 204 + 5 * compress))
+                assert client.counts("a") == list(range(205 + 5 * compress))
+                sizes[compress] = received()
+    # 200 events of a kilobyte of one letter.
+    assert sizes[False] > 200_000
+    assert sizes[True] < 20_000 if compressed else sizes[True] > 200_000
+
+
+async def test_subscriptions_of_one_socket_are_compressed_each_as_it_was_asked_for(
+    bus: Bus, server_url: str, prefix: str
+) -> None:
+    with GatewayProcess(redis_url=server_url, prefix=prefix, ws_deflate="true") as process:
+        url = process.url().replace("http", "ws", 1)
+        async with connected(f"{url}/v1/ws", compression="deflate") as client:
+            for name in ("plain", "small"):
+                await publish(bus, name, 1)
+                await client.ask("subscribe", execution=name, compress=name == "small")
+                await client.until("caught_up")
+            received = count_received(client.connection)
+            sizes = {}
+            # In turn, so that what is compressed follows what is not, and the other way round.
+            for number in range(1, 21):
+                for name in ("plain", "small"):
+                    before = received()
+                    await publish(bus, name, 1, first=number, pad=5000)
+                    await client.until(is_count(name, number))
+                    sizes[name] = received() - before
+            for name in ("plain", "small"):
+                await publish(bus, name, 0, end=True)
+                await client.until("end")
+                assert client.counts(name) == list(range(21))
+        assert sizes["plain"] > 5000
+        assert sizes["small"] < 500
+        async with connected(f"{url}/v1/executions/plain/ws?compress=perhaps") as client:
+            assert await client.closed() == 4400
+
+
+def is_count(execution_id: str, number: int) -> Callable[[dict[str, Any]], bool]:
+    return lambda said: said["op"] == "event" and (said["execution"], said["data"].get("n")) == (execution_id, number)
+
+
+def count_received(connection: websockets.ClientConnection) -> Callable[[], int]:
+    """Bytes as they come over the wire, from now on."""
+    total = 0
+    take = connection.data_received
+
+    def counted(data: bytes) -> None:
+        nonlocal total
+        total += len(data)
+        take(data)
+
+    connection.data_received = counted  # type: ignore[method-assign]
+    return lambda: total
 
 
 @pytest.mark.usefixtures("both_ways")

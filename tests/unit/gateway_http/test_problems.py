@@ -42,6 +42,7 @@ ERRORS: list[tuple[bus.BusError, int, str, str | None]] = [
     (bus.ReplyError("WRONGTYPE Operation against a key"), 409, "not_a_log", None),
     (bus.ReplyError("OOM command not allowed"), 503, "bus_unavailable", None),
     (bus.ConnectionLostError("gone"), 503, "bus_unavailable", None),
+    (bus.NotReplicatedError("0 of 1"), 503, "bus_unavailable", None),
     (bus.BusUnavailableError("away"), 503, "bus_unavailable", None),
     (bus.PublishFailedError("a", "away", 3), 503, "bus_unavailable", None),
     (bus.BusClosedError("closed"), 503, "shutting_down", None),
@@ -125,5 +126,7 @@ def test_a_routes_own_problem_is_passed_on() -> None:
 
 
 def test_documented_problems_have_an_example_each() -> None:
-    for status, response in problems(400, 404, 406, 408, 409, 413, 415, 422, 503).items():
+    told = problems(400, 404, 406, 408, 409, 413, 415, 422, 503)
+    assert told.pop("4XX")["content"]["application/problem+json"]["example"]["status"] == 400
+    for status, response in told.items():
         assert response["content"]["application/problem+json"]["example"]["status"] == status

@@ -40,5 +40,5 @@ def test_the_ending_is_shown_whatever_its_mode() -> None:
 
 @pytest.mark.parametrize("mode", ["", "Values", "all", "values\n", "x" * 100])
 def test_an_unknown_mode_is_refused_by_name(mode: str) -> None:
-    with pytest.raises(InvalidInputError, match="values, custom, debug"):
+    with pytest.raises(InvalidInputError, match="values, updates, custom, messages, tasks, checkpoints, debug"):
         check_mode(mode)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NoReturn
 
 import pytest
 
@@ -49,8 +50,8 @@ class Ports:
     def read_page(self, _: Topic, viewer: Viewer) -> None:
         self.asked.append(viewer)
 
-    def later(self, _: int, call: Callable[[], None]) -> None:
-        call()
+    def later(self, _: int, __: Callable[[], None]) -> NoReturn:
+        raise AssertionError("not expected")
 
     def now(self) -> float:
         return 0.0

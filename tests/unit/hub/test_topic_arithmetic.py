@@ -127,6 +127,17 @@ class ModelLog:
         return Page(items, at, more, ended)
 
 
+@dataclass(eq=False)
+class Pending:
+    """A timer that runs when the test says so."""
+
+    timers: list[Pending]
+    call: Callable[[], None]
+
+    def cancel(self) -> None:
+        self.timers.remove(self)
+
+
 @dataclass
 class Watched:
     viewer: Viewer
@@ -140,7 +151,7 @@ class TopicMachine(RuleBasedStateMachine):
         self.log = ModelLog()
         self.asked: list[Viewer] = []
         self.kept: dict[Cursor, RenderedPage] = {}
-        self.timers: list[Callable[[], None]] = []
+        self.timers: list[Pending] = []
         self.clock = 0.0
         self.deliveries = 0
         self.sinks: list[FakeSink] = []
@@ -156,8 +167,10 @@ class TopicMachine(RuleBasedStateMachine):
         assert viewer not in self.asked
         self.asked.append(viewer)
 
-    def later(self, _: int, call: Callable[[], None]) -> None:
-        self.timers.append(call)
+    def later(self, _: int, call: Callable[[], None]) -> Pending:
+        timer = Pending(self.timers, call)
+        self.timers.append(timer)
+        return timer
 
     def now(self) -> float:
         return self.clock
@@ -261,7 +274,7 @@ class TopicMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.timers)
     @rule()
     def time_passes(self) -> None:
-        self.timers.pop(0)()
+        self.timers.pop(0).call()
 
     @rule()
     def beat(self) -> None:
@@ -325,7 +338,7 @@ class TopicMachine(RuleBasedStateMachine):
             for watched in self.watched:
                 self.release(watched)
             while self.timers:
-                self.timers.pop(0)()
+                self.timers.pop(0).call()
             if self.asked:
                 self.read_for(self.asked.pop(0))
             elif not self.topic.ended and self.tail.cursor != self.log.entries[-1].cursor:

@@ -12,7 +12,7 @@ from uvicorn.server import ServerState
 
 from bench.load.frames import CLOSE, masked, upgrade
 from tailrace.gateway.asgi.uvicorn_internals import FramedSend
-from tailrace.gateway.wire.formats import Message
+from tailrace.gateway.wire.formats import COMPRESSED, Message
 from tailrace.gateway.wire.socket_formats import WS_JSON, WS_MSGPACK
 from tests.patience import patient
 
@@ -125,11 +125,15 @@ async def test_nothing_is_written_to_a_connection_that_is_lost() -> None:
     assert transport.written == b""
 
 
-async def test_a_socket_that_compresses_goes_through_send() -> None:
+async def test_what_is_to_be_compressed_goes_through_send_and_the_rest_is_as_anywhere() -> None:
     protocol, transport = await opened(deflate=True)
-    message = text(2000)
-    assert send_of(protocol).write(message)
+    assert send_of(protocol).write({**text(2000), COMPRESSED: True})
     assert 0 < len(transport.written) < 500
+    compressed = len(transport.written)
+    plain, plain_transport = await opened()
+    assert send_of(protocol).write(text(2000))
+    assert send_of(plain).write(text(2000))
+    assert transport.written[compressed:] == plain_transport.written
 
 
 async def test_a_server_that_is_not_uvicorns_is_stepped() -> None:
