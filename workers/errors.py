@@ -20,6 +20,7 @@ WorkerError
 ├── CommandError             a program could not be started or ended: workers/command/errors.py
 ├── CommandFailedError       a program ran and did not end with 0; carries its exit code or signal
 ├── DocumentError            a document cannot be read: workers/builtin/document/errors.py
+├── CompletionError          a model's answer failed or broke off: workers/adapters/completion.py
 ├── PlanningError            the input model or the pipeline raised before the first step
 └── WorkerLostError          too many workers were lost while they ran it
 

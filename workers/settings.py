@@ -18,6 +18,7 @@ class WorkerSettings(BaseSettings):
         ("default",), min_length=1, max_length=64, description="comma-separated; those named first go first"
     )
     concurrency: int = Field(8, ge=1, le=1000, description="executions at a time")
+    processes: int = Field(1, ge=1, le=256, description="processes of so many executions each")
     drain_seconds: float = Field(10.0, ge=0, le=3600, description="what a stop leaves the executions to end well")
     allow_command: bool = Field(default=False, description="let everyone who may submit run any program as this user")
     pipelines: Annotated[tuple[str, ...], NoDecode] = Field(

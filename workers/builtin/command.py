@@ -23,13 +23,17 @@ STEP: Final = "command"
 
 
 class CommandInput(BaseModel):
-    """``argv`` is the program and its arguments. ``env`` is added to the worker's own environment."""
+    """``argv`` is the program and its arguments. ``env`` is added to the worker's own environment.
+
+    ``inherit`` names what of that environment the program sees; without it, all.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     argv: list[str] = Field(min_length=1)
     cwd: str | None = None
     env: dict[str, str] | None = None
+    inherit: list[str] | None = None
 
 
 class CommandFailedError(WorkerError):
@@ -93,7 +97,10 @@ async def run_command(
 
 async def _run(ctx: Context, screen: Screen | None = None) -> dict[str, Any]:
     given: CommandInput = ctx.input
-    env = None if given.env is None else {**os.environ, **given.env}
+    inherited = dict(os.environ)
+    if given.inherit is not None:
+        inherited = {name: inherited[name] for name in given.inherit if name in inherited}
+    env = {**inherited, **(given.env or {})}
     limit = line_limit(ctx.backing.max_event_bytes)
     async with await start(given.argv, cwd=given.cwd, env=env, max_line_bytes=limit, screen=screen) as process:
         async for line in process.lines():

@@ -21,7 +21,7 @@ class Backing(Protocol):
     def max_event_bytes(self) -> int:
         """How large the data of an event may be, as JSON."""
 
-    async def emit(self, event_type: str, data: Any) -> None:
+    async def emit(self, event_type: str, data: Any, meta: dict[str, Any] | None = None) -> None:
         """Raises InvalidEventError."""
 
     async def save(self, packed: bytes) -> None:

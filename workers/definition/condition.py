@@ -32,19 +32,23 @@ class Condition(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
-    step: str | None = None
-    path: str = ""
-    equals: Any = None
-    not_equals: Any = None
-    one_of: tuple[Any, ...] | None = None
-    exists: bool | None = None
-    more_than: Number | None = None
-    at_least: Number | None = None
-    less_than: Number | None = None
-    at_most: Number | None = None
-    all_of: Annotated[tuple[Condition, ...] | None, Field(alias="all", min_length=1)] = None
-    any_of: Annotated[tuple[Condition, ...] | None, Field(alias="any", min_length=1)] = None
-    negated: Annotated[Condition | None, Field(alias="not")] = None
+    step: str | None = Field(None, description="whose output the value is in; the input, if none is named")
+    path: str = Field("", description="members and list positions, joined by dots")
+    equals: Any = Field(None, description="the value is this")
+    not_equals: Any = Field(None, description="the value is not this")
+    one_of: tuple[Any, ...] | None = Field(None, description="the value is one of these")
+    exists: bool | None = Field(None, description="whether the value is there at all")
+    more_than: Number | None = Field(None, description="the value is a number above this")
+    at_least: Number | None = Field(None, description="a number that is this or above")
+    less_than: Number | None = Field(None, description="a number below this")
+    at_most: Number | None = Field(None, description="a number that is this or below")
+    all_of: Annotated[
+        tuple[Condition, ...] | None, Field(alias="all", min_length=1, description="each of these holds")
+    ] = None
+    any_of: Annotated[
+        tuple[Condition, ...] | None, Field(alias="any", min_length=1, description="one of these holds")
+    ] = None
+    negated: Annotated[Condition | None, Field(alias="not", description="this does not hold")] = None
 
     @model_validator(mode="after")
     def _one_question(self) -> Self:

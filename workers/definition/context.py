@@ -61,8 +61,8 @@ class Context:
             data["message"] = message
         await self.backing.emit("step.progress", data)
 
-    async def token(self, text: str) -> None:
-        """Give out a piece of text as it comes; the pieces put together are the text.
+    async def token(self, text: str, *, meta: dict[str, Any] | None = None) -> None:
+        """Give out a piece of text as it comes; the pieces put together are the text. Those of equal ``meta`` merge.
 
         A piece may end within a surrogate pair, as JavaScript and some models cut it: that half goes with the next
         piece. A half that stays alone is replaced by U+FFFD.
@@ -70,7 +70,7 @@ class Context:
         whole, half = joined("".join(self._half) + text)
         self._half[:] = half
         if whole:
-            await self.backing.emit(TOKEN, {"text": whole})
+            await self.backing.emit(TOKEN, {"text": whole}, meta)
 
     async def log(self, text: str, *, stream: Literal["stdout", "stderr"] | None = None, level: Level = "info") -> None:
         """Say a line; ``stream`` in place of a level when it is a program's output."""
@@ -92,13 +92,16 @@ class Context:
             raise ValueError(f"score is {score}: that of the check {name!r} must be finite")
         await self.backing.emit("quality.check", {"name": name, "score": score, "passed": passed})
 
-    async def emit(self, event_type: str, data: Any = None) -> None:
-        """Emit an event of the step's own. Raises InvalidEventError; also for the life cycle, which is the worker's."""
+    async def emit(self, event_type: str, data: Any = None, *, meta: dict[str, Any] | None = None) -> None:
+        """Emit an event of the step's own; ``meta`` is what is said about it, such as the ``mode`` it belongs to.
+
+        Raises InvalidEventError; also for the life cycle, which is the worker's.
+        """
         if event_type in LIFECYCLE_TYPES:
             raise InvalidEventError(
                 "type", f"'{event_type}' is appended by the worker; return from the step or raise to end it"
             )
-        await self.backing.emit(event_type, data)
+        await self.backing.emit(event_type, data, meta)
 
     async def checkpoint(self, state: Any) -> None:
         """Keep how far this step is, in place of what it kept before: who tries it again finds it as ``restored``.

@@ -92,6 +92,7 @@ class Step:
 
     @property
     def steps(self) -> Iterator[Step]:
+        """All steps in it, in order."""
         yield self
 
 
@@ -108,6 +109,7 @@ class Sequential:
 
     @property
     def steps(self) -> Iterator[Step]:
+        """All steps in it, in order."""
         for node in self.nodes:
             yield from node.steps
 
@@ -128,6 +130,7 @@ class Parallel:
 
     @property
     def steps(self) -> Iterator[Step]:
+        """All steps in it, in order."""
         for node in self.nodes:
             yield from node.steps
 

@@ -44,6 +44,8 @@ class StepRegistry(Mapping[str, KnownStep]):
         self._known[name] = KnownStep(name, run, process, Parameters.of(run))
 
     def step(self, name: str, *, process: bool = False) -> Callable[[F], F]:
+        """Register the function below as a step: ``@steps.step("resize")``. Raises as ``add``."""
+
         def register(run: F) -> F:
             self.add(name, run, process=process)
             return run

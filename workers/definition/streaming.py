@@ -17,10 +17,14 @@ class Streaming(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    enabled: bool = True
-    emit_progress: bool = True
-    buffer_size: int | None = Field(None, ge=1, le=100_000)
-    flush_interval_ms: float | None = Field(None, ge=0, le=10_000, allow_inf_nan=False)
+    enabled: bool = Field(default=True, description="whether more than the life cycle and questions is told")
+    emit_progress: bool = Field(default=True, description="whether progress is told")
+    buffer_size: int | None = Field(
+        None, ge=1, le=100_000, description="most events that wait; a full buffer is appended at once"
+    )
+    flush_interval_ms: float | None = Field(
+        None, ge=0, le=10_000, allow_inf_nan=False, description="how long events wait for others; 0 for not at all"
+    )
 
     def lets_pass(self, event_type: str) -> bool:
         return self.enabled and (self.emit_progress or event_type != "step.progress")

@@ -44,18 +44,18 @@ class LiveStep:
     def end(self) -> None:
         self._is_over = True
 
-    async def emit(self, event_type: str, data: Any) -> None:
+    async def emit(self, event_type: str, data: Any, meta: dict[str, Any] | None = None) -> None:
         self._check()
         if not self._deadlines:
-            await self._run.emit(event_type, data, step=self._step)
+            await self._run.emit(event_type, data, step=self._step, meta=meta)
         elif self._run.backlogged:
             # Its own flood: held, a program that writes without end would never run out of time.
             with held(self._deadlines):
                 await self._run.pause_point()
-            await self._run.emit(event_type, data, step=self._step)
+            await self._run.emit(event_type, data, step=self._step, meta=meta)
         else:
             with held(self._deadlines):
-                await self._run.emit(event_type, data, step=self._step)
+                await self._run.emit(event_type, data, step=self._step, meta=meta)
 
     async def save(self, packed: bytes) -> None:
         self._check()

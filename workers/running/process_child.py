@@ -69,11 +69,10 @@ class ParentWorker:
     def max_event_bytes(self) -> int:
         return MAX_EVENT_BYTES
 
-    async def emit(self, event_type: str, data: Any) -> None:
+    async def emit(self, event_type: str, data: Any, meta: dict[str, Any] | None = None) -> None:
         is_json = not isinstance(data, bytes)
-        await self._call(
-            "emit", event_type, is_json, encode_json(data, limit_bytes=MAX_EVENT_BYTES) if is_json else data
-        )
+        sent = encode_json(data, limit_bytes=MAX_EVENT_BYTES) if is_json else data
+        await self._call("emit", event_type, is_json, sent, meta)
 
     async def save(self, packed: bytes) -> None:
         await self._call("save", packed)

@@ -160,8 +160,8 @@ async def _reply(channel: Channel, reply: list[Any]) -> None:
 
 async def _done(backing: Backing, name: str, arguments: list[Any]) -> Any:
     match name, arguments:
-        case "emit", [str(event_type), bool(is_json), data]:
-            await backing.emit(event_type, orjson.loads(data) if is_json else data)
+        case "emit", [str(event_type), bool(is_json), data, dict() | None as meta]:
+            await backing.emit(event_type, orjson.loads(data) if is_json else data, meta)
         case "save", [bytes(packed)]:
             await backing.save(packed)
         case "open_question", [str(ask), question, schema]:

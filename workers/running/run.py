@@ -41,7 +41,9 @@ class PipelineExecution(Protocol):
     def backlogged(self) -> bool:
         """Whether events come faster than Redis, which answers, takes them."""
 
-    async def emit(self, event_type: str, data: Any = None, *, step: str | None = None) -> None: ...
+    async def emit(
+        self, event_type: str, data: Any = None, *, step: str | None = None, meta: dict[str, Any] | None = None
+    ) -> None: ...
 
     async def pause_point(self) -> None: ...
 
@@ -88,9 +90,11 @@ class BusPipelineExecution:
     def backlogged(self) -> bool:
         return self._execution.publisher.backlogged
 
-    async def emit(self, event_type: str, data: Any = None, *, step: str | None = None) -> None:
+    async def emit(
+        self, event_type: str, data: Any = None, *, step: str | None = None, meta: dict[str, Any] | None = None
+    ) -> None:
         if self._streaming.lets_pass(event_type):
-            await self._execution.emit(event_type, data, step=step)
+            await self._execution.emit(event_type, data, step=step, meta=meta)
         else:
             await self._execution.pause_point()
 

@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 from tailrace.bus.bus import Bus
 from tailrace.bus.errors import InvalidInputError
 from tailrace.bus.ops.metrics import BusMetrics
+from tailrace.bus.ops.supervised import supervisor
 from tailrace.workers.builtin.document.parsers import SERVER
 from tailrace.workers.definition.answer_check import ANSWER_CHECKS
 from tailrace.workers.worker.worker import Worker
@@ -60,10 +61,15 @@ async def serving_metrics(bus: Bus, worker: Worker) -> AsyncGenerator[str | None
     Raises InvalidInputError when nothing can listen there.
     """
     host, port = worker.settings.metrics_host, worker.settings.metrics_port
+    metrics = BusMetrics(bus.counters, always=ALWAYS, more=_OfWorker(worker))
+    if supervisor() is not None:
+        # It serves those of all its processes.
+        async with metrics.running():
+            yield None
+        return
     if port is None:
         yield None
         return
-    metrics = BusMetrics(bus.counters, always=ALWAYS, more=_OfWorker(worker))
     try:
         server, thread = start_http_server(port, host, metrics.registry)
     except OSError as error:

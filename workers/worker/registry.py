@@ -57,6 +57,7 @@ class Registry:
 
     @property
     def names(self) -> list[str]:
+        """Of all pipelines, sorted."""
         return sorted(self._pipelines)
 
     def get(self, name: str) -> Pipeline:

@@ -44,7 +44,7 @@ def fetch(ctx: PlainContext, given: Given) -> Page:
     ctx.token("\ude00 text \ud83d")
     ctx.metric("bytes", 3, "B")
     ctx.quality("size", 0.9, passed=True)
-    ctx.emit("custom.fetched", {"url": given.url})
+    ctx.emit("custom.fetched", {"url": given.url}, meta={"mode": "custom"})
     ctx.emit("custom.raw", b"\x00\x01")
     print("printed")
     print("complained", file=sys.stderr)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from pathlib import Path
@@ -112,6 +113,15 @@ async def test_nothing_is_given_to_a_shell(bus: Bus, tmp_path: Path) -> None:
         entries = await run(bus, "command", {"argv": ["echo", f"$HOME; touch {tmp_path}/made"]})
     assert [entry.data["text"] for entry in entries if entry.type == "log"] == [f"$HOME; touch {tmp_path}/made"]
     assert not (tmp_path / "made").exists()
+
+
+async def test_a_program_sees_only_what_it_may_inherit(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MILL_KEY", "secret")
+    given = {**shell("echo ${MILL_KEY:-none} $MILL $PATH"), "env": {"MILL": "wheel"}, "inherit": ["PATH", "NOWHERE"]}
+    async with working(bus):
+        entries = await run(bus, "command", given)
+    texts = [entry.data["text"] for entry in entries if entry.type == "log"]
+    assert texts == [f"none wheel {os.environ['PATH']}"]
 
 
 async def test_directory_and_environment_are_those_that_were_given(bus: Bus, tmp_path: Path) -> None:

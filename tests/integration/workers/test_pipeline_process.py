@@ -55,6 +55,7 @@ async def test_a_step_runs_in_another_process_and_says_all_that_a_step_can_say(b
     assert said["metric"] == {"name": "bytes", "value": 3, "unit": "B"}
     assert said["quality.check"] == {"name": "size", "score": 0.9, "passed": True}
     assert said["custom.fetched"] == {"url": "/a"}
+    assert [entry.meta for entry in of_fetch if entry.type == "custom.fetched"] == [{"mode": "custom"}]
     assert [entry.encoding for entry in of_fetch if entry.type == "custom.raw"] == ["binary"]
     assert said["step.completed"]["output"] == {"url": "/a", "size": 3}
 

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from pathlib import Path
+from typing import Any, Final
 
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tailrace.bus import Bus, InvalidInputError
-from tailrace.workers import Context, Outputs, Pipeline, Registry, Step, Worker, WorkerSettings
+from tailrace.bus import Bus, Entry, InvalidInputError
+from tailrace.workers import Context, Outputs, Pipeline, Registry, Step, Worker, WorkerSettings, built_in
+from tailrace.workers.builtin.document.parsers import Limits
+from tailrace.workers.definition.answer_check import ANSWER_CHECKS
 from tailrace.workers.worker.metrics import ALWAYS, serving_metrics
 from tests.integration.workers.watching import watch
 from tests.patience import patient
 
 pytestmark = pytest.mark.anyio
+
+
+LIMITS: Final = Limits(seconds=1.0, memory_bytes=400 * 1024 * 1024)
 
 
 async def samples(url: str) -> dict[str, float]:
@@ -75,3 +82,33 @@ async def test_a_port_that_is_taken_is_named(bus: Bus) -> None:
         with pytest.raises(InvalidInputError, match=rf"metrics_port: cannot listen on 127.0.0.1:{port} \(.*in use"):
             async with serving_metrics(bus, worker):
                 raise AssertionError("entered")
+
+
+async def test_attack_16_what_met_a_limit_is_counted(bus: Bus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ANSWER_CHECKS, "processor_seconds", 1)
+
+    async def ask(ctx: Context, _outputs: Outputs) -> Any:
+        return await ctx.ask("which?", {"items": {"pattern": "^(a+)+$"}}, key="which")
+
+    (tmp_path / "comment.md").write_bytes(b"x <!-- " + b"y" * 20_000_000)
+    registry = built_in(allow_command=False, document_limits=LIMITS, document_roots=[tmp_path])
+    registry = Registry([registry.get("document"), Pipeline("ask", (Step("ask", ask),))])
+    worker = Worker(bus, registry, WorkerSettings(metrics_port=0))
+    async with serving_metrics(bus, worker) as url:
+        assert url is not None
+        before = await samples(url)
+        running = asyncio.create_task(worker.run())
+        question = await bus.submit("ask", {})
+        document = asyncio.create_task(watch(bus, await bus.submit("document", {"path": str(tmp_path / "comment.md")})))
+        async with asyncio.timeout(patient(20)):
+            async for asked in bus.follow(question):
+                if isinstance(asked, Entry) and asked.type == "review.required":
+                    name = f"answer:{asked.data['ask']}"
+                    await bus.control.signal(question, name, ["a" * 200 + "!"], wait_seconds=patient(10))
+                    await bus.control.signal(question, name, [], wait_seconds=patient(10))
+            await document
+        worker.stop()
+        await running
+        after = await samples(url)
+    for name in ("tailrace_answer_checks_given_up_total", "tailrace_documents_given_up_total"):
+        assert after[name] == before[name] + 1, name

@@ -28,6 +28,7 @@ class RecordedRun:
     backlogged: bool = False
     left_calls: LeftCalls = field(default_factory=LeftCalls)
     events: list[tuple[str, Any, str | None]] = field(default_factory=list)
+    metas: list[dict[str, Any] | None] = field(default_factory=list)
     outputs: dict[str, Any] = field(default_factory=dict)
     states: dict[str, Any] = field(default_factory=dict)
     answers: dict[str, Any] = field(default_factory=dict)
@@ -35,8 +36,11 @@ class RecordedRun:
     pauses: int = 0
     _given: defaultdict[str, asyncio.Queue[Answer]] = field(default_factory=lambda: defaultdict(asyncio.Queue))
 
-    async def emit(self, event_type: str, data: Any = None, *, step: str | None = None) -> None:
+    async def emit(
+        self, event_type: str, data: Any = None, *, step: str | None = None, meta: dict[str, Any] | None = None
+    ) -> None:
         self.events.append((event_type, data, step))
+        self.metas.append(meta)
 
     async def pause_point(self) -> None:
         self.pauses += 1

@@ -121,24 +121,25 @@ async def test_the_plain_context_says_the_same_without_await() -> None:
     awaited, plain = RecordedRun(), RecordedRun()
     ctx = context_of(awaited)
     await ctx.progress(0.5, "half")
-    await ctx.token("a")
+    await ctx.token("a", meta={"node": "x"})
     await ctx.log("line", level="warning")
     await ctx.metric("words", 3, "1")
     await ctx.quality("sources", 1.0, passed=True)
-    await ctx.emit("custom.x", {"a": 1})
+    await ctx.emit("custom.x", {"a": 1}, meta={"mode": "custom"})
     await ctx.checkpoint({"page": 3})
 
     def work(ctx: PlainContext) -> None:
         ctx.progress(0.5, "half")
-        ctx.token("a")
+        ctx.token("a", meta={"node": "x"})
         ctx.log("line", level="warning")
         ctx.metric("words", 3, "1")
         ctx.quality("sources", 1.0, passed=True)
-        ctx.emit("custom.x", {"a": 1})
+        ctx.emit("custom.x", {"a": 1}, meta={"mode": "custom"})
         ctx.checkpoint({"page": 3})
 
     await asyncio.to_thread(work, PlainContext(context_of(plain)))
     assert plain.events == awaited.events
+    assert plain.metas == awaited.metas == [None, {"node": "x"}, None, None, None, {"mode": "custom"}, None]
     assert plain.states == awaited.states == {"fetch": {"page": 3}}
 
 
