@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Iterator
@@ -14,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+import httpx
+import openai
 import pytest
 
 from tailrace.bus import Bus, BusSettings, Entry, open_bus
@@ -171,3 +174,64 @@ async def test_a_job_of_rq_that_fails_says_why(bus: Bus, fresh_server: RunningSe
     assert code == 0
     assert "execution.failed" in output.splitlines()[-1]
     assert "FileNotFoundError" in output.splitlines()[-1]
+
+
+def test_the_tests_of_the_application_with_answers_pass_as_they_stand(fresh_server: RunningServer) -> None:
+    with program("fastapi_answer", "-m", "pytest", "-q", "-p", "no:cacheprovider", server=fresh_server) as tests:
+        said, errors = tests.communicate(timeout=patient(60))
+    assert tests.returncode == 0, said + errors
+    assert "2 passed" in said
+
+
+async def test_the_application_with_answers_streams_one_to_its_user(bus: Bus, fresh_server: RunningServer) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    url, ann = f"http://127.0.0.1:{port}", {"user": "ann"}
+    with program("fastapi_answer", "-m", "uvicorn", "main:app", "--port", str(port), server=fresh_server):
+        async with httpx.AsyncClient(timeout=patient(10)) as client, asyncio.timeout(patient(30)):
+            while True:
+                try:
+                    asked = await client.post(f"{url}/answers", json={"text": "why?"}, headers=ann)
+                    break
+                except httpx.TransportError:
+                    await asyncio.sleep(0.05)
+            answer = asked.json()["id"]
+            body = (await client.get(f"{url}/answers/{answer}", headers=ann)).text
+            assert 'event: done\ndata: {"words":3}' in body
+            for_bob = (await client.get(f"{url}/answers/{answer}", headers={"user": "bob"})).text
+            assert "execution_unknown" in for_bob
+    state = await bus.state(answer)
+    assert state is not None
+    assert (state.status, state.labels) == ("completed", {"user": "ann"})
+
+
+async def test_the_offline_model_streams_to_the_sdk_of_openai(fresh_server: RunningServer) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = ("offline_model.py", "--port", str(port), "--tokens-per-second", "50", "--text", "one  two\nthree ")
+    url = f"http://127.0.0.1:{port}/v1"
+    with program("offline_model", *command, server=fresh_server):
+        async with (
+            openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0, timeout=patient(10)) as client,
+            asyncio.timeout(patient(30)),
+        ):
+            while True:
+                try:
+                    stream = await client.chat.completions.create(
+                        model="any",
+                        messages=[{"role": "user", "content": "count to three"}],
+                        stream=True,
+                        stream_options={"include_usage": True},
+                    )
+                    break
+                except openai.APIConnectionError:
+                    await asyncio.sleep(0.05)
+            begun = asyncio.get_running_loop().time()
+            chunks = [chunk async for chunk in stream]
+            took = asyncio.get_running_loop().time() - begun
+    texts = [chunk.choices[0].delta.content for chunk in chunks if chunk.choices]
+    assert texts == ["", "one", "  two", "\nthree", " ", None]
+    assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices] == [None] * 5 + ["stop"]
+    assert chunks[-1].usage is not None
+    assert (chunks[-1].usage.prompt_tokens, chunks[-1].usage.completion_tokens) == (3, 4)
+    assert took > 0.05
