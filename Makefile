@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(shell cksum < requirements.lock | cut -d' ' -f1)
 
-.PHONY: help demo test check lint unit faults chaos fuzz format lock bench bench-quick clean
+.PHONY: help demo examples test check lint unit faults fault-table chaos soak fuzz format lock bench bench-quick clean
 
 help:
 	@echo "make TARGET, where TARGET is one of:"
@@ -15,6 +15,9 @@ help:
 
 demo: $(STAMP)  ## the main job, end to end; a gateway is killed on the way
 	@$(BIN)/tailrace demo
+
+examples: $(STAMP)  ## start each application of examples/ that has a story, and print a verdict
+	@for story in examples/*/story.py; do $(BIN)/python $$story || exit 1; done
 
 # Three at a time, a file at a time: most tests wait more than they work.
 test: $(STAMP) lint  ## format, lint, types, layers and every test
@@ -34,8 +37,15 @@ unit: $(STAMP)  ## unit tests
 faults: $(STAMP)  ## tests that kill, cut, pause and flush
 	$(BIN)/pytest tests/faults
 
+fault-table: $(STAMP)  ## each fault on each shape of Redis under executions and viewers, a row each (an hour)
+	$(BIN)/python -m tests.fault_table
+
 chaos: $(STAMP)  ## Redis, gateways and workers die, freeze and leave at random under 300 viewers
 	$(BIN)/python -m tests.chaos
+
+soak: $(STAMP)  ## what 10,000 viewers of each kind leave behind, and what a flood of each kind does to others
+	$(BIN)/python -m tests.soak viewers
+	$(BIN)/python -m tests.soak floods
 
 FUZZ_ROUNDS ?= 10
 fuzz: $(STAMP)  ## property tests, FUZZ_ROUNDS times over, with new examples each time
@@ -45,11 +55,15 @@ format: $(STAMP)  ## format the code, and cure what ruff can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Exact versions with hashes of everything, build tools included.
+# Exact versions with hashes of everything, build tools included; and of what the image has.
 lock: $(STAMP)  ## requirements.lock anew, after pyproject.toml has changed
 	$(BIN)/pip install -q uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
-	    --group dev pyproject.toml -o requirements.lock
+	    --group dev --all-extras pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+	    -c requirements.lock pyproject.toml -o deploy/requirements.lock
+	echo hatchling | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	    --no-header -c requirements.lock - -o deploy/build.lock
 
 bench: $(STAMP)  ## every measurement, with a table and plots in bench/results
 	$(BIN)/python -m bench

@@ -95,6 +95,37 @@ BUDGETS: Final = (
         Figure(_CPU, "fanout-500-100", "tailrace-coalesce20", over=("fanout-500-100", "bare"), unit="x"),
         0.5,
     ),
+    Budget(
+        "processes",
+        "delivered by two over one, where one is saturated (of two cores that also carry the load)",
+        Figure(
+            "delivered_per_second",
+            "processes-100k",
+            "tailrace-processes",
+            over=("processes-100k", "tailrace"),
+            unit="x",
+        ),
+        1.7,
+        "at least",
+    ),
+    Budget(
+        "processes",
+        "CPU a delivery of two over one's: 2 / this is what two cores of their own carry",
+        Figure(_CPU, "processes-20k", "tailrace-processes", over=("processes-20k", "tailrace"), unit="x"),
+        1.18,
+    ),
+    Budget(
+        "own wire",
+        "CPU a delivery over the built-in envelope's, 500 viewers, 100 ev/s",
+        Figure(_CPU, "own-wire-1x500", "own-wire", over=("own-wire-1x500", "embedded"), unit="x"),
+        1.15,
+    ),
+    Budget(
+        "own wire",
+        "CPU a delivery over the built-in envelope's, 500 runs, 5k ev/s",
+        Figure(_CPU, "own-wire-500x1", "own-wire", over=("own-wire-500x1", "embedded"), unit="x"),
+        1.5,
+    ),
     Budget("idle viewer", "SSE, all of one execution", Figure("kb_per_viewer", "idle-sse-5000-one", unit="KB"), 12),
     Budget(
         "idle viewer", "SSE, each of its own execution", Figure("kb_per_viewer", "idle-sse-5000-own", unit="KB"), 12

@@ -21,6 +21,7 @@ _FANOUT: Final = (
     "handwritten",
 )
 _PLAIN_FANOUT: Final = ("tailrace", "tailrace-coalesce20", "bare", "nchan", "centrifugo")
+_HOSTS: Final = ("tailrace", "embedded", "own-wire", "embedded-layered", "embedded-hypercorn")
 _KEEPERS: Final = ("tailrace", "nchan", "centrifugo", "handwritten")
 
 
@@ -52,6 +53,13 @@ def fanout(viewers: int, rate: int, seconds: float, contenders: tuple[str, ...] 
     )
 
 
+def embedded(runs: int, viewers: int, rate: int, seconds: float, contenders: tuple[str, ...] = _HOSTS) -> Scenario:
+    """The same gateway as a process of ours, in an application of one's own, and with a wire of one's own."""
+    load = paced.Load(f"own-wire-{runs}x{viewers // runs}", runs, viewers, rate, seconds)
+    title = f"in an application of one's own, {runs} executions, {viewers} viewers, {rate:,} ev/s"
+    return _paced("embedded", load, title, contenders)
+
+
 def latency(seconds: float, contenders: tuple[str, ...] = EVERYBODY) -> Scenario:
     load = paced.Load("latency-1k", 100, 100, 1000, seconds)
     return _paced("latency", load, "publish to viewer, 100 executions, one viewer each, 1,000 ev/s", contenders)
@@ -61,6 +69,13 @@ def pair(rate: int, seconds: float) -> Scenario:
     load = paced.Load(f"pair-500-{rate // 1000}k", 500, 500, rate, seconds)
     title = f"two gateways against one, 500 executions, one viewer each, {rate:,} ev/s"
     return _paced("pair", load, title, ("tailrace", "tailrace-pair"))
+
+
+def processes(rate: int, seconds: float) -> Scenario:
+    """More than one process can carry. Two cores also carry the load generator and Redis, so see the CPU a delivery."""
+    load = paced.Load(f"processes-{rate // 1000}k", 500, 500, rate, seconds)
+    title = f"two processes of a gateway against one, 500 executions, one viewer each, {rate:,} ev/s"
+    return _paced("processes", load, title, ("tailrace", "tailrace-processes"))
 
 
 def waiting(
@@ -167,8 +182,12 @@ def full() -> list[Scenario]:
         fanout(500, 100, seconds),
         replace(fanout(500, 250, seconds, _PLAIN_FANOUT), rounds=2),
         replace(fanout(2000, 50, seconds, _PLAIN_FANOUT), rounds=2),
+        embedded(1, 500, 100, seconds),
+        embedded(500, 500, 5_000, seconds),
+        replace(waiting(2000, own_runs=False, seconds=3.0, contenders=_HOSTS), rounds=2),
         latency(seconds),
         *(replace(pair(rate, seconds), rounds=2) for rate in (20_000, 50_000)),
+        *(processes(rate, seconds) for rate in (20_000, 100_000)),
         replace(waiting(5000, own_runs=False, seconds=3.0), rounds=2),
         replace(waiting(5000, own_runs=True, seconds=3.0, contenders=("tailrace", "nchan", "centrifugo")), rounds=2),
         *(replace(waiting(2000, own_runs, 3.0, ("tailrace-ws",), wire="ws"), rounds=2) for own_runs in (False, True)),
@@ -191,6 +210,7 @@ def quick() -> list[Scenario]:
         many(500, 5_000, seconds, ("tailrace", "bare", "nchan", "handwritten")),
         many(500, 20_000, seconds, ("tailrace", "bare")),
         fanout(500, 100, seconds, ("tailrace", "bare", "nchan")),
+        embedded(1, 500, 100, seconds, ("embedded", "own-wire")),
         latency(seconds, ("tailrace",)),
         waiting(1000, own_runs=True, seconds=1.0, contenders=("tailrace",)),
         waiting(500, own_runs=True, seconds=1.0, contenders=("tailrace-ws",), wire="ws"),

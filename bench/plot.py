@@ -16,6 +16,7 @@ _COLOURS: Final = {
     "tailrace-coalesce20": "#66d9e8",
     "tailrace-ws": "#1098ad",
     "tailrace-pair": "#15aabf",
+    "tailrace-processes": "#1098ad",
     "bare": "#868e96",
     "nchan": "#2b8a3e",
     "centrifugo": "#862e9c",

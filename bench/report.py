@@ -23,8 +23,10 @@ _PACED: Final = (
 _COLUMNS: Final = {
     "many": _PACED,
     "fanout": _PACED,
+    "embedded": _PACED,
     "latency": _PACED,
     "pair": _PACED,
+    "processes": _PACED,
     "idle": (
         ("kb_per_viewer", "KB/viewer", 1),
         ("gateway_memory_mb", "gateway MB", 0),

@@ -115,7 +115,9 @@ async def answer(context: Context) -> str:
 
 
 class Discarding(BusPipelineExecution):
-    async def emit(self, event_type: str, data: Any = None, *, step: str | None = None) -> None:
+    async def emit(
+        self, event_type: str, data: Any = None, *, step: str | None = None, meta: dict[str, Any] | None = None
+    ) -> None:
         pass
 
 
@@ -127,8 +129,10 @@ class AwaitingEach(BusPipelineExecution):
         self._client = client
         self._key = f"{execution.id}:by-hand"
 
-    async def emit(self, event_type: str, data: Any = None, *, step: str | None = None) -> None:
-        shown = orjson.dumps({"type": event_type, "step": step, "data": data})
+    async def emit(
+        self, event_type: str, data: Any = None, *, step: str | None = None, meta: dict[str, Any] | None = None
+    ) -> None:
+        shown = orjson.dumps({"type": event_type, "step": step, "data": data, "meta": meta})
         await self._client.xadd(self._key, {"d": shown}, maxlen=100_000)
 
 

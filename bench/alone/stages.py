@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from types import SimpleNamespace
-from typing import Any, Final, cast
+from typing import Any, Final, NoReturn, cast
 
 import hiredis
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
@@ -121,7 +121,7 @@ class _Ports:
     def read_page(self, topic: Topic, viewer: Viewer) -> None:
         raise AssertionError(f"nobody replays here: {topic}, {viewer}")
 
-    def later(self, delay_ms: int, call: Callable[[], None]) -> None:
+    def later(self, delay_ms: int, call: Callable[[], None]) -> NoReturn:
         raise AssertionError(f"nobody coalesces here: {delay_ms}, {call}")
 
     def now(self) -> float:

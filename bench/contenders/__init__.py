@@ -7,12 +7,14 @@ from typing import Final
 from bench.contenders.bare import Bare
 from bench.contenders.centrifugo import Centrifugo
 from bench.contenders.contender import Contender, Publishing, Running, Watching
+from bench.contenders.embedded import EmbeddedHypercorn, EmbeddedLayered, EmbeddedUvicorn, OwnWire
 from bench.contenders.handwritten import Handwritten
 from bench.contenders.nchan import Nchan
 from bench.contenders.tailrace import (
     TailraceBlocking,
     TailraceCoalescing,
     TailracePair,
+    TailraceProcesses,
     TailraceSockets,
     TailraceTracking,
 )
@@ -27,6 +29,11 @@ ALL: Final[dict[str, Contender]] = {
         TailraceCoalescing(),
         TailraceSockets(),
         TailracePair(),
+        TailraceProcesses(),
+        EmbeddedUvicorn(),
+        OwnWire(),
+        EmbeddedLayered(),
+        EmbeddedHypercorn(),
         Bare(),
         Nchan(),
         Centrifugo(),

@@ -19,6 +19,7 @@ class Tailrace(Contender):
 
     tail: ClassVar[str] = "tracking"
     gateways: ClassVar[int] = 1
+    processes: ClassVar[int] = 1
     query: ClassVar[str] = ""
 
     def missing(self) -> str | None:
@@ -41,6 +42,7 @@ class Tailrace(Contender):
         command = [
             *(_program() or "tailrace", "gateway", "--host", "127.0.0.1", "--port", str(port)),
             *("--redis-url", f"redis://127.0.0.1:{redis_port}", "--tail", self.tail),
+            *("--processes", str(self.processes)),
         ]
         return stage.start(self.name, command), port
 
@@ -83,3 +85,9 @@ class TailracePair(Tailrace):
     name = "tailrace-pair"
     about = "two gateways on one Valkey, viewers dealt to both"
     gateways = 2
+
+
+class TailraceProcesses(Tailrace):
+    name = "tailrace-processes"
+    about = "the gateway with --processes 2: two on one port, the supervisor's own CPU counted"
+    processes = 2

@@ -16,12 +16,14 @@ import sys
 import typing
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
 
 import pytest
 from pydantic import BaseModel
 
 import tailrace
+from tailrace import testing
 from tailrace.bus import errors as bus_errors
 from tailrace.gateway import errors as gateway_errors
 from tailrace.workers import errors as worker_errors
@@ -57,8 +59,8 @@ def members_of(kind: type) -> Iterator[str]:
             yield f"{kind.__name__}.{name}"
 
 
-def described(name: str) -> Iterator[str]:
-    value = getattr(tailrace, name)
+def described(home: ModuleType, name: str) -> Iterator[str]:
+    value = getattr(home, name)
     if isinstance(value, type) and issubclass(value, BaseException):
         yield f"{name}({', '.join(base.__name__ for base in value.__bases__)})"
     elif typing.is_typeddict(value):
@@ -75,7 +77,8 @@ def described(name: str) -> Iterator[str]:
 
 
 def public_api() -> str:
-    return "".join(f"{line}\n" for name in sorted(tailrace.__all__) for line in described(name))
+    names = [(tailrace, name) for name in sorted(tailrace.__all__)] + [(testing, name) for name in testing.__all__]
+    return "".join(f"{line}\n" for home, name in names for line in described(home, name))
 
 
 def test_public_names_and_their_signatures_are_exactly_those_written_down() -> None:
@@ -160,10 +163,13 @@ def imports_of(source: str) -> Iterator[str]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom) and node.module:
             yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names if alias.name.startswith("_"))
         elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
 
 
+PUBLIC: Final = re.compile(r"tailrace|tailrace\.testing|tailrace\.workers\.adapters\.[a-z]+")
+APPLICATIONS: Final = [each.parent for each in sorted((ROOT / "examples").glob("*/main.py"))]
 PYTHON: Final = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -177,9 +183,12 @@ def programs() -> Iterator[tuple[str, str]]:
 
 def test_no_page_and_no_example_imports_anything_deeper() -> None:
     found = [(place, name) for place, source in programs() for name in imports_of(source)]
+    ours = [(place, name) for place, name in found if name == "tailrace" or name.startswith("tailrace.")]
 
-    assert sum(name == "tailrace" for _, name in found) >= 10
-    assert [(place, name) for place, name in found if name.startswith("tailrace.")] == []
+    assert {place for place, name in ours if not PUBLIC.fullmatch(name)} == set()
+    places = {place for place, _ in ours}
+    for folder in APPLICATIONS:
+        assert any(place.startswith(f"examples/{folder.name}/") for place in places), folder
 
 
 TREES: Final = (bus_errors, worker_errors, gateway_errors, document_errors, command_errors)

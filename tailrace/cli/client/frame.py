@@ -66,7 +66,8 @@ def read_frame(name: str, entry_id: str, data: str) -> Received | ControlFrame:
 def position(entry_id: str) -> tuple[int, int] | None:
     """An id as what it sorts by."""
     ms, _, n = entry_id.partition("-")
-    return (int(ms), int(n)) if ms.isdecimal() and n.isdecimal() and len(entry_id) < 64 else None
+    is_id = entry_id.isascii() and ms.isdecimal() and n.isdecimal() and len(entry_id) < 64
+    return (int(ms), int(n)) if is_id else None
 
 
 def age_seconds(ts: str, now_unix_seconds: float) -> float | None:

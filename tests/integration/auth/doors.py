@@ -54,9 +54,8 @@ def doors_of(routes: Sequence[BaseRoute]) -> Iterator[Door]:
 
 def requirement_of(dependant: Dependant) -> Requires | None:
     """What a route asks for; None when it lets everybody in."""
-    owner = getattr(dependant.call, "__self__", None)
-    if isinstance(owner, Requires):
-        return owner
+    if isinstance(dependant.call, Requires):
+        return dependant.call
     return next((found for each in dependant.dependencies if (found := requirement_of(each)) is not None), None)
 
 

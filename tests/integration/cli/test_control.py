@@ -14,7 +14,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tailrace.bus import Bus, BusSettings, Execution, open_bus
+from tailrace.bus import Bus, BusSettings, Entry, Execution, open_bus
 from tests.e2e.waiting import eventually
 from tests.integration.cli.conftest import Site, start_gateway, url_of
 from tests.integration.cli.processes import call, family
@@ -60,7 +60,8 @@ async def test_what_is_queued_is_cancelled_at_once(
 
     assert (code, out, err) == (0, f"{execution_id}: cancelled\n", "")
     events = [entry async for entry in bus.follow(execution_id)]
-    requested = events[-2].data  # type: ignore[union-attr]
+    assert isinstance(events[-2], Entry)
+    requested = events[-2].data
     assert requested["reason"] == "wrong input"
     assert "@" in requested["by"]
 
