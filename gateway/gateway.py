@@ -388,6 +388,11 @@ class Gateway:
         """Ask all viewers to come back elsewhere, spread over ``drain_seconds`` of the settings."""
         await self.context.drain()
 
+    @property
+    def is_draining(self) -> bool:
+        """Whether viewers are being sent away: streams of your own should end then, so that the server can stop."""
+        return self.context.draining
+
     def _drain_soon(self, stack: AsyncExitStack, context: GatewayContext) -> None:
         if context.draining:
             return

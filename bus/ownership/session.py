@@ -2,7 +2,8 @@
 
 Redis loses the connection of a killed process at once, so that another can take over within two seconds, though the
 lease is long. A connection that is still there, of a process that is frozen or unreachable, says nothing: then the
-lease must run out. So says a session of a server that was restarted or failed over, which lost all connections at once.
+lease must run out. Neither does a session registered with a server that was restarted or replaced: that one lost all
+connections at once.
 Where CLIENT is refused, and on a cluster, only leases count.
 """
 

@@ -123,6 +123,7 @@ class ClusterConnection:
         finally:
             for task in asked:
                 task.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
         raise failure or BusUnavailableError("no node of the cluster knows its slots")
 
     def refresh_soon(self) -> None:

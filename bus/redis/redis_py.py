@@ -26,7 +26,7 @@ def take_transport(connection: AbstractConnection) -> asyncio.Transport:
 
 
 def has_ended(connection: AbstractConnection) -> bool:
-    """Whether the server has closed it: redis-py has read the end then, and nobody else is told of it."""
+    """Whether the server has closed it. redis-py has then read the end, and the protocol given later never sees it."""
     reader = getattr(connection, "_reader", None)
     return take_transport(connection).is_closing() or bool(reader is not None and reader.at_eof())
 

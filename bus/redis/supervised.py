@@ -81,18 +81,20 @@ class SupervisedConnection:
     async def _replicate(self, replicas: int, timeout_ms: int) -> None:
         while batch := self._unreplicated:
             self._unreplicated = []
+            connection: Connection | None = None
             try:
                 connection = self._connection or await self._wait()
                 sent = [connection.send(*command) for command, _ in batch]
                 *replies, waited = await asyncio.gather(
                     *sent, connection.send("WAIT", replicas, timeout_ms), return_exceptions=True
                 )
-            except (BusUnavailableError, BusClosedError) as error:
+            # Whatever it is, each of those who wait is told.
+            except Exception as error:  # noqa: BLE001
                 replies, waited = [error] * len(batch), error
             for (_, answer), reply in zip(batch, replies, strict=True):
                 failure = next((each for each in (reply, waited) if isinstance(each, BaseException)), None)
-                if isinstance(failure, ReplyError) and failure.code in WRONG_SERVER_CODES:
-                    self.leave_server(f"Redis answered {failure.code}")
+                if connection is not None and isinstance(failure, ReplyError) and failure.code in WRONG_SERVER_CODES:
+                    self._leave(connection, f"Redis answered {failure.code}")
                 if answer.done():
                     continue
                 if failure is not None:

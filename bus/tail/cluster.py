@@ -101,19 +101,15 @@ class ClusterTail:
     async def start(self) -> None:
         """Open a tail on each node; those that do not answer are tried again while the others are watched.
 
-        Raises BusUnavailableError when none answers, ReplyError where tracking is refused.
+        Raises BusUnavailableError when none answers, ReplyError where tracking is refused; ``aclose`` it then.
         """
         if self._commands.map is None:
             await self._commands.refresh()
         addresses = list(self._commands.map.addresses) if self._commands.map is not None else []
-        opened = await asyncio.gather(*map(self._opened, addresses), return_exceptions=True)
-        self._tails = {
-            address: tail for address, tail in zip(addresses, opened, strict=True) if isinstance(tail, TrackingTail)
-        }
-        failures = [error for error in opened if isinstance(error, BaseException)]
-        for error in failures:
-            if not self._tails or isinstance(error, ReplyError) or not isinstance(error, BusUnavailableError):
-                await asyncio.gather(*(tail.aclose() for tail in self._tails.values()))
+        opened = await asyncio.gather(*map(self._open_at, addresses), return_exceptions=True)
+        for error in opened:
+            may_come = isinstance(error, BusUnavailableError) and not isinstance(error, ReplyError)
+            if error is not None and not (self._tails and may_come):
                 raise error
         for address in addresses:
             if address not in self._tails:
@@ -177,14 +173,14 @@ class ClusterTail:
         self._watches.clear()
         self._unplaced.clear()
 
-    async def _opened(self, address: Address) -> TrackingTail:
+    async def _open_at(self, address: Address) -> None:
         tail = TrackingTail(self._dial_node(address), counters=self._counters, alone=True)
         try:
             await tail.start()
         except BaseException:
             await tail.aclose()
             raise
-        return tail
+        self._tails[address] = tail
 
     def _open_soon(self, address: Address) -> None:
         if address not in self._opening:
@@ -196,7 +192,7 @@ class ClusterTail:
         backoff, attempt = Backoff(most_seconds=ROUTE_SECONDS), 0
         while self._commands.map is not None and address in self._commands.map.addresses:
             try:
-                self._tails[address] = await self._opened(address)
+                await self._open_at(address)
             except BusClosedError:
                 return
             except (BusUnavailableError, OSError) as error:

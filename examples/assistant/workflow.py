@@ -78,7 +78,7 @@ def _create(todos: list[Todo], title: str) -> tuple[bool, str]:
 
 def _complete(todos: list[Todo], number: int) -> tuple[bool, str]:
     if not 1 <= number <= len(todos):
-        return False, f"there is no todo {number}"
+        return False, f"no todo has the number {number}"
     todos[number - 1]["done"] = True
     return True, f"completed todo {number}: {todos[number - 1]['title']}"
 

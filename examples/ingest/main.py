@@ -133,7 +133,7 @@ async def watch(ingest_id: str, request: Request) -> Response:
 async def watched(request: Request, ingest: Handle) -> Response:
     state = await gateway.bus.state(ingest)
     if state is None or not is_ingest(state):
-        raise HTTPException(404, f"there is no ingest {ingest}")
+        raise HTTPException(404, f"no ingest has the id {ingest}")
     response = gateway.stream(request, ingest, wire=IngestWire(state.labels["type"]), allow=is_ingest)
     response.headers.update({**STREAM_HEADERS, "X-Ingest-Id": str(ingest)})
     return response
@@ -155,7 +155,7 @@ async def stats_now() -> dict[str, Any]:
 @app.get("/stats/stream")
 async def stats_stream() -> Response:
     """It begins with the stats as they are, so there is nothing to resume."""
-    stream = stats.stream(lambda: gateway.context.draining)
+    stream = stats.stream(lambda: gateway.is_draining)
     return StreamingResponse(stream, headers=STREAM_HEADERS, media_type="text/event-stream")
 
 

@@ -1,4 +1,4 @@
-"""How many ingests are active, over all instances and workers; whoever watches is told when that changes."""
+"""How many ingests are active, over all instances and workers; viewers are told when that changes."""
 
 from __future__ import annotations
 

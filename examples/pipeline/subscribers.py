@@ -21,7 +21,7 @@ RETRY_SECONDS = 1.0
 
 
 class Subscribers:
-    """What they have seen since this instance was started, of all executions, whoever runs or watches them."""
+    """What they have seen of all executions since this instance was started."""
 
     def __init__(self) -> None:
         self.metrics = ExecutionMetrics()

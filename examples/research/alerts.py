@@ -1,4 +1,4 @@
-"""What is done about events, whoever watches: each is handled once over all instances."""
+"""What is done about events: each is handled once over all instances, watched or not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose a plan is: whoever begins one with a token; without one it is everybody's."""
+"""The users of plans: a plan that was begun with a token belongs to its user, one without a token to everybody."""
 
 from __future__ import annotations
 

@@ -244,7 +244,7 @@ def _asked_in_body(error: Exception) -> float | None:
 
 
 async def _reset_if_again(ctx: Context) -> None:
-    """A second answer of the same try is no reset; each try has a context of its own."""
+    """Told once a try: a second answer in the same try follows the first and replaces nothing."""
     tries = ctx.memory.setdefault(_MARK, {})
     before = tries.get(ctx.step)
     tries[ctx.step] = ctx

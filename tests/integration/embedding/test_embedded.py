@@ -32,12 +32,27 @@ from tests.patience import patient
 pytestmark = pytest.mark.anyio
 
 APPLICATION = """
+import asyncio
+from collections.abc import AsyncIterator
+
 from fastapi import FastAPI
+from fastapi.responses import StreamingResponse
 from tailrace import Gateway, GatewaySettings
 
 gateway = Gateway("{url}", settings=GatewaySettings(drain_seconds=0.5))
 app = FastAPI(lifespan=gateway.lifespan)
 app.include_router(gateway.router, prefix="/live")
+
+
+@app.get("/own")
+async def own() -> StreamingResponse:
+    async def lines() -> AsyncIterator[str]:
+        while not gateway.is_draining:
+            yield "working\\n"
+            await asyncio.sleep(0.05)
+        yield "bye\\n"
+
+    return StreamingResponse(lines())
 """
 VIEWERS = 50
 
@@ -114,25 +129,32 @@ async def test_a_stock_uvicorn_with_live_viewers_is_gone_within_the_drain_time(
     await publish(bus, "live", 3, end=False)
     with served(tmp_path, server_url, prefix) as (url, process):
         async with httpx.AsyncClient(
-            base_url=f"{url}/live", timeout=patient(60), limits=httpx.Limits(max_connections=VIEWERS + 1)
+            base_url=url, timeout=patient(60), limits=httpx.Limits(max_connections=VIEWERS + 2)
         ) as client:
             begun = asyncio.Semaphore(0)
 
             async def watch() -> str:
                 body = ""
-                async with client.stream("GET", "/v1/executions/live/events") as answer:
+                async with client.stream("GET", "/live/v1/executions/live/events") as answer:
                     async for text in answer.aiter_text():
                         if "stream.caught_up" in text and "stream.caught_up" not in body:
                             begun.release()
                         body += text
                 return body
 
+            async def watch_own() -> str:
+                async with client.stream("GET", "/own") as answer:
+                    begun.release()
+                    return "".join([text async for text in answer.aiter_text()])
+
             watching = [asyncio.create_task(watch()) for _ in range(VIEWERS)]
-            for _ in range(VIEWERS):
+            own = asyncio.create_task(watch_own())
+            for _ in range(VIEWERS + 1):
                 await asyncio.wait_for(begun.acquire(), patient(30))
             told = time.monotonic()
             process.send_signal(signal.SIGTERM)
             bodies = await asyncio.wait_for(asyncio.gather(*watching), patient(30))
+            assert (await asyncio.wait_for(own, patient(30))).endswith("working\nbye\n")
         code = await asyncio.to_thread(process.wait, patient(30))
     assert all("event: stream.reconnect" in body for body in bodies)
     # uvicorn gives the signal that ended it to its caller.

@@ -10,10 +10,12 @@ import pytest
 from redis.asyncio.connection import AbstractConnection
 
 from tailrace.bus.errors import BusUnavailableError, ConnectionLostError, ReplyError
+from tailrace.bus.model.counters import Counters
 from tailrace.bus.redis import connection
 from tailrace.bus.redis.address import dial_of
 from tailrace.bus.redis.connection import Connection
 from tailrace.bus.redis.redis_py import has_ended, take_transport
+from tailrace.bus.redis.supervised import SupervisedConnection
 from tests.patience import patient, stretched
 from tests.unit.tail.scripted import Scripted, scripted
 
@@ -249,3 +251,18 @@ async def test_what_is_pushed_counts_as_a_sign_of_life(hasty: None, server: Scri
         await asyncio.sleep(0.04)
     assert not link.lost.done()
     assert link.pending == 0
+
+
+async def test_a_command_that_cannot_be_sent_fails_alone_and_the_next_is_replicated(server: Scripted) -> None:
+    line = SupervisedConnection(dial_of(server.url), counters=Counters(), name="line")
+    await line.connect()
+    try:
+        with pytest.raises(TypeError):
+            await line.replicated(1, 1000, "SET", object())  # type: ignore[arg-type]
+        replicated = asyncio.create_task(line.replicated(1, 1000, "SET", "key", "value"))
+        assert [await server.asked(), await server.asked()] == [[b"SET", b"key", b"value"], [b"WAIT", b"1", b"1000"]]
+        server.say(b"+OK\r\n:1\r\n")
+        async with asyncio.timeout(patient(10)):
+            assert await replicated == (b"OK", 1)
+    finally:
+        await line.aclose()
