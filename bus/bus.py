@@ -448,7 +448,7 @@ class Bus:
         Viewers who ask for it afterwards are told that there is no such execution. Raises ExecutionUnknownError,
         ExecutionNotEndedError, InvalidExecutionIdError, BusUnavailableError.
         """
-        await delete(self.commands, self.keys, self.index, check_execution_id(execution_id))
+        await delete(self.commands, self.keys, self.index, self.settings.retention, check_execution_id(execution_id))
 
     async def available(self) -> None:
         """Wait until Redis answers, however long that takes. Raises BusClosedError."""

@@ -171,7 +171,8 @@ class Healer:
             except NotOrphanedError:
                 if (ending := await self._overdue(state)) is not None:
                     return await self._time_out(state, ending)
-                if state.submitted is None and state.fence and state.status in {"queued", "paused"}:
+                # Only submitting queues; what has no owner may pause itself, and then is nobody's to end.
+                if state.submitted is None and (state.status == "queued" or (state.fence and state.status == "paused")):
                     return await self._end_forgotten(state)
                 await self._look_for_job(state)
                 return None
@@ -195,7 +196,7 @@ class Healer:
             if isinstance(state, BaseException):
                 if not isinstance(state, ReplyError):
                     raise state
-            elif state is not None and not state.ended and (state.fence or state.submitted):
+            elif state is not None and not state.ended and (state.fence or state.submitted or state.status == "queued"):
                 # Without a lease there is nothing to wait for.
                 lost[state.execution_id] = max(state.lease_until_ms or 0, now_ms - 1)
         await self._index.restore(lost)

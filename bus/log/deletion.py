@@ -8,21 +8,28 @@ from tailrace.bus.errors import ExecutionNotEndedError, ExecutionUnknownError, R
 from tailrace.bus.log.index import ExecutionIndex
 from tailrace.bus.model.keys import Keys
 from tailrace.bus.model.labels import read_labels
+from tailrace.bus.model.retention import Retention
 from tailrace.bus.redis.commands import Commands
 from tailrace.bus.redis.script import Script
 
 _DELETE: Final = Script.load("delete")
 
 
-async def delete(commands: Commands, keys: Keys, index: ExecutionIndex, execution_id: str) -> None:
-    """Delete all keys of an execution and take it off the lists; its id can be used again.
+async def delete(
+    commands: Commands, keys: Keys, index: ExecutionIndex, retention: Retention, execution_id: str
+) -> None:
+    """Delete all of an execution and take it off the lists; its id can be used again.
+
+    A mark of a few bytes stays for as long as the state of one that has ended, to keep out owners of before.
 
     What the activity and dead letters say of it stays there. Raises ExecutionUnknownError; ExecutionNotEndedError,
     and then nothing was deleted; BusUnavailableError, after which it may be called again.
     """
     bookmarks = [keys.bookmark(execution_id, group) for group in await _groups(commands, keys)]
     try:
-        tenant, labels = await _DELETE.run(commands, (*keys.of_execution(execution_id), *bookmarks))
+        tenant, labels = await _DELETE.run(
+            commands, (*keys.of_execution(execution_id), *bookmarks), retention.ended_state_seconds
+        )
     except ReplyError as error:
         word, _, detail = str(error).partition(" ")
         match word:

@@ -50,6 +50,11 @@ local fence, secret
 if ARGV[3] ~= '' then
   fence, secret = string.match(ARGV[3], '^(%d+):(%w*)$')
   local known = tonumber(state[4] or 0)
+  if not state[4] then
+    -- As delete.lua leaves it.
+    local deleted = redis.pcall('HGET', KEYS[4], '\31deleted')
+    if type(deleted) == 'string' then known = (tonumber(deleted) or 0) + 1 end
+  end
   if not fence or tonumber(fence) < known or (tonumber(fence) == known and state[9] and secret ~= state[9]) then
     return redis.error_reply('FENCED by another')
   end

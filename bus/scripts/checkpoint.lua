@@ -8,7 +8,8 @@ local SIZE = '\31bytes'
 local state = redis.call('HMGET', KEYS[1], 'terminal', 'fence', 'secret')
 if state[1] then return redis.error_reply('CLOSED ' .. state[1]) end
 local fence, secret = string.match(ARGV[1], '^(%d+):(%w*)$')
-local known = tonumber(state[2] or 0)
+-- Without a state, it may have been deleted: see delete.lua.
+local known = tonumber(state[2] or (redis.call('HGET', KEYS[2], '\31deleted') or -1) + 1)
 if not fence or tonumber(fence) < known or (tonumber(fence) == known and state[3] and secret ~= state[3]) then
   return redis.error_reply('FENCED by another')
 end

@@ -26,6 +26,9 @@ local state = redis.call('HMGET', meta, 'terminal', 'owner', 'lease_until', 'fen
   'max_attempts', 'waiting', 'lost', 'secret', 'session', 'attempt')
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+-- Fences go on counting behind those of what was deleted, so that its owners stay out (delete.lua).
+local deleted = not state[4] and redis.pcall('HGET', KEYS[4], '\31deleted')
+deleted = type(deleted) == 'string' and tonumber(deleted)
 local status = state[5] or ''
 local waiting = status == 'queued' or (status == 'paused' and state[8])
 
@@ -44,9 +47,13 @@ if held and not live and ARGV[11] == '1' then held = false end
 if held and ARGV[12] ~= '' and state[11] == ARGV[12] then held = false end
 local refusal = held and redis.error_reply('HELD ' .. (state[3] or 0) .. ' ' .. string.format('%.0f', now) .. ' ' .. state[2])
 local reply
+local function next_fence()
+  if deleted then redis.call('HSETNX', meta, 'fence', deleted) end
+  return redis.call('HINCRBY', meta, 'fence', 1)
+end
 if action == 'take' then
   if held then return refusal end
-  reply = {redis.call('HINCRBY', meta, 'fence', 1), redis.call('HINCRBY', meta, 'attempt', 1), status, till, waiting and 1 or 0}
+  reply = {next_fence(), redis.call('HINCRBY', meta, 'attempt', 1), status, till, waiting and 1 or 0}
   redis.call('HSETNX', meta, 'created', string.format('%.0f', now))
   redis.call('HDEL', meta, 'lost')
   if ARGV[6] ~= '' then redis.call('HSETNX', meta, 'pipeline', ARGV[6]) end
@@ -58,7 +65,7 @@ if action == 'take' then
   reply[6] = kept
 elseif action == 'renew' then
   -- Only another owner takes a lease away. A state that was flushed, or rewound by a failover, is set right again.
-  local known, ours = tonumber(state[4] or 0), tonumber(ARGV[4])
+  local known, ours = tonumber(state[4] or (deleted or -1) + 1), tonumber(ARGV[4])
   if known > ours or (state[2] and state[2] ~= owner) or (known == ours and state[10] and state[10] ~= ARGV[9]) then
     return redis.error_reply('LOST to another')
   end
@@ -77,12 +84,13 @@ else
   -- What waits for a worker has lost none, and what never had one (no fence was ever given out) neither; nor has what
   -- was let go before anything was said of it.
   local begun = state[4] and not waiting and (status ~= '' or state[2])
-  local forgotten = waiting and (ARGV[14] == '2' or (state[4] and not state[6] and ARGV[14] == '1'))
+  local unsubmitted = not state[6] and (state[4] or status == 'queued')
+  local forgotten = waiting and (ARGV[14] == '2' or (unsubmitted and ARGV[14] == '1'))
   if not (begun or forgotten) then return redis.error_reply('SOUND ' .. (status == '' and 'none' or status)) end
   local attempt = tonumber(redis.call('HGET', meta, 'attempt') or 0)
   local lost = state[9] or state[2] or ''
   redis.call('HSET', meta, 'lost', lost)
-  reply = {redis.call('HINCRBY', meta, 'fence', 1), attempt, status, till, lost, state[7] or '', state[6] and 1 or 0,
+  reply = {next_fence(), attempt, status, till, lost, state[7] or '', state[6] and 1 or 0,
     stubborn and 1 or 0}
 end
 if action ~= 'renew' then redis.call('HSET', meta, 'secret', ARGV[9]) end

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,8 +46,16 @@ class Mortal:
         self._inner = inner
         self.commands_left: int | None = None
         self.behind = False
+        # What happens to Redis before which command.
+        self.commands_until_mishap = 0
+        self.mishap: Callable[[], Awaitable[object]] | None = None
 
     async def command(self, *command: bytes | str | float) -> Any:
+        if self.mishap is not None:
+            self.commands_until_mishap -= 1
+            if self.commands_until_mishap == 0:
+                mishap, self.mishap = self.mishap, None
+                await mishap()
         if self.commands_left == 0:
             raise Died
         if self.commands_left is not None:
@@ -93,6 +101,8 @@ class World:
     handed_back: Counter[str] = field(default_factory=Counter)
     # Of which Redis has lost something: the log and its state may disagree.
     hurt: set[str] = field(default_factory=set)
+    # How often that was.
+    losses: Counter[str] = field(default_factory=Counter)
 
     @classmethod
     async def begin(cls, url: str, prefix: str) -> World:
@@ -110,6 +120,8 @@ class World:
             processes[name] = Process(name, bus, mortal)
         world = cls(line, processes, ("a", "b"))
         await world.flush()
+        world.hurt.clear()
+        world.losses.clear()
         await processes["w1"].bus.jobs.queues.open(QUEUE)
         return world
 
@@ -119,10 +131,23 @@ class World:
             await process.bus.activity.aclose()
         await self.line.aclose()
 
-    async def act(self, name: str, what: Awaitable[None], *, dies_after: int | None, behind: bool) -> str:
-        """Let a process do one thing, and perhaps die over it. Gives what came of it."""
+    async def act(
+        self,
+        name: str,
+        what: Awaitable[None],
+        *,
+        dies_after: int | None,
+        behind: bool,
+        mishap: tuple[int, Callable[[], Awaitable[object]]] | None = None,
+    ) -> str:
+        """Let a process do one thing, and perhaps die over it. Gives what came of it.
+
+        ``mishap`` is what happens to Redis on the way: before which of its commands, and what.
+        """
         process = self.processes[name]
         process.mortal.commands_left, process.mortal.behind = dies_after, behind
+        if mishap is not None:
+            process.mortal.commands_until_mishap, process.mortal.mishap = mishap
         try:
             await what
         except asyncio.CancelledError:
@@ -133,7 +158,7 @@ class World:
         except BusError as error:
             return type(error).__name__
         finally:
-            process.mortal.commands_left = None
+            process.mortal.commands_left = process.mortal.mishap = None
         return "done"
 
     # The client
@@ -145,8 +170,16 @@ class World:
         if run not in self.hurt:
             self.submitted.add(run)
 
+    def acknowledge(self, run: str, cursor: str, losses: int) -> bool:
+        """Note what was answered to have been written, if Redis has lost nothing of it since ``losses`` was read."""
+        if self.losses[run] != losses:
+            return False
+        self.acknowledged.setdefault(run, []).append(cursor)
+        return True
+
     async def ask(self, run: str, what: str) -> None:
         control = self.processes["client"].bus.control
+        losses = self.losses[run]
         match what:
             case "cancel":
                 outcome = await control.cancel(run, grace_seconds=0)
@@ -156,8 +189,8 @@ class World:
                 outcome = await control.resume(run)
             case _:
                 outcome = await control.signal(run, "go")
-        self.acknowledged.setdefault(run, []).append(outcome.request)
-        self.asked.setdefault(run, []).append(outcome.request)
+        if self.acknowledge(run, outcome.request, losses):
+            self.asked.setdefault(run, []).append(outcome.request)
 
     async def delete(self, run: str) -> None:
         there = bool(await self.keys_of(run))
@@ -168,9 +201,6 @@ class World:
             # Who dies over it may have deleted it.
             if there and not await self.keys_of(run):
                 self.forget(run)
-                if any(run in process.leases for process in self.processes.values()):
-                    # Who still believes to own it looks like an owner after a flush, who goes on.
-                    self.hurt.add(run)
 
     def forget(self, run: str) -> None:
         """Nothing is promised of it any more."""
@@ -225,7 +255,7 @@ class World:
             await self.tell(worker, run, "execution.started", {"attempt": lease.attempt})
 
     async def tell(self, worker: Process, run: str, kind: str, data: Any = None) -> None:
-        lease = worker.leases[run]
+        lease, losses = worker.leases[run], self.losses[run]
         worker.told += 1
         known = await self.line.command("HMGET", worker.bus.keys.meta(run), "fence", "secret")
         appended = await worker.bus.log.append(
@@ -234,7 +264,7 @@ class World:
         if run not in self.hurt:
             mine = [str(int(lease.fence)).encode(), lease.fence.secret.encode()]
             assert known == mine, f"{run}: {lease.owner} with {mine} appended to what is owned by {known}"
-        self.acknowledged.setdefault(run, []).append(str(appended.last))
+        self.acknowledge(run, str(appended.last), losses)
 
     async def renew(self, worker: Process, run: str) -> None:
         await worker.bus.leases.renew(worker.leases[run], "running")
@@ -285,9 +315,13 @@ class World:
         keys = await self.line.command("KEYS", f"{prefix}:*")
         if keys:
             await self.line.command("DEL", *keys)
-        self.hurt.update(self.ids if self.submitted or self.acknowledged else ())
         for run in self.ids:
-            self.forget(run)
+            self.lose(run)
+
+    def lose(self, run: str) -> None:
+        self.hurt.add(run)
+        self.losses[run] += 1
+        self.forget(run)
 
     async def evict(self, number: int) -> str:
         """One key, whichever."""
@@ -299,8 +333,7 @@ class World:
         await self.line.command("DEL", key)
         for run in self.ids:
             if f"{{{run}}}" in key:
-                self.hurt.add(run)
-                self.forget(run)
+                self.lose(run)
         return str(key.rpartition(":")[2])
 
     async def step_clock(self, seconds: float) -> None:
@@ -320,8 +353,12 @@ class World:
     # What must be true
 
     async def keys_of(self, run: str) -> list[bytes]:
-        prefix = self.processes["client"].bus.keys.prefix
-        return list(await self.line.command("KEYS", f"{prefix}:{{{run}}}*"))
+        """All but the mark that it was deleted."""
+        keys = self.processes["client"].bus.keys
+        there = set(await self.line.command("KEYS", f"{keys.prefix}:{{{run}}}*"))
+        if await self.line.command("HKEYS", keys.checkpoints(run)) == [b"\x1fdeleted"]:
+            there.discard(keys.checkpoints(run).encode())
+        return sorted(there)
 
     async def log_of(self, run: str) -> list[tuple[str, str]]:
         raw = await self.line.command("XRANGE", self.processes["client"].bus.keys.log(run), "-", "+")

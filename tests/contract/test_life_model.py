@@ -6,6 +6,7 @@ Longer than in the suite: ``TAILRACE_LIFE_SECONDS=3600 pytest -s tests/contract/
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import time
 from collections.abc import Sequence
@@ -30,13 +31,16 @@ class Act:
     # Dies at its n-th command, or not at all.
     dies_after: int | None = None
     behind: bool = False
+    # What happens to Redis on the way, before the command of that number.
+    mishap: str | None = None
+    mishap_at: int = 1
 
 
 deaths = st.one_of(st.none(), st.none(), st.none(), st.integers(1, 12))
 runs = st.sampled_from(["a", "a", "b"])
 
 
-def acts_of(who: Sequence[str], what: Sequence[str]) -> st.SearchStrategy[Act]:
+def acts_of(who: Sequence[str], what: Sequence[str], mishaps: Sequence[str] = ()) -> st.SearchStrategy[Act]:
     return st.builds(
         Act,
         who=st.sampled_from(who),
@@ -45,14 +49,13 @@ def acts_of(who: Sequence[str], what: Sequence[str]) -> st.SearchStrategy[Act]:
         number=st.integers(0, 30),
         dies_after=deaths,
         behind=st.booleans(),
+        mishap=st.sampled_from([None, None, None, *mishaps]),
+        mishap_at=st.integers(1, 10),
     )
 
 
-clients = acts_of(["client"], ["submit", "submit", "submit delayed", "cancel", "pause", "resume", "signal", "delete"])
+CLIENT = ["submit", "submit", "submit delayed", "cancel", "pause", "resume", "signal", "delete"]
 WORK = ["take", "take", "claim", "tell", "renew", "paused", "resumed", "completed", "failed", "cancelled", "retry"]
-workers = acts_of(["w1", "w2"], [*WORK, "hand back", "forget"])
-healers = acts_of(["h1", "h2"], ["heal", "look after"])
-redis = acts_of(["redis"], ["flush", "evict", "evict", "forward", "forward", "a little", "back"])
 SUBMIT, TAKE, PASS, LOOK = Act("client", "submit"), Act("w1", "take"), Act("redis", "forward"), Act("h1", "look after")
 # Most of what can go wrong comes after a beginning: it is taken, it has lost its owner, it has another one.
 beginnings = st.sampled_from([
@@ -65,8 +68,12 @@ beginnings = st.sampled_from([
 steps = ["forward", "a little", "back"]
 
 
-def lives_of(what_redis_does: Sequence[str]) -> st.SearchStrategy[list[Act]]:
-    acts = st.one_of(clients, workers, workers, workers, healers, acts_of(["redis"], what_redis_does))
+def lives_of(mishaps: Sequence[str]) -> st.SearchStrategy[list[Act]]:
+    """What can happen to Redis happens between two acts, and between any two commands of one."""
+    clients = acts_of(["client"], CLIENT, mishaps)
+    workers = acts_of(["w1", "w2"], [*WORK, "hand back", "forget"], mishaps)
+    healers = acts_of(["h1", "h2"], ["heal", "look after"], mishaps)
+    acts = st.one_of(clients, workers, workers, workers, healers, acts_of(["redis"], mishaps))
     return st.builds(lambda beginning, rest: [*beginning, *rest], beginnings, st.lists(acts, min_size=12, max_size=30))
 
 
@@ -91,18 +98,7 @@ async def live(url: str, prefix: str, acts: Sequence[Act]) -> None:
 async def _do(world: World, act: Act) -> str:
     process = world.processes.get(act.who)
     if process is None:
-        match act.what:
-            case "flush":
-                await world.flush()
-            case "evict":
-                return await world.evict(act.number)
-            case "forward":
-                await world.step_clock(LEASE_SECONDS + 1)
-            case "a little":
-                await world.step_clock(70)
-            case "back":
-                await world.step_clock(-LEASE_SECONDS / 2)
-        return ""
+        return await _happen(world, act.what, act.number)
     match act.what:
         case "submit" | "submit delayed":
             what = world.submit(act.run, delayed=act.what.endswith("delayed"))
@@ -129,7 +125,23 @@ async def _do(world: World, act: Act) -> str:
             what = world.renew(process, act.run)
         case _:
             what = world.end_attempt(process, act.run, act.what)
-    return await world.act(act.who, what, dies_after=act.dies_after, behind=act.behind)
+    mishap = None if act.mishap is None else (act.mishap_at, functools.partial(_happen, world, act.mishap, act.number))
+    return await world.act(act.who, what, dies_after=act.dies_after, behind=act.behind, mishap=mishap)
+
+
+async def _happen(world: World, what: str, number: int) -> str:
+    match what:
+        case "flush":
+            await world.flush()
+        case "evict":
+            return await world.evict(number)
+        case "forward":
+            await world.step_clock(LEASE_SECONDS + 1)
+        case "a little":
+            await world.step_clock(70)
+        case "back":
+            await world.step_clock(-LEASE_SECONDS / 2)
+    return ""
 
 
 def test_an_execution_that_loses_nothing_in_redis_ends_once_whoever_dies(
