@@ -19,9 +19,9 @@ demo: $(STAMP)  ## the main job, end to end; a gateway is killed on the way
 examples: $(STAMP)  ## start each application of examples/ that has a story, and print a verdict
 	@for story in examples/*/story.py; do $(BIN)/python $$story || exit 1; done
 
-# Three at a time, a file at a time: most tests wait more than they work.
+# Four at a time, a file at a time: most tests wait more than they work.
 test: $(STAMP) lint  ## format, lint, types, layers and every test
-	$(BIN)/pytest -n 3 --dist loadfile
+	$(BIN)/pytest -n 4 --dist loadfile
 
 check: $(STAMP) lint unit  ## format, lint, types, layers and unit tests: before every commit
 

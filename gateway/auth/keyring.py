@@ -7,8 +7,6 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-import httpx
-
 from tailrace.gateway.auth.jwks import UnusableKeysError, VerifyingKey, parse_jwks
 from tailrace.gateway.auth.watched_file import WatchedFile
 
@@ -90,6 +88,9 @@ class Keyring:
             if self._url is None or self._clock() - self._tried_at < REFETCH_SECONDS:
                 return
             self._tried_at = self._clock()
+            # Only who asks a URL pays for it: with the command line's libraries beside it, it takes as long as the bus.
+            import httpx  # noqa: PLC0415
+
             try:
                 keys = parse_jwks(await self._fetch(self._url), secrets=False)
             except (httpx.HTTPError, TimeoutError, UnusableKeysError) as error:
@@ -107,6 +108,8 @@ class Keyring:
 
 async def fetch_document(url: str) -> bytes:
     """Raises httpx.HTTPError, TimeoutError, UnusableKeysError for what is too large."""
+    import httpx  # noqa: PLC0415
+
     collected = b""
     async with (
         asyncio.timeout(FETCH_SECONDS * 2),

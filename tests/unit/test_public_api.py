@@ -140,7 +140,13 @@ def test_neither_the_bus_nor_a_worker_imports_a_web_framework() -> None:
     found = modules_after(everything_of_a_worker)
 
     assert found >= {"tailrace.bus", "tailrace.workers"}
-    assert found.isdisjoint(WEB)
+    # Parsers of documents are imported where documents are parsed, in a process of their own.
+    assert found.isdisjoint({*WEB, "pypdf"})
+
+
+def test_a_gateway_imports_no_client() -> None:
+    """Only one that fetches keys needs one, and httpx alone takes as long to import as the bus."""
+    assert modules_after("import tailrace.gateway.app").isdisjoint({"httpx", "rich"})
 
 
 def test_importing_the_root_imports_none_of_its_packages() -> None:

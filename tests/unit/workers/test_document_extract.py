@@ -25,8 +25,8 @@ from tailrace.workers.builtin.document.errors import (
     PdfBrokenError,
     PdfEncryptedError,
 )
-from tailrace.workers.builtin.document.extract import OnPage
 from tailrace.workers.builtin.document.extract import extract as extracted
+from tailrace.workers.builtin.document.protocol import OnPage
 from tailrace.workers.builtin.document.source import MAX_BYTES, contents, opened
 from tests.unit.workers.pdfs import assembled, encrypted, pdf, written
 

@@ -24,28 +24,18 @@ from tailrace.workers.builtin.document.chunk import chunk
 from tailrace.workers.builtin.document.errors import DocumentError, DocumentTooComplexError
 from tailrace.workers.builtin.document.extract import extract
 from tailrace.workers.builtin.document.keywords import keywords
+from tailrace.workers.builtin.document.protocol import FORK, REQUEST, wait_seconds
 from tailrace.workers.builtin.document.source import contents, write
 from tailrace.workers.builtin.document.statistics import statistics
 from tailrace.workers.builtin.document.summary import summarize
 
-REQUEST: Final = struct.Struct("!cI")
-FORK: Final = b"f"
-KILL: Final = b"k"
 LENGTH: Final = struct.Struct("!I")
 MAX_DESCRIPTORS: Final = 3
 
-# A parser that is stopped, or waits for a disk, uses no processor time; one on a busy machine comes late to its own.
-_WAIT_FACTOR: Final = 10
-_MIN_WAIT_SECONDS: Final = 60.0
 # Others on the machine go first: the worker's own loop, which keeps its leases, among them.
 _NICENESS: Final = 10
 # UTF-8 of the longest text that any parser gives.
 _MAX_TEXT_BYTES: Final = 400_000_000
-
-
-def wait_seconds(processor_seconds: float) -> float:
-    """What a task may take by the clock."""
-    return max(_MIN_WAIT_SECONDS, _WAIT_FACTOR * processor_seconds)
 
 
 def main(descriptor: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import PurePath
 
 from tailrace.workers.builtin.document.document import Document, Kind
@@ -16,6 +15,7 @@ from tailrace.workers.builtin.document.html import decode_html, read_html
 from tailrace.workers.builtin.document.markdown import read_markdown
 from tailrace.workers.builtin.document.pdf import Pdf
 from tailrace.workers.builtin.document.plain import decode, tidy
+from tailrace.workers.builtin.document.protocol import OnPage
 
 _PDF_MAGIC = b"%PDF-"
 _PDF_MAGIC_WITHIN_BYTES = 1024  # mailers and web servers put junk before it, and readers have always allowed that
@@ -25,7 +25,6 @@ _HTML_SUFFIXES = frozenset({".html", ".htm", ".xhtml"})
 
 MAX_TITLE_CHARACTERS = 500
 
-OnPage = Callable[[int, int], None]
 """Called with (pages done, pages in all) after each page of a PDF. What it raises ends the extraction."""
 
 

@@ -19,10 +19,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
-from tailrace.workers.builtin.document.child import FORK, KILL, REQUEST, wait_seconds
 from tailrace.workers.builtin.document.errors import DocumentError, DocumentTooComplexError
-from tailrace.workers.builtin.document.extract import OnPage
-from tailrace.workers.builtin.document.pdf import MAX_PAGES
+from tailrace.workers.builtin.document.protocol import FORK, KILL, MAX_PAGES, REQUEST, OnPage, wait_seconds
 from tailrace.workers.builtin.document.source import Kept, Source
 from tailrace.workers.running.channel import Channel
 

@@ -14,8 +14,8 @@ from pypdf import PdfReader
 from pypdf.errors import DependencyError, FileNotDecryptedError
 
 from tailrace.workers.builtin.document.errors import DocumentTooLargeError, PdfBrokenError, PdfEncryptedError
+from tailrace.workers.builtin.document.protocol import MAX_PAGES
 
-MAX_PAGES = 20_000
 MAX_CHARACTERS = 50_000_000
 
 # pypdf writes a log line for each oddity of a file. Whether a file can be read is told by our errors.
