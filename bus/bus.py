@@ -145,7 +145,7 @@ class Bus:
             counters=counters,
             activity=self.activity,
             gate=self.gate,
-            sessions=Sessions(commands, self.keys, counters),
+            sessions=Sessions(commands, deployment.beside(commands, self.keys.sessions()), self.keys, counters),
             jobs=self.jobs,
             dead_letters=self.dead_letters,
         )
@@ -251,7 +251,10 @@ class Bus:
         backoff = Backoff(most_seconds=min(Backoff().most_seconds, self.settings.lease_seconds / 12))
         # Waits for no connection: a lease counts from the moment when its renewal was sent.
         commands = await self._deployment.open_line(
-            "session", wait_seconds=backoff.most_seconds, on_connect=session.connected, backoff=backoff
+            "session",
+            wait_seconds=backoff.most_seconds,
+            home=(self.keys.sessions(), session.connected),
+            backoff=backoff,
         )
         log = Log(
             commands,

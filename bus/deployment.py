@@ -36,10 +36,13 @@ class Deployment(Protocol):
         name: str,
         *,
         wait_seconds: float = 5.0,
-        on_connect: Callable[[Connection], None] | None = None,
+        home: tuple[str, Callable[[Connection], None]] | None = None,
         backoff: Backoff | None = None,
     ) -> Line:
-        """``on_connect`` is given each connection to a server, as it is made; on a cluster, none."""
+        """``home`` is a key, and what is given each connection to the server that has it, as it is made."""
+
+    def beside(self, commands: Commands, key: str) -> Commands:
+        """For commands without keys: they go to the server that has ``key``."""
 
     async def open_tail(self, shared: Commands, mode: TailMode) -> Tail:
         """Raises ReplyError when tracking is demanded and refused."""
@@ -71,7 +74,7 @@ class Standalone:
         name: str,
         *,
         wait_seconds: float = 5.0,
-        on_connect: Callable[[Connection], None] | None = None,
+        home: tuple[str, Callable[[Connection], None]] | None = None,
         backoff: Backoff | None = None,
     ) -> SupervisedConnection:
         connection = SupervisedConnection(
@@ -79,10 +82,14 @@ class Standalone:
             counters=self._counters,
             name=name,
             wait_seconds=wait_seconds,
-            on_connect=on_connect,
+            on_connect=None if home is None else home[1],
             backoff=backoff,
         )
         return await _opened(connection, connection.connect())
+
+    def beside(self, commands: Commands, key: str) -> Commands:
+        del key
+        return commands
 
     async def open_tail(self, shared: Commands, mode: TailMode) -> Tail:
         """Tracking where it is allowed, blocking where it is not, and never silently."""
@@ -118,14 +125,24 @@ class Cluster:
         name: str,
         *,
         wait_seconds: float = 5.0,
-        on_connect: Callable[[Connection], None] | None = None,
+        home: tuple[str, Callable[[Connection], None]] | None = None,
         backoff: Backoff | None = None,
     ) -> ClusterConnection:
-        del on_connect, backoff
         connection = ClusterConnection(
-            self._dial_node, self._target.addresses, counters=self._counters, name=name, wait_seconds=wait_seconds
+            self._dial_node,
+            self._target.addresses,
+            counters=self._counters,
+            name=name,
+            wait_seconds=wait_seconds,
+            backoff=backoff,
+            home=home,
         )
         return await _opened(connection, connection.connect())
+
+    def beside(self, commands: Commands, key: str) -> Commands:
+        if not isinstance(commands, ClusterConnection):
+            raise TypeError("a cluster is asked over the cluster's connection")
+        return commands.beside(key)
 
     async def open_tail(self, shared: Commands, mode: TailMode) -> Tail:
         """Tracking only: a blocking read of several logs cannot cross slots."""

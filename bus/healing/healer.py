@@ -206,7 +206,7 @@ class Healer:
         """Whether there may be more that is due."""
         is_open = await self._gate.is_open()
         if self._sessions is not None and not self._gate.is_suspended:
-            for session, execution_ids in (await self._sessions.find_dead()).items():
+            for session, execution_ids in (await self._dead_sessions(self._sessions)).items():
                 self._counters.add("sessions_lost")
                 logger.warning("session %s is gone; %d executions have lost their owner", session, len(execution_ids))
                 if await self._heal_all(execution_ids, dead_session=session):
@@ -217,6 +217,14 @@ class Healer:
         due = await self._index.claim_due(CLAIM_COUNT, CLAIM_MS)
         await self._heal_all(due)
         return len(due) == CLAIM_COUNT
+
+    async def _dead_sessions(self, sessions: Sessions) -> dict[str, list[str]]:
+        try:
+            return await sessions.find_dead()
+        except BusUnavailableError as error:
+            # Of a cluster, one node may be away; what is due on the others is healed all the same.
+            logger.debug("sessions cannot be looked at: %s", error)
+            return {}
 
     async def _heal_all(self, execution_ids: list[str], *, dead_session: str = "") -> bool:
         """Whether each could be looked at."""

@@ -326,8 +326,8 @@ class Heartbeat:
         try:
             await asyncio.gather(*calls)
         except BusUnavailableError as error:
-            # All of it is told again with the next renewal.
             logger.debug("the index is not told of new executions: %s; retrying", error)
+            asyncio.get_running_loop().call_later(RENEWAL_SECONDS, self._news.set)
             with self._lock:
                 self._dropped += gone
                 self._unended = unended | self._unended

@@ -4,7 +4,7 @@ Redis loses the connection of a killed process at once, so that another can take
 lease is long. A connection that is still there, of a process that is frozen or unreachable, says nothing: then the
 lease must run out. Neither does a session registered with a server that was restarted or replaced: that one lost all
 connections at once.
-Where CLIENT is refused, and on a cluster, only leases count.
+Where CLIENT is refused, only leases count. On a cluster the node that has the list of sessions is the server.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from tailrace.bus.model.keys import Keys
 from tailrace.bus.ownership.gate import DISCONNECTS, RECONNECTED_SECONDS
 from tailrace.bus.redis.commands import Commands, server_ms
 from tailrace.bus.redis.connection import Connection
+from tailrace.bus.redis.supervised import WRONG_SERVER_CODES
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +87,10 @@ class Session:
                 connection.send("EXPIRE", key, self._keep_seconds),
             )
         except ReplyError as error:
-            if not self._refused:
+            if error.code in WRONG_SERVER_CODES or error.code in {"MOVED", "ASK", "TRYAGAIN"}:
+                # Registered with the next connection, which is to the right one.
+                logger.debug("session %s is not registered: %s", self.name, error)
+            elif not self._refused:
                 self._refused = True
                 self._counters.add("session_fallbacks")
                 logger.warning(
@@ -100,8 +104,10 @@ class Session:
 class Sessions:
     """Those of all processes, as healers look at them. Every method raises BusUnavailableError."""
 
-    def __init__(self, commands: Commands, keys: Keys, counters: Counters) -> None:
+    def __init__(self, commands: Commands, server: Commands, keys: Keys, counters: Counters) -> None:
+        """``server`` asks the one that has the sessions, with which they are registered."""
         self._commands = commands
+        self._server = server
         self._keys = keys
         self._counters = counters
         self._refused = False
@@ -124,7 +130,7 @@ class Sessions:
         try:
             alive = await self._alive(each.partition(" ")[0] for each in registrations.values())
             # Asked last: one that has been replaced since lists nobody who registered with it.
-            server = _run_id(await self._commands.command("INFO", "server"))
+            server = _run_id(await self._server.command("INFO", "server"))
         except ReplyError as error:
             self._refused = True
             self._counters.add("session_fallbacks")
@@ -194,7 +200,7 @@ class Sessions:
         ids = [client_id for client_id in client_ids if number(client_id) is not None]
         alive: dict[str, str] = {}
         for start in range(0, len(ids), LIST_CHUNK):
-            text = await self._commands.command("CLIENT", "LIST", "ID", *ids[start : start + LIST_CHUNK])
+            text = await self._server.command("CLIENT", "LIST", "ID", *ids[start : start + LIST_CHUNK])
             for line in text.decode(errors="replace").splitlines():
                 fields = dict(part.partition("=")[::2] for part in line.split(" "))
                 alive[fields.get("id", "")] = fields.get("name", "")

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import random
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 from tailrace.bus.errors import BusClosedError, BusUnavailableError, ConnectionLostError, ReplyError
 from tailrace.bus.model.counters import Counters
 from tailrace.bus.model.retry import Backoff
-from tailrace.bus.redis.connection import Dial
-from tailrace.bus.redis.slots import Address, SlotMap, redirection, slot_map, slot_of
+from tailrace.bus.redis.commands import Commands
+from tailrace.bus.redis.connection import Connection, Dial
+from tailrace.bus.redis.slots import Address, SlotMap, redirection, slot_map, slot_of, slot_of_key
 from tailrace.bus.redis.supervised import SupervisedConnection
 
 logger = logging.getLogger(__name__)
@@ -28,13 +32,28 @@ class ClusterConnection:
     """One connection a node, opened when it is first needed; the map of slots is read again when it proves wrong."""
 
     def __init__(
-        self, dial_node: DialNode, seeds: Iterable[Address], *, counters: Counters, name: str, wait_seconds: float = 5.0
+        self,
+        dial_node: DialNode,
+        seeds: Iterable[Address],
+        *,
+        counters: Counters,
+        name: str,
+        wait_seconds: float = 5.0,
+        backoff: Backoff | None = None,
+        home: tuple[str, Callable[[Connection], None]] | None = None,
     ) -> None:
+        """``home`` is a key, and what is to be called with each connection to the node that serves it."""
         self._dial_node = dial_node
         self._seeds = tuple(seeds)
         self._counters = counters
         self._name = name
         self._wait_seconds = wait_seconds
+        self._backoff = backoff
+        self._home_slot = None if home is None else slot_of_key(home[0])
+        self._on_home = None if home is None else home[1]
+        # Which node it was called for last.
+        self._home: Address | None = None
+        self._going_home: asyncio.Task[None] | None = None
         self._connections: dict[Address, SupervisedConnection] = {}
         self._opening: dict[Address, asyncio.Task[SupervisedConnection]] = {}
         self._refreshing: asyncio.Task[None] | None = None
@@ -47,6 +66,14 @@ class ClusterConnection:
 
     async def command(self, *command: bytes | str | float) -> Any:
         return await self._follow(command, None)
+
+    def beside(self, key: str) -> Commands:
+        """For commands without keys (CLIENT, INFO): they go to the node that serves ``key``."""
+        return _Beside(self, slot_of_key(key))
+
+    async def command_at(self, slot: int, *command: bytes | str | float) -> Any:
+        """A command without keys, on the node that serves the slot."""
+        return await self._ask(self.owner(slot), command, asking=False)
 
     async def replicated(self, replicas: int, timeout_ms: int, *command: bytes | str | float) -> tuple[Any, int]:
         """As ``Line`` says; the replicas are those of the node that serves the command's keys."""
@@ -132,7 +159,7 @@ class ClusterConnection:
 
     async def aclose(self) -> None:
         self._closed = True
-        tasks = [task for task in (self._refreshing, *self._opening.values()) if task is not None]
+        tasks = [task for task in (self._refreshing, self._going_home, *self._opening.values()) if task is not None]
         for task in tasks:
             task.cancel()
         if tasks:
@@ -156,6 +183,46 @@ class ClusterConnection:
         ]:
             connection = self._connections.pop(address)
             asyncio.get_running_loop().create_task(connection.aclose())
+        if self._home_slot is not None and found.owner(self._home_slot) != self._home:
+            self._go_home()
+
+    def _go_home(self) -> None:
+        if self._going_home is None and not self._closed:
+            self._going_home = asyncio.create_task(self._seek_home(), name=f"cluster:{self._name}:home")
+
+    async def _seek_home(self) -> None:
+        """Until it is there: nobody else may have anything to ask that node, and see that it is another by now."""
+        backoff = self._backoff or Backoff()
+        try:
+            for attempt in itertools.count(1):
+                try:
+                    home = self.owner(self._home_slot)
+                    connection = await (self._connections.get(home) or await self._open(home)).wait_connected()
+                except BusUnavailableError as error:
+                    logger.debug("%s: the node that is home does not answer: %s", self._name, error)
+                    await asyncio.sleep(backoff.delay_seconds(attempt, random.random))
+                    with suppress(BusUnavailableError):
+                        await self.refresh()
+                else:
+                    if home != self._home:
+                        self._connected(home, connection)
+                    return
+        except BusClosedError:
+            return
+        finally:
+            self._going_home = None
+
+    def _connected(self, address: Address, connection: Connection) -> None:
+        known = self.map
+        if self._on_home is None or self._home_slot is None or known is None or known.owner(self._home_slot) != address:
+            return
+        self._home = address
+        self._on_home(connection)
+        connection.lost.add_done_callback(self._lost_home)
+
+    def _lost_home(self, _: object) -> None:
+        self._home = None
+        self._go_home()
 
     async def _ask(
         self, address: Address, command: tuple[bytes | str | float, ...], *, asking: bool, wait: Wait | None = None
@@ -183,7 +250,12 @@ class ClusterConnection:
 
     async def _connect_to(self, address: Address) -> SupervisedConnection:
         connection = SupervisedConnection(
-            self._dial_node(address), counters=self._counters, name=self._name, wait_seconds=self._wait_seconds
+            self._dial_node(address),
+            counters=self._counters,
+            name=self._name,
+            wait_seconds=self._wait_seconds,
+            on_connect=partial(self._connected, address),
+            backoff=self._backoff,
         )
         try:
             await connection.connect()
@@ -192,6 +264,18 @@ class ClusterConnection:
             raise
         self._connections[address] = connection
         return connection
+
+
+class _Beside:
+    def __init__(self, cluster: ClusterConnection, slot: int) -> None:
+        self._cluster = cluster
+        self._slot = slot
+
+    async def command(self, *command: bytes | str | float) -> Any:
+        return await self._cluster.command_at(self._slot, *command)
+
+    async def aclose(self) -> None:
+        """The cluster's connection is its owner's to close."""
 
 
 def _retrieve(future: asyncio.Future[Any]) -> None:

@@ -33,6 +33,20 @@ LEASE_SECONDS = 600
 ROUNDS = 40
 # Deadlines that stand in Redis as Unix milliseconds, in fields of an execution's state.
 _TIMES = ("lease_until", "not_before", "start_by", "deadline")
+_STEP = """
+local ms = tonumber(ARGV[1])
+for index = 1, #KEYS - 2 do
+  for argument = 2, #ARGV do
+    local value = redis.call('HGET', KEYS[index], ARGV[argument])
+    if value then redis.call('HSET', KEYS[index], ARGV[argument], string.format('%.0f', math.max(1, value - ms))) end
+  end
+end
+for index = #KEYS - 1, #KEYS do
+  for _, member in ipairs(redis.call('ZRANGE', KEYS[index], 0, -1)) do
+    redis.call('ZINCRBY', KEYS[index], -ms, member)
+  end
+end
+"""
 
 
 class Died(asyncio.CancelledError):
@@ -338,17 +352,12 @@ class World:
 
     async def step_clock(self, seconds: float) -> None:
         """Forward: what stands in Redis is that much older."""
-        ms = int(seconds * 1000)
         keys = self.processes["client"].bus.keys
-        for run in self.ids:
-            meta = keys.meta(run)
-            values = await self.line.command("HMGET", meta, *_TIMES)
-            for name, value in zip(_TIMES, values, strict=True):
-                if value is not None:
-                    await self.line.command("HSET", meta, name, max(1, int(value) - ms))
-        for key in (keys.due(), keys.delayed_jobs(QUEUE)):
-            for member in await self.line.command("ZRANGE", key, 0, -1):
-                await self.line.command("ZINCRBY", key, -ms, member)
+        states = [keys.meta(run) for run in self.ids]
+        # At once: another command of the process whose act this falls into may be under way.
+        await self.line.command(
+            "EVAL", _STEP, len(states) + 2, *states, keys.due(), keys.delayed_jobs(QUEUE), int(seconds * 1000), *_TIMES
+        )
 
     # What must be true
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tailrace.bus import BusSettings, Entry, open_bus
+from tailrace.bus import Bus, BusSettings, Entry, open_bus
+from tailrace.bus.errors import BusUnavailableError
 from tailrace.bus.model.codec import encode
 from tailrace.bus.model.event import Event
 from tailrace.bus.redis.slots import slot_of_key
+from tests.e2e.waiting import eventually
+from tests.faults.healing.owning import Order, OwnerProcess
 from tests.integration.deployment.clusters import Cluster, cluster
-from tests.patience import patient
+from tests.patience import patient, stretched
 
 pytestmark = pytest.mark.anyio
 
@@ -70,6 +75,56 @@ async def test_a_heartbeat_renews_leases_on_every_node(three_nodes: Cluster, pre
             assert state is not None
             assert (state.status, state.attempt) == ("completed", 1)
         assert len(await bus.index.newest(None)) == 12
+
+
+async def test_a_killed_process_loses_its_executions_at_once_though_their_leases_are_long(
+    tmp_path: Path, prefix: str
+) -> None:
+    """On whichever nodes they are; and again when the node that has the sessions is another than before."""
+    with cluster(tmp_path, replicas=3) as made:
+        async with await open_bus(made.url, settings=BusSettings(prefix=prefix)) as bus, bus.healer.running():
+            home_slot = slot_of_key(bus.keys.sessions())
+            home = made.owner(home_slot)
+            runs = [f"{prefix}-{number}" for number in range(24)]
+            elsewhere = [run for run in runs if made.owner(slot_of_key(bus.keys.log(run))) != home]
+            for begun, failed_over in ((runs[:6], False), (elsewhere[-6:], True)):
+                with OwnerProcess(Order(redis_url=made.url, prefix=prefix, runs=begun, lease_seconds=30)) as owner:
+                    await owner.until(*(f"begun {run}" for run in begun))
+                    if failed_over:
+                        made.nodes[home].kill()
+                        await eventually(lambda: is_another(made, home_slot, home))
+                    await eventually(partial(is_registered, bus, begun[-1]))
+                    owner.kill()
+                    died = time.monotonic()
+                    async with asyncio.timeout(patient(20)):
+                        for run in begun:
+                            last = [item async for item in bus.follow(run)][-1]
+                            assert isinstance(last, Entry)
+                            assert (last.type, last.data["reason"]) == ("execution.failed", "worker_lost")
+                took = time.monotonic() - died
+                print(f"from death to the truth: {took:.2f} s")
+                # A lease is 30 s. After a failover, healers give owners a third of it to connect again.
+                assert took <= stretched(20.0 if failed_over else 2.0)
+
+
+async def is_another(made: Cluster, slot: int, before: int) -> bool:
+    """Another node serves the slot."""
+    return await asyncio.to_thread(made.owner, slot) != before
+
+
+async def is_registered(bus: Bus, run: str) -> bool:
+    """The owner's session is registered with the server that has the sessions."""
+    try:
+        session = await bus.commands.command("HGET", bus.keys.meta(run), "session")
+        registered = await bus.commands.command("HGET", bus.keys.sessions(), session)
+        held = await bus.commands.command("SMEMBERS", bus.keys.session_executions((session or b"").decode()))
+        if run.encode() not in held:
+            return False
+        info = await bus._deployment.beside(bus.commands, bus.keys.sessions()).command("INFO", "server")
+    except BusUnavailableError:
+        # While it fails over.
+        return False
+    return registered is not None and registered.partition(b" ")[2] in info
 
 
 @pytest.mark.parametrize(
