@@ -46,7 +46,7 @@ def shape_of(text: str) -> list[str]:
     """Without what differs from run to run: numbers, ids, and into how many pieces a text is cut."""
     lines: list[str] = []
     for line in text.splitlines():
-        plain = re.sub(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22}", "ID", line)
+        plain = re.sub(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22}|[0-9a-f]{16,}", "ID", line)
         plain = re.sub(r'"token": ?"[^"]*"', '"token":"TEXT"', plain)
         plain = re.sub(r"-?\d+(\.\d+)?", "N", plain)
         if lines[-1:] != [plain]:
