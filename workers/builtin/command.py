@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -11,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tailrace.bus.bus import Bus
 from tailrace.workers.command.errors import shown
-from tailrace.workers.command.lines import line_limit
+from tailrace.workers.command.lines import OutputLine, Stream, fraction_of, line_limit
 from tailrace.workers.command.process import Exit, start
 from tailrace.workers.command.screen import Screen
 from tailrace.workers.definition.context import Context
@@ -20,12 +21,14 @@ from tailrace.workers.errors import WorkerError
 from tailrace.workers.running.runner import run_pipeline
 
 STEP: Final = "command"
+SECONDS_BETWEEN_PROGRESS: Final = 0.2
 
 
 class CommandInput(BaseModel):
     """``argv`` is the program and its arguments. ``env`` is added to the worker's own environment.
 
-    ``inherit`` names what of that environment the program sees; without it, all.
+    ``inherit`` names what of that environment the program sees; without it, all. With ``pty`` the program writes to a
+    terminal, as many do not show their progress otherwise.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -34,6 +37,7 @@ class CommandInput(BaseModel):
     cwd: str | None = None
     env: dict[str, str] | None = None
     inherit: list[str] | None = None
+    pty: bool = False
 
 
 class CommandFailedError(WorkerError):
@@ -72,18 +76,27 @@ async def run_command(
     *,
     cwd: str | None = None,
     env: Mapping[str, str] | None = None,
+    inherit: Sequence[str] | None = None,
+    pty: bool = False,
     screen: Screen | None = None,
 ) -> dict[str, Any]:
     """Run a program here, as an execution of its own, without a queue or a worker.
 
-    ``env`` is added to our own environment; ``screen`` is shown what the program writes, beside the log.
+    ``env`` is added to our own environment, of which ``inherit`` names what the program sees (all without it). ``pty``
+    gives it a terminal to write to; ``screen`` is shown what the program writes, beside the log.
 
     Returns ``{"exit_code": 0, "duration_seconds": …}``. Raises CommandFailedError (with ``details``) when the program
     fails, a ``CommandError`` when it cannot be started; the execution has its ending then. Raises LeaseHeldError or
     ExecutionClosedError when it is somebody else's or has ended, and another BusError when events could not be
     appended. Cancelling it ends the program's process group and the execution.
     """
-    given = CommandInput.model_construct(argv=list(argv), cwd=cwd, env=None if env is None else dict(env))
+    given = CommandInput.model_construct(
+        argv=list(argv),
+        cwd=cwd,
+        env=None if env is None else dict(env),
+        inherit=None if inherit is None else list(inherit),
+        pty=pty,
+    )
 
     async def run(ctx: Context) -> dict[str, Any]:
         return await _run(ctx, screen)
@@ -99,16 +112,48 @@ async def _run(ctx: Context, screen: Screen | None = None) -> dict[str, Any]:
     given: CommandInput = ctx.input
     inherited = dict(os.environ)
     if given.inherit is not None:
+        if missing := [name for name in given.inherit if name not in inherited]:
+            await ctx.log(f"not in the environment of the worker: {', '.join(missing)}"[:1000], level="warning")
         inherited = {name: inherited[name] for name in given.inherit if name in inherited}
     env = {**inherited, **(given.env or {})}
     limit = line_limit(ctx.backing.max_event_bytes)
-    async with await start(given.argv, cwd=given.cwd, env=env, max_line_bytes=limit, screen=screen) as process:
+    bars = _Bars(ctx)
+    async with await start(
+        given.argv, cwd=given.cwd, env=env, max_line_bytes=limit, screen=screen, pty=given.pty
+    ) as process:
         async for line in process.lines():
-            await ctx.emit("log", line.event_data)
+            await bars.see(line)
+            if not line.overwritten:
+                await ctx.emit("log", line.event_data)
         end = await process.wait()
     if end.code != 0:
         raise CommandFailedError(given.argv[0], end)
     return {"exit_code": 0, "duration_seconds": round(end.duration_seconds, 6)}
+
+
+class _Bars:
+    """Progress bars as progress of the step: a bar is a line that is written over and shows a percentage."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._showing: set[Stream] = set()
+        self._told: float | None = None
+        self._told_at = float("-inf")
+
+    async def see(self, line: OutputLine) -> None:
+        if line.overwritten:
+            self._showing.add(line.stream)
+        elif line.stream not in self._showing:
+            return
+        fraction = fraction_of(line.text)
+        now = time.monotonic()
+        # How a bar ends is always told.
+        is_due = not line.overwritten or now - self._told_at >= SECONDS_BETWEEN_PROGRESS
+        if fraction is not None and fraction != self._told and is_due:
+            self._told, self._told_at = fraction, now
+            await self._ctx.progress(fraction)
+        if not line.overwritten:
+            self._showing.discard(line.stream)
 
 
 def _signal_name(number: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 Stream = Literal["stdout", "stderr"]
@@ -23,16 +23,21 @@ _IN_SIX_BYTES: Final = bytes(set(range(0x20)) - set(_IN_TWO_BYTES))
 _HIGH_BYTES: Final = bytes(range(0x80, 0x100))
 _MOST_BYTES_OF_HIGH: Final = 3
 _MOST_BYTES_OF_ANY: Final = 6
+_PERCENTAGE = re.compile(r"(?<![\d.,])(\d{1,3}(?:\.\d+)?) ?%")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
 @dataclass(frozen=True, slots=True)
 class OutputLine:
-    """One line of output, without its end. With `truncated`, it goes on in the next line of the same stream."""
+    """One line of output, without its end. With `truncated`, it goes on in the next line of the same stream.
+
+    With `overwritten` it is a state of a line that the program writes over, as progress bars do: not a line yet.
+    """
 
     stream: Stream
     text: str
     truncated: bool = False
+    overwritten: bool = False
 
     @property
     def event_data(self) -> dict[str, Any]:
@@ -47,7 +52,10 @@ def line_limit(max_event_bytes: int) -> int:
 
 
 class Splitter:
-    r"""Splits one stream into lines at `\n`, `\r\n` and a lone `\r`, as progress bars write it.
+    r"""Splits one stream into lines at `\n` and `\r\n`. A lone `\r` goes back to the beginning of the line.
+
+    What a progress bar writes between two of them is given out as it stands, as `overwritten`; the line is what stood
+    there last when it ends.
 
     Holds at most `max_line_bytes` (and the chunk it was given): a longer line is given out in parts. The limit is on
     the text as JSON, which writes six bytes for a NUL. What is not UTF-8 is replaced by U+FFFD.
@@ -61,27 +69,36 @@ class Splitter:
         self._held = bytearray()
         # Never below what it has as JSON: to know that exactly costs more.
         self._held_most_bytes = 0
-        self._after_return = False
+        # What stands in the line since the last "\r".
+        self._overwritten: str | None = None
 
     def feed(self, chunk: bytes) -> Iterator[OutputLine]:
         """The lines that end in `chunk`. Take all of them before the next call."""
-        if not chunk:
-            return
-        # A line ended by "\r" is given out at once: "\n", should it follow, belongs to it.
-        start = 1 if self._after_return and chunk.startswith(b"\n") else 0
-        self._after_return = chunk.endswith(b"\r")
-        for end in _LINE_END.finditer(chunk, start):
+        start = 0
+        for end in _LINE_END.finditer(chunk):
             self._hold(chunk[start : end.start()])
             start = end.end()
             yield from self._parts()
-            yield self._line(len(self._held), truncated=False)
+            if end[0] != b"\r":
+                yield self._ended()
+            elif self._held:
+                line = self._line(len(self._held), truncated=False)
+                self._overwritten = line.text
+                yield replace(line, overwritten=True)
         self._hold(chunk[start:])
         yield from self._parts()
 
     def close(self) -> Iterator[OutputLine]:
         """The last line, if it lacks its end."""
-        if self._held:
-            yield self._line(len(self._held), truncated=False)
+        if self._held or self._overwritten is not None:
+            yield self._ended()
+
+    def _ended(self) -> OutputLine:
+        """The two bytes of an end may come in two chunks: then nothing has overwritten what stood there."""
+        text, self._overwritten = self._overwritten, None
+        if self._held or text is None:
+            return self._line(len(self._held), truncated=False)
+        return OutputLine(self._stream, text)
 
     def _hold(self, part: bytes) -> None:
         self._held += part
@@ -117,6 +134,12 @@ class Splitter:
         del self._held[:size]
         self._held_most_bytes = _MOST_BYTES_OF_ANY * len(self._held)
         return OutputLine(self._stream, text, truncated)
+
+
+def fraction_of(text: str) -> float | None:
+    """What the last percentage in the state of a progress bar comes to, from 0 to 1; None where it names none."""
+    shown = _PERCENTAGE.findall(text)
+    return float(shown[-1]) / 100 if shown and float(shown[-1]) <= 100 else None  # noqa: PLR2004 - per cent
 
 
 def _json_bytes(raw: bytes | bytearray, of_high: int) -> int:

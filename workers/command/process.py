@@ -36,6 +36,8 @@ DRAIN_SECONDS = 0.5
 """How long the output may stay open after the program's end, in the hands of what the program left behind."""
 
 _KILL_SECONDS = 5.0
+# What a terminal has that nobody has made larger.
+_SIZE = Size(24, 80)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ async def start(
     grace_seconds: float = GRACE_SECONDS,
     pass_fds: Sequence[int] = (),
     screen: Screen | None = None,
+    pty: bool = False,
 ) -> Process:
     """Run `argv` in a process group (and session) of its own, with nothing on its standard input.
 
@@ -69,9 +72,10 @@ async def start(
     the `async with` block leaves the group to end by itself, `pass_fds` what it inherits beside its output.
 
     `screen` is shown all output before its lines are given out. Where it is a terminal the program has one, too; where
-    its reader goes away the program's own stream is closed, so that SIGPIPE ends it as it would without us.
+    its reader goes away the program's own stream is closed, so that SIGPIPE ends it as it would without us. With
+    `pty` the program has a terminal of 24 lines and 80 columns for each stream in any case.
 
-    Raises a `CommandError` if the program cannot be started.
+    Raises a `CommandError` if the program cannot be started, or there is no terminal to be had for `pty`.
     """
     # asyncio's own subprocesses are of no use here. They reap the program at its exit, and its number, which still
     # names the group to be signalled, may then go to a stranger. And before Python 3.12.4 their wait() hangs for as
@@ -82,6 +86,8 @@ async def start(
     }
     terminals = {} if screen is None else _terminals(screen)
     try:
+        if pty:
+            terminals = _own_terminals(argv[0], terminals)
         slaves: dict[Stream, int] = {stream: terminal.slave for stream, terminal in terminals.items()}
         popen = launch(
             argv,
@@ -248,6 +254,18 @@ def _terminals(screen: Screen) -> dict[Stream, Terminal]:
     with suppress(OSError):  # no terminal to be had: pipes will do
         for stream, size in screen.terminals().items():
             terminals[stream] = Terminal(size)
+    return terminals
+
+
+def _own_terminals(program: str, terminals: dict[Stream, Terminal]) -> dict[Stream, Terminal]:
+    """Raises CommandNotStartedError."""
+    streams: tuple[Stream, ...] = ("stdout", "stderr")
+    try:
+        for stream in streams:
+            if stream not in terminals:
+                terminals[stream] = Terminal(_SIZE)
+    except OSError as error:
+        raise CommandNotStartedError(program, f"there is no terminal to be had: {error.strerror}") from error
     return terminals
 
 

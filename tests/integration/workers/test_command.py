@@ -120,8 +120,44 @@ async def test_a_program_sees_only_what_it_may_inherit(bus: Bus, monkeypatch: py
     given = {**shell("echo ${MILL_KEY:-none} $MILL $PATH"), "env": {"MILL": "wheel"}, "inherit": ["PATH", "NOWHERE"]}
     async with working(bus):
         entries = await run(bus, "command", given)
+    missing, text = [entry.data for entry in entries if entry.type == "log"]
+    assert missing == {"text": "not in the environment of the worker: NOWHERE", "level": "warning"}
+    assert text["text"] == f"none wheel {os.environ['PATH']}"
+
+
+BAR = """
+import sys, time
+print("begun", sys.stdout.isatty(), sys.stderr.isatty(), flush=True)
+for done in range(0, 101, 5):
+    print(f"\\rWorking: {done:3}%", end="", file=sys.stderr, flush=True)
+    time.sleep(0.02)
+print(file=sys.stderr, flush=True)
+print("CPU 70%")
+"""
+
+
+@pytest.mark.parametrize("pty", [False, True])
+async def test_a_progress_bar_is_progress_of_the_step_and_one_line(bus: Bus, pty: bool) -> None:
+    async with working(bus):
+        entries = await run(bus, "command", {"argv": [sys.executable, "-c", BAR], "pty": pty})
+    assert entries[-1].type == "execution.completed", entries[-1]
     texts = [entry.data["text"] for entry in entries if entry.type == "log"]
-    assert texts == [f"none wheel {os.environ['PATH']}"]
+    assert sorted(texts) == ["CPU 70%", "Working: 100%", f"begun {pty} {pty}"]
+    progress = [entry.data["progress"] for entry in entries if entry.type == "step.progress"]
+    # At most five a second, and the last in any case.
+    assert progress == sorted(set(progress))
+    assert (progress[-1], 1 < len(progress) < 15) == (1.0, True)
+
+
+async def test_noise_is_safe_and_whole(bus: Bus) -> None:
+    given = shell("head -c 3000000 /dev/urandom; head -c 100000 /dev/zero; printf '\\r\\r 7 %%\\r'")
+    async with working(bus):
+        entries = await run(bus, "command", given)
+    assert entries[-1].type == "execution.completed", entries[-1]
+    characters = sum(len(entry.data["text"]) for entry in entries if entry.type == "log")
+    # Bytes that are no characters become one each, or some together.
+    assert characters > 1_000_000
+    assert entries[-1].data["result"]["exit_code"] == 0
 
 
 async def test_directory_and_environment_are_those_that_were_given(bus: Bus, tmp_path: Path) -> None:
