@@ -46,7 +46,13 @@ DRAMATIQ: Final = Recipe(
     ("-m", "dramatiq", "dramatiq_jobs", "--processes", "1", "--threads", "4"),
     "dramatiq_jobs.count.send({upto}).message_id",
 )
-RECIPES: Final = [pytest.param(recipe, id=recipe.module) for recipe in (CELERY, DRAMATIQ)]
+TASKIQ: Final = Recipe(
+    "taskiq_jobs",
+    "from taskiq import",
+    ("-m", "taskiq", "worker", "taskiq_jobs:broker", "--workers", "1", "--log-level", "WARNING"),
+    "taskiq_jobs.asyncio.run(taskiq_jobs.count.kiq({upto})).task_id",
+)
+RECIPES: Final = [pytest.param(recipe, id=recipe.module) for recipe in (CELERY, DRAMATIQ, TASKIQ)]
 
 
 @pytest.fixture

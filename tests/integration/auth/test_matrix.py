@@ -18,8 +18,9 @@ import websockets
 from fastapi import APIRouter
 
 from tailrace.bus import Bus, BusSettings
-from tailrace.bus.deployment import Deployment
+from tailrace.bus.deployment import Standalone
 from tailrace.bus.model.counters import Counters
+from tailrace.bus.redis.address import dial_of
 from tailrace.bus.redis.commands import Commands
 from tailrace.gateway.app import create_app
 from tailrace.gateway.settings import read_settings
@@ -40,7 +41,9 @@ OWN_REFUSALS = {"client_unknown"}
 
 def doors() -> list[Door]:
     """Laid out without a connection, while tests are collected: each door is a test of its own."""
-    bus = Bus(BusSettings(), cast("Commands", None), counters=Counters(), deployment=cast("Deployment", None))
+    counters = Counters()
+    nowhere = Standalone(dial_of("redis://127.0.0.1:1"), counters)
+    bus = Bus(BusSettings(), cast("Commands", None), counters=counters, deployment=nowhere)
     return list(doors_of(create_app(bus, read_settings()).routes))
 
 

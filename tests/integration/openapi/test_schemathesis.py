@@ -23,8 +23,9 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from tailrace.bus import Bus, BusSettings, open_bus
-from tailrace.bus.deployment import Deployment
+from tailrace.bus.deployment import Standalone
 from tailrace.bus.model.counters import Counters
+from tailrace.bus.redis.address import dial_of
 from tailrace.bus.redis.commands import Commands
 from tailrace.gateway.app import create_app
 from tailrace.gateway.settings import read_settings
@@ -72,8 +73,9 @@ def known(server_url: str, prefix_of_module: str) -> None:
 
 def _document() -> dict[str, Any]:
     """Made without a connection, while tests are collected: so each operation is a test of its own."""
-    nowhere = cast("Commands", None), Counters(), cast("Deployment", None)
-    bus = Bus(BusSettings(), nowhere[0], counters=nowhere[1], deployment=nowhere[2])
+    counters = Counters()
+    nowhere = Standalone(dial_of("redis://127.0.0.1:1"), counters)
+    bus = Bus(BusSettings(), cast("Commands", None), counters=counters, deployment=nowhere)
     return create_app(bus, read_settings()).openapi()
 
 
