@@ -26,6 +26,8 @@ def detail_of(event_type: str, data: Any) -> str:
     match event_type, data:
         case "token", {"text": str(text)} | {"delta": str(text)}:
             return text
+        case "token.reset", {"attempt": int(attempt)}:
+            return f"the text of this step starts anew (attempt {attempt})"
         case "log", {"line": str(line)} | {"text": str(line)} | {"message": str(line)}:
             return line
         case "step.progress", {"progress": int() | float() as progress}:

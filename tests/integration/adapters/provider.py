@@ -37,8 +37,11 @@ class Provider:
 
 
 @asynccontextmanager
-async def provider(*answers: list[bytes], hangs: bool = False) -> AsyncGenerator[Provider, None]:
-    """With ``hangs``, requests beyond the answers, and every answer's end, hang until the client goes."""
+async def provider(*answers: list[bytes], hangs: bool = False, stalls: bool = False) -> AsyncGenerator[Provider, None]:
+    """With ``hangs``, requests beyond the answers, and every answer's end, hang until the client goes.
+
+    With ``stalls``, the end of all answers but the last does.
+    """
     left, serving = list(answers), Provider()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -50,7 +53,7 @@ async def provider(*answers: list[bytes], hangs: bool = False) -> AsyncGenerator
         if left or not hangs:
             writer.write(b"".join(left.pop(0)))
             await writer.drain()
-        if hangs and not left:
+        if (hangs and not left) or (stalls and left):
             await reader.read()
             serving.closed.set()
         writer.close()
