@@ -1,6 +1,6 @@
 """A small shop with holes, for the story and the tests to be scanned. Never put it where others can reach it.
 
-``/hold`` keeps back each answer of the shop until ``/release``; ``/asked`` counts requests.
+``/hold?after=3`` keeps back all answers behind the next three, until ``/release``; ``/asked`` counts requests.
 ``python target.py --port 8300``
 """
 
@@ -17,6 +17,8 @@ from urllib.parse import parse_qs, urlsplit
 HOLD_SECONDS = 60.0
 released = threading.Event()
 released.set()
+# Answers that are still given while others are kept back.
+free = threading.Semaphore(0)
 asked: Counter[str] = Counter()
 lock = threading.Lock()
 shop = sqlite3.connect(":memory:", check_same_thread=False)
@@ -30,14 +32,22 @@ class Shop(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path, query = urlsplit(self.path).path, {k: v[0] for k, v in parse_qs(urlsplit(self.path).query).items()}
         if path in {"/hold", "/release"}:
-            (released.clear if path == "/hold" else released.set)()
+            if path == "/hold":
+                while free.acquire(blocking=False):
+                    pass
+                for _ in range(int(query.get("after", "0"))):
+                    free.release()
+                released.clear()
+            else:
+                released.set()
             self._answer(200, "done")
             return
         if path == "/asked":
             self._answer(200, json.dumps(asked), "application/json")
             return
         asked[path] += 1
-        released.wait(HOLD_SECONDS)
+        if not released.is_set() and not free.acquire(blocking=False):
+            released.wait(HOLD_SECONDS)
         match path:
             case "/":
                 self._answer(200, "<h1>The shop</h1>")
