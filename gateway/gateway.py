@@ -99,11 +99,11 @@ class Gateway:
         somebody wants to ``read``, ``publish`` to, ``control`` or ``admin``; where it says False, there is no such
         execution. It is asked often and must not wait.
 
-        ``routes`` are groups of routes: ``executions``,
-        ``control``, ``events``, ``publish``, ``submit_stream``, ``stream``, ``activity``, ``clients``, ``sockets``,
-        ``security``, ``health``, ``metrics``; ``index`` only where it is named. ``settings`` are those of the
-        environment where none are given; the application's server decides about address and port. Raises
-        InvalidInputError that names what cannot be used.
+        ``routes`` are groups of routes: ``executions``, ``control``, ``events``, ``publish``, ``submit_stream``,
+        ``stream``, ``activity``, ``clients``, ``sockets``, ``security``, ``health``, ``metrics``, ``web`` (the
+        JavaScript client); ``index`` only where it is named. ``settings`` are those of the environment where none are
+        given; the application's server decides about address and port. Raises InvalidInputError that names what cannot
+        be used.
         """
         self.settings = read_settings() if settings is None else settings
         self._redis = redis

@@ -26,6 +26,7 @@ from tailrace.gateway.routes import (
     stream,
     submit_stream,
     tickets,
+    web,
     ws,
 )
 
@@ -43,11 +44,12 @@ _GROUPS: Final[dict[str, tuple[APIRouter, ...]]] = {
     "clients": (clients.router,),
     "sockets": (),
     "security": (tickets.router, revocations.router),
+    "web": (web.router,),
 }
 GROUPS: Final = tuple(_GROUPS)
 # An application has its own page at the root.
 DEFAULT_GROUPS: Final = tuple(name for name in GROUPS if name != "index")
-_UNVERSIONED: Final = frozenset({"index", "health", "metrics"})
+_UNVERSIONED: Final = frozenset({"index", "health", "metrics", "web"})
 
 
 def router_of(enter: ws.Enter, chosen: Collection[str]) -> APIRouter:

@@ -32,7 +32,7 @@ README: Final = ROOT / "README.md"
 WRITTEN: Final = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 WITH_CODE: Final = [README, *sorted((ROOT / "docs").glob("*.md"))]
 # Shown, and read by a test of their own or by people.
-SHOWN: Final = {"text", "json", "sse", "ndjson", "nginx", "haproxy"}
+SHOWN: Final = {"text", "json", "sse", "ndjson", "nginx", "haproxy", "html"}
 # Read by the command line itself.
 OTHER_VARIABLES: Final = {"TAILRACE_GATEWAY": DEFAULT_GATEWAY, "TAILRACE_TOKEN": "unset", "TAILRACE_DEBUG": "unset"}
 UNSET: Final = "unset"

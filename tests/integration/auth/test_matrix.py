@@ -31,7 +31,7 @@ from tests.integration.ws.client import connected
 pytestmark = pytest.mark.anyio
 
 VARYING = {"date", "content-length", "x-request-id"}
-OPEN_TO_ALL = {"/", "/healthz", "/readyz", "/openapi.json"}
+OPEN_TO_ALL = {"/", "/healthz", "/readyz", "/openapi.json", "/web/{name}", "/web/{version}/{name}"}
 # Tells of all tenants at once.
 OF_ALL_TENANTS = {"GET /metrics"}
 NOT_LET_IN = {401, 403, 404}

@@ -96,10 +96,10 @@ async def test_attack_70_a_command_that_meets_a_load_waits_as_with_an_outage(tmp
     """The server loads under a connection that stands, as a replica does after a full resync."""
     with spawn_server("valkey", directory=tmp_path, extra=("--enable-debug-command", "yes", *DELAY)) as server:
         async with await open_bus(server.url) as bus, Redis.from_url(server.url) as client:
-            await client.execute_command("DEBUG", "POPULATE", "10000")  # type: ignore[no-untyped-call]
+            await client.execute_command("DEBUG", "POPULATE", "4000")  # type: ignore[no-untyped-call]
             reloading = asyncio.create_task(client.execute_command("DEBUG", "RELOAD"))  # type: ignore[no-untyped-call]
             await until_loading(server.url)
-            assert await bus.commands.command("DBSIZE") == 10_000
+            assert await bus.commands.command("DBSIZE") == 4_000
             await reloading
 
 
