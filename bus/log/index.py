@@ -16,7 +16,7 @@ from tailrace.bus.model.event import check_execution_id
 from tailrace.bus.model.keys import Keys
 from tailrace.bus.model.labels import Labels, label_digest
 from tailrace.bus.redis.commands import Commands
-from tailrace.bus.redis.script import Script
+from tailrace.bus.redis.script import EXPIRING, SCRIPT_CHUNK, Script
 
 MAX_EXECUTIONS: Final = 100_000
 # After this time without a write the index has nothing left to point at.
@@ -123,14 +123,14 @@ class ExecutionIndex:
         ]
 
     async def _schedule(self, at_ms: Mapping[str, int], *conditions: str) -> None:
-        if at_ms:
-            pairs: list[str | int] = []
-            for execution_id, score in at_ms.items():
-                pairs += (score, execution_id)
-            await asyncio.gather(
-                self._commands.command("ZADD", self._keys.due(), *conditions, *pairs),
-                self._commands.command("EXPIRE", self._keys.due(), INDEX_SECONDS),
-            )
+        pairs: list[str | int] = []
+        for execution_id, score in at_ms.items():
+            pairs += (score, execution_id)
+        chunks = (pairs[start : start + 2 * SCRIPT_CHUNK] for start in range(0, len(pairs), 2 * SCRIPT_CHUNK))
+        key = self._keys.due()
+        await asyncio.gather(
+            *(EXPIRING.run(self._commands, (key,), INDEX_SECONDS, "ZADD", *conditions, *each) for each in chunks)
+        )
 
 
 def _checked(raw: bytes) -> str | None:

@@ -24,6 +24,7 @@ from tailrace.bus.model.keys import Keys
 from tailrace.bus.ownership.gate import DISCONNECTS, RECONNECTED_SECONDS
 from tailrace.bus.redis.commands import Commands, server_ms
 from tailrace.bus.redis.connection import Connection
+from tailrace.bus.redis.script import EXPIRING, SCRIPT_CHUNK
 from tailrace.bus.redis.supervised import WRONG_SERVER_CODES
 
 logger = logging.getLogger(__name__)
@@ -56,10 +57,9 @@ class Session:
 
     async def hold(self, commands: Commands, execution_ids: Iterable[str]) -> None:
         """Note what this process runs. Raises BusUnavailableError."""
-        key = self._keys.session_executions(self.name)
-        await asyncio.gather(
-            commands.command("SADD", key, *execution_ids), commands.command("EXPIRE", key, self._keep_seconds)
-        )
+        key, ids = self._keys.session_executions(self.name), list(execution_ids)
+        chunks = (ids[start : start + SCRIPT_CHUNK] for start in range(0, len(ids), SCRIPT_CHUNK))
+        await asyncio.gather(*(EXPIRING.run(commands, (key,), self._keep_seconds, "SADD", *each) for each in chunks))
 
     async def let_go(self, commands: Commands, execution_ids: Iterable[str]) -> None:
         """Raises BusUnavailableError."""

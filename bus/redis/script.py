@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
+from typing import Any, Final
 
 from tailrace.bus.errors import ReplyError
 from tailrace.bus.redis.commands import Commands
@@ -31,3 +31,8 @@ class Script:
             if error.code != "NOSCRIPT":
                 raise
         return await commands.command("EVAL", self.source, len(keys), *keys, *arguments)
+
+
+# Lua's stack holds some 8,000 arguments.
+SCRIPT_CHUNK: Final = 1000
+EXPIRING: Final = Script.load("expiring")

@@ -20,6 +20,7 @@ from tailrace.bus.model import fields
 from tailrace.bus.model.cursor import START
 from tailrace.bus.model.reading import RawEntry
 from tailrace.bus.redis.commands import server_ms
+from tailrace.bus.redis.script import EXPIRING
 from tailrace.bus.tail.watch import Watch
 from tailrace.gateway.auth.principal import Principal
 from tailrace.gateway.presence.live_connections import LiveConnections
@@ -158,8 +159,8 @@ class Presence:
             self.connections.disconnect(int(number))
             return
         key = self._bus.keys.gateway_orders(client.gateway)
-        await self._command("XADD", key, "MAXLEN", "~", MAX_ORDERS, "*", "disconnect", number)
-        await self._command("EXPIRE", key, KEPT_SECONDS)
+        order = ("MAXLEN", "~", MAX_ORDERS, "*", "disconnect", number)
+        await EXPIRING.run(self._bus.commands, (key,), KEPT_SECONDS, "XADD", *order)
 
     async def write(self) -> None:
         """Say that we live, and write down what has changed. Raises BusUnavailableError."""
@@ -231,11 +232,10 @@ class Presence:
     async def _write(self, key: str, changed: Mapping[str, bytes], gone: Sequence[str]) -> None:
         fields: Sequence[Any] = [part for pair in changed.items() for part in pair]
         for start in range(0, len(fields), 2 * MAX_FIELDS):
-            await self._command("HSET", key, *fields[start : start + 2 * MAX_FIELDS])
+            some = fields[start : start + 2 * MAX_FIELDS]
+            await EXPIRING.run(self._bus.commands, (key,), KEPT_SECONDS, "HSET", *some)
         for start in range(0, len(gone), MAX_FIELDS):
             await self._command("HDEL", key, *gone[start : start + MAX_FIELDS])
-        if fields:
-            await self._command("EXPIRE", key, KEPT_SECONDS)
 
     async def _take_leave(self) -> None:
         keys = self._bus.keys
