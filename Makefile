@@ -17,7 +17,7 @@ demo: $(STAMP)  ## the main job, end to end; a gateway is killed on the way
 	@$(BIN)/tailrace demo
 
 examples: $(STAMP)  ## start each application of examples/ that has a story, and print a verdict
-	@for story in examples/*/story.py; do $(BIN)/python $$story || exit 1; done
+	@for story in examples/*/story.py; do $(BIN)/python -m examples.$$(basename $$(dirname $$story)).story || exit 1; done
 
 # Four at a time, a file at a time: most tests wait more than they work.
 test: $(STAMP) lint  ## format, lint, types, layers and every test

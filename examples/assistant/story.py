@@ -7,21 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
-import socket
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import httpx
 
-HERE = Path(__file__).parent
+from examples.stories import TRANSCRIPT, Processes, free_ports, ready, told
+
 QUERY = "/create a todo: buy milk and then wait 1; list todos; why is the sky blue?"
 Told = list[tuple[str, str, dict[str, Any]]]
 
@@ -96,51 +91,17 @@ async def transcript(url: str) -> bool:
     return told[-1][1] == "error"
 
 
-async def run(urls: list[str], kill_first: Callable[[], None]) -> bool:
-    async with httpx.AsyncClient() as client:
-        for url in urls:
-            while True:
-                with suppress(httpx.TransportError):
-                    if (await client.get(f"{url}/readyz")).is_success:
-                        break
-                await asyncio.sleep(0.1)
-    return await (transcript(urls[0]) if sys.argv[1:] == ["--transcript"] else story(urls, kill_first))
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-        return port
-
-
-def main() -> int:
-    ports = [free_port() for _ in range(3)]
-    with tempfile.TemporaryDirectory() as directory, (Path(directory) / "log").open("w+") as log:
-        redis_url = os.environ.get("TAILRACE_REDIS_URL", f"embedded://{directory}/data")
-        model = {"OPENAI_BASE_URL": f"http://127.0.0.1:{ports[2]}/v1", "OPENAI_API_KEY": "offline"}
-        environment = {**os.environ, **model, "TAILRACE_REDIS_URL": redis_url}
-        commands = (
-            *(("-m", "uvicorn", "main:app", "--port", str(port), "--log-level", "warning") for port in ports[:2]),
-            ("-m", "tailrace", "worker", "--pipelines", "agent:registry"),
-            ("../offline_model/offline_model.py", "--port", str(ports[2])),
-        )
-        started = [
-            subprocess.Popen([sys.executable, *command], cwd=HERE, env=environment, stdout=log, stderr=log)
-            for command in commands
-        ]
-        good = False
-        try:
-            good = asyncio.run(run([f"http://127.0.0.1:{port}" for port in ports[:2]], started[0].kill))
-        finally:
-            for process in started:
-                process.send_signal(signal.SIGTERM)
-            for process in started:
-                process.wait()
-            if not good:
-                log.seek(0)
-                sys.stderr.write(log.read())
-    return 0 if good else 1
+async def tell(app: Processes) -> bool:
+    ports = free_ports(3)
+    app.environment |= {"OPENAI_BASE_URL": f"http://127.0.0.1:{ports[2]}/v1", "OPENAI_API_KEY": "offline"}
+    first = app.serve(ports[0])
+    app.serve(ports[1])
+    app.work("agent:registry")
+    app.start("../offline_model/offline_model.py", "--port", str(ports[2]))
+    urls = [f"http://127.0.0.1:{port}" for port in ports[:2]]
+    await ready([f"{url}/readyz" for url in urls])
+    return await (transcript(urls[0]) if TRANSCRIPT else story(urls, first.kill))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(told(__file__, tell))

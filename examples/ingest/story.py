@@ -5,23 +5,17 @@ The instance that serves an ingest is killed in the middle of it. ``--transcript
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
-import signal
-import socket
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import httpx
 
-HERE = Path(__file__).parent
+from examples.stories import TRANSCRIPT, Processes, free_ports, ready, told
+
 STEPS = (
     *("extracting_id", "extracted_id", "checking_cache", "fetching_transcript", "transcript_fetched"),
     *("archiving", "archived", "storing", "stored"),
@@ -110,53 +104,18 @@ async def transcript(url: str, source: str) -> bool:
     return bool(told[-1][2]["status"] == "error")
 
 
-async def run(urls: list[str], source: str, kill_first: Callable[[], None]) -> bool:
-    async with httpx.AsyncClient() as client:
-        for url in (*(f"{url}/readyz" for url in urls), f"{source}/asked"):
-            while True:
-                with suppress(httpx.TransportError):
-                    if (await client.get(url)).is_success:
-                        break
-                await asyncio.sleep(0.1)
-    if sys.argv[1:] == ["--transcript"]:
-        return await transcript(urls[0], source)
-    return await story(urls, source, kill_first)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-        return port
-
-
-def main() -> int:
-    ports = [free_port() for _ in range(3)]
+async def tell(app: Processes) -> bool:
+    ports = free_ports(3)
     source = f"http://127.0.0.1:{ports[2]}"
-    with tempfile.TemporaryDirectory() as directory, (Path(directory) / "log").open("w+") as log:
-        redis_url = os.environ.get("TAILRACE_REDIS_URL", f"embedded://{directory}/data")
-        own = {"INGEST_DIR": f"{directory}/documents", "INGEST_ORIGINS": source, "TAILRACE_REDIS_URL": redis_url}
-        commands = (
-            *(("-m", "uvicorn", "main:app", "--port", str(port), "--log-level", "warning") for port in ports[:2]),
-            ("-m", "tailrace", "worker", "--pipelines", "ingest:registry"),
-            ("sources.py", "--port", str(ports[2])),
-        )
-        started = [
-            subprocess.Popen([sys.executable, *command], cwd=HERE, env={**os.environ, **own}, stdout=log, stderr=log)
-            for command in commands
-        ]
-        good = False
-        try:
-            good = asyncio.run(run([f"http://127.0.0.1:{port}" for port in ports[:2]], source, started[0].kill))
-        finally:
-            for process in started:
-                process.send_signal(signal.SIGTERM)
-            for process in started:
-                process.wait()
-            if not good:
-                log.seek(0)
-                sys.stderr.write(log.read())
-    return 0 if good else 1
+    app.environment |= {"INGEST_DIR": f"{app.directory}/documents", "INGEST_ORIGINS": source}
+    first = app.serve(ports[0])
+    app.serve(ports[1])
+    app.work("ingest:registry")
+    app.start("sources.py", "--port", str(ports[2]))
+    urls = [f"http://127.0.0.1:{port}" for port in ports[:2]]
+    await ready([*(f"{url}/readyz" for url in urls), f"{source}/asked"])
+    return await (transcript(urls[0], source) if TRANSCRIPT else story(urls, source, first.kill))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(told(__file__, tell))

@@ -8,19 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
-import socket
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from examples.stories import TRANSCRIPT, Processes, free_ports, ready, told
 from tailrace import Bus, open_bus
 
 HERE = Path(__file__).parent
@@ -93,7 +89,6 @@ async def story(url: str, redis_url: str, server_pid: int) -> bool:
         await open_bus(redis_url) as bus,
         httpx.AsyncClient(base_url=url, headers=ANN, timeout=60, limits=limits) as client,
     ):
-        await ready(client)
         streamed = await answer_of(client)
         alone = await client.post(
             "/pipelines/run", json={"pipeline": {**PIPELINE, "streaming": {"enabled": False}}, "input": {"text": TEXT}}
@@ -142,57 +137,21 @@ async def answer_of(client: httpx.AsyncClient, told: Any = lambda *_: None) -> l
 async def transcript(url: str) -> bool:
     """``<`` is what comes: of events their name and data."""
     async with httpx.AsyncClient(base_url=url, headers=ANN, timeout=60) as client:
-        await ready(client)
         print("> POST /pipelines/run", json.dumps({"pipeline": PIPELINE, "input": {"text": TEXT}}))
         events = await answer_of(client, lambda name, data: print("<", name, data))
     return events[-1][0] == "pipeline_complete"
 
 
-async def ready(client: httpx.AsyncClient) -> None:
-    while True:
-        try:
-            if (await client.get("/readyz")).is_success:
-                return
-        except httpx.TransportError:
-            await asyncio.sleep(0.1)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-        return port
-
-
-def main() -> int:
-    port, model_port = free_port(), free_port()
-    with tempfile.TemporaryDirectory() as directory, (Path(directory) / "log").open("w+") as log:
-        redis_url = os.environ.get("TAILRACE_REDIS_URL", f"embedded://{directory}/data")
-        model = {"OPENAI_BASE_URL": f"http://127.0.0.1:{model_port}/v1", "OPENAI_API_KEY": "offline"}
-        environment = {**os.environ, **model, "TAILRACE_REDIS_URL": redis_url}
-        commands = (
-            ("-m", "uvicorn", "main:app", "--port", str(port), "--log-level", "warning"),
-            ("-m", "tailrace", "worker", "--pipelines", "steps:steps"),
-            ("../offline_model/offline_model.py", "--port", str(model_port)),
-        )
-        started = [
-            subprocess.Popen([sys.executable, *command], cwd=HERE, env=environment, stdout=log, stderr=log)
-            for command in commands
-        ]
-        url = f"http://127.0.0.1:{port}"
-        good = False
-        try:
-            telling = sys.argv[1:] == ["--transcript"]
-            good = asyncio.run(transcript(url) if telling else story(url, redis_url, started[0].pid))
-        finally:
-            for process in started:
-                process.send_signal(signal.SIGTERM)
-            for process in started:
-                process.wait()
-            if not good:
-                log.seek(0)
-                sys.stderr.write(log.read())
-    return 0 if good else 1
+async def tell(app: Processes) -> bool:
+    port, model_port = free_ports(2)
+    app.environment |= {"OPENAI_BASE_URL": f"http://127.0.0.1:{model_port}/v1", "OPENAI_API_KEY": "offline"}
+    server = app.serve(port)
+    app.work("steps:steps")
+    app.start("../offline_model/offline_model.py", "--port", str(model_port))
+    url = f"http://127.0.0.1:{port}"
+    await ready([f"{url}/readyz"])
+    return await (transcript(url) if TRANSCRIPT else story(url, app.redis_url, server.pid))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(told(__file__, tell))

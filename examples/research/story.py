@@ -8,24 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
-import socket
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from contextlib import AsyncExitStack
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import httpx
 from websockets.asyncio.client import ClientConnection, connect
 
-HERE = Path(__file__).parent
+from examples.stories import TRANSCRIPT, Processes, free_ports, ready, told
+
 BASE = "/api/v1/streaming"
 EXPECTED = {"plan_started": 1, "step_started": 3, "step_progress": 9, "step_completed": 3, "plan_completed": 1}
 CLIENTS, MAX_LATENCY_MS, MIN_EVENTS_PER_SECOND = 100, 5.0, 1000
@@ -75,7 +70,6 @@ async def told_to_all(
 async def story(url: str) -> bool:
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=60))
-        await ready(client)
         (first, *others) = [
             await stack.enter_async_context(connect(f"ws{url[4:]}{BASE}/ws/client-{number}"))
             for number in range(CLIENTS)
@@ -110,7 +104,6 @@ async def transcript(url: str) -> bool:
         print("<", message["event_type"], message["step_id"] or "-", json.dumps(message["data"]))
 
     async with httpx.AsyncClient(base_url=url, timeout=60) as client:
-        await ready(client)
         plan = plan_of(3)
         print("> POST", f"{BASE}/plans?plan_id=rivers", json.dumps(plan))
         begun = await client.post(f"{BASE}/plans", params={"plan_id": "rivers"}, json=plan)
@@ -132,43 +125,14 @@ async def transcript(url: str) -> bool:
     return True
 
 
-async def ready(client: httpx.AsyncClient) -> None:
-    while True:
-        try:
-            if (await client.get("/readyz")).is_success:
-                return
-        except httpx.TransportError:
-            await asyncio.sleep(0.1)
-
-
-def main() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    with tempfile.TemporaryDirectory() as directory, (Path(directory) / "log").open("w+") as log:
-        redis_url = os.environ.get("TAILRACE_REDIS_URL", f"embedded://{directory}/data")
-        environment = {**os.environ, "TAILRACE_REDIS_URL": redis_url}
-        commands = (
-            ("uvicorn", "main:app", "--port", str(port), "--log-level", "warning"),
-            ("tailrace", "worker", "--pipelines", "plans:registry"),
-        )
-        started = [
-            subprocess.Popen([sys.executable, "-m", *command], cwd=HERE, env=environment, stdout=log, stderr=log)
-            for command in commands
-        ]
-        good = False
-        try:
-            told = transcript if sys.argv[1:] == ["--transcript"] else story
-            good = asyncio.run(told(f"http://127.0.0.1:{port}"))
-        finally:
-            for process in started:
-                process.send_signal(signal.SIGTERM)
-            for process in started:
-                process.wait()
-            if not good:
-                log.seek(0)
-                sys.stderr.write(log.read())
-    return 0 if good else 1
+async def tell(app: Processes) -> bool:
+    (port,) = free_ports(1)
+    app.serve(port)
+    app.work("plans:registry")
+    url = f"http://127.0.0.1:{port}"
+    await ready([f"{url}/readyz"])
+    return await (transcript if TRANSCRIPT else story)(url)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(told(__file__, tell))

@@ -6,22 +6,16 @@ The instance that serves a scan is killed in the middle of it, and the worker: a
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
-import signal
-import socket
-import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import httpx
 
-HERE = Path(__file__).parent
+from examples.stories import TRANSCRIPT, Processes, free_ports, ready, told
+
 PATH = "/api/v1/scan"
 PROBES = 7
 # The first answer is to the look at the target, the others are to probes.
@@ -113,63 +107,23 @@ async def transcript(url: str, target: str) -> bool:
     return bool(told[-1][1]["status"] == "completed")
 
 
-async def run(urls: list[str], target: str, kill: Callable[[], None]) -> bool:
-    async with httpx.AsyncClient() as client:
-        for url in (*(f"{url}/readyz" for url in urls), f"{target}/asked"):
-            while True:
-                with suppress(httpx.TransportError):
-                    if (await client.get(url)).is_success:
-                        break
-                await asyncio.sleep(0.1)
-    if sys.argv[1:] == ["--transcript"]:
-        return await transcript(urls[0], target)
-    return await story(urls, target, kill)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-        return port
-
-
-def main() -> int:
-    ports = [free_port() for _ in range(3)]
+async def tell(app: Processes) -> bool:
+    ports = free_ports(3)
     target = f"http://127.0.0.1:{ports[2]}"
-    with tempfile.TemporaryDirectory() as directory, (Path(directory) / "log").open("w+") as log:
-        redis_url = os.environ.get("TAILRACE_REDIS_URL", f"embedded://{directory}/data")
-        own = {"SCAN_DIR": f"{directory}/scans", "SCAN_TARGETS": target, "TAILRACE_REDIS_URL": redis_url}
-        worker = ("-m", "tailrace", "worker", "--pipelines", "swarm:registry")
-        commands = (
-            *(("-m", "uvicorn", "main:app", "--port", str(port), "--log-level", "warning") for port in ports[:2]),
-            worker,
-            ("target.py", "--port", str(ports[2])),
-        )
+    app.environment |= {"SCAN_DIR": f"{app.directory}/scans", "SCAN_TARGETS": target}
+    first, worker = app.serve(ports[0]), app.work("swarm:registry")
+    app.serve(ports[1])
+    app.start("target.py", "--port", str(ports[2]))
+    urls = [f"http://127.0.0.1:{port}" for port in ports[:2]]
+    await ready([*(f"{url}/readyz" for url in urls), f"{target}/asked"])
 
-        def start(command: tuple[str, ...]) -> subprocess.Popen[bytes]:
-            return subprocess.Popen(
-                [sys.executable, *command], cwd=HERE, env={**os.environ, **own}, stdout=log, stderr=log
-            )
+    def kill() -> None:
+        first.kill()
+        worker.kill()
+        app.work("swarm:registry")
 
-        started = [start(command) for command in commands]
-
-        def kill() -> None:
-            for process in (started[0], started[2]):
-                process.kill()
-            started.append(start(worker))
-
-        good = False
-        try:
-            good = asyncio.run(run([f"http://127.0.0.1:{port}" for port in ports[:2]], target, kill))
-        finally:
-            for process in started:
-                process.send_signal(signal.SIGTERM)
-            for process in started:
-                process.wait()
-            if not good:
-                log.seek(0)
-                sys.stderr.write(log.read())
-    return 0 if good else 1
+    return await (transcript(urls[0], target) if TRANSCRIPT else story(urls, target, kill))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(told(__file__, tell))

@@ -1,6 +1,6 @@
 """What the pages of the examples say that a program prints: ``python -m tests.e2e.transcripts`` writes it there anew.
 
-Such a block stands behind a comment that names the program: ``<!-- printed by: python examples/NAME/story.py -->``.
+Such a block stands behind a comment that names the program: ``<!-- printed by: python -m examples.NAME.story -->``.
 """
 
 from __future__ import annotations
