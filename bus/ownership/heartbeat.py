@@ -83,7 +83,7 @@ class Heartbeat:
         self._last_seconds = self.margin_seconds / 4
         self._open_parts = open_parts
         self._index = index
-        self._early: set[asyncio.Task[None]] = set()
+        self._later: set[asyncio.Task[None]] = set()
         self._counters = counters
         self._beats: set[Beat] = set()
         self._dropped: list[str] = []
@@ -132,11 +132,15 @@ class Heartbeat:
                 self._thread = threading.Thread(target=self._run_thread, name="tailrace-heartbeat", daemon=True)
                 self._thread.start()
         if self._parts is None:
-            early = beat.loop.create_task(self._announce_early(lease), name="heartbeat:early")
-            self._early.add(early)
-            early.add_done_callback(self._early.discard)
+            self.later(self._announce_early(lease))
         self._wake()
         return beat
+
+    def later(self, call: Coroutine[Any, Any, None]) -> None:
+        """Have it done in the running loop, beside what its caller does; it ends with the heartbeat."""
+        task = asyncio.get_running_loop().create_task(call, name="heartbeat:later")
+        self._later.add(task)
+        task.add_done_callback(self._later.discard)
 
     def drop(self, beat: Beat, unended: bool = False) -> None:  # noqa: FBT001, FBT002 - given to the beat as it is
         with self._lock:
@@ -153,6 +157,8 @@ class Heartbeat:
         self._closed = True
         with self._lock:
             self._beats.clear()
+        for task in list(self._later):
+            task.cancel()
         if self._thread is not None:
             self._wake()
             await asyncio.to_thread(self._thread.join, _STOP_SECONDS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Final
 
 from tailrace.bus.errors import BusError, BusUnavailableError, LeaseLostError
 from tailrace.bus.model.counters import Counters
@@ -11,8 +12,12 @@ from tailrace.bus.model.fence import Fence
 from tailrace.bus.ownership.beat import Beat
 from tailrace.bus.ownership.heartbeat import Heartbeat
 from tailrace.bus.ownership.lease import Lease, Leases, Renewed
+from tailrace.bus.redis.retrying import retry_unavailable
 
 logger = logging.getLogger(__name__)
+
+# After this time healers have long decided about it.
+UNSPENT_SECONDS: Final = 3600.0
 
 
 class HeldLease:
@@ -73,16 +78,29 @@ class HeldLease:
         if self._beat is not None:
             self._beat.stop()
 
-    async def release(self) -> None:
-        """Give it up, so that another can take it at once."""
+    async def release(self, *, unspent: bool = False) -> None:
+        """Give it up, so that another can take it at once.
+
+        With ``unspent``, its attempt does not count, and it is given up in the background as soon as Redis answers.
+        """
         if self._beat is not None:
             self._beat.stop(unended=True)
         if self._lease is None or self.lost is not None:
+            return
+        if unspent:
+            self._heartbeat.later(self._release_unspent(self._lease))
             return
         try:
             await self._leases.release(self._lease)
         except (BusUnavailableError, LeaseLostError) as error:
             logger.debug("execution %s: lease not released: %s", self._lease.execution_id, error)
+
+    async def _release_unspent(self, lease: Lease) -> None:
+        try:
+            await retry_unavailable(lambda: self._leases.release(lease, unspent=True), seconds=UNSPENT_SECONDS)
+        except BusError as error:
+            # Somebody has taken it, or Redis is away for good.
+            logger.debug("execution %s: lease not released: %s", lease.execution_id, error)
 
     def _renewed(self, renewed: Renewed) -> None:
         if renewed.status == "cancelling":

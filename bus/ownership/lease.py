@@ -173,9 +173,12 @@ class Leases:
             forced=bool(forced),
         )
 
-    async def release(self, lease: Lease) -> None:
-        """Raises LeaseLostError."""
-        await self._run("release", lease.execution_id, lease.owner, lease.fence, secret=lease.fence.secret)
+    async def release(self, lease: Lease, *, unspent: bool = False) -> None:
+        """With ``unspent``, its attempt does not count. Doing it twice is doing it once. Raises LeaseLostError."""
+        waiting = "1" if unspent else ""
+        await self._run(
+            "release", lease.execution_id, lease.owner, lease.fence, secret=lease.fence.secret, waiting=waiting
+        )
 
     async def _take_over(self, action: str, execution_id: str, owner: str, **options: Any) -> Any:
         """Try without touching another's lease first; one that has run out is taken when the gate is open."""

@@ -170,7 +170,8 @@ class Ownership:
             # What still acts must not meet another: that one has to wait for the lease to run out.
             self.lease.relax()
         else:
-            await self.lease.release()
+            # That Redis could not be reached is not this attempt's fault. Who stands down says that himself.
+            await self.lease.release(unspent=self.doubted and not (self.handed_back or self.body.stands_down))
 
     def new_side_publisher(self, give_up_after_seconds: float = ENDING_SECONDS) -> Publisher:
         """Make a publisher that works beside that of the body."""

@@ -8,7 +8,7 @@
 --       9 secret   10 session of the owner ('' for none)
 --       11 '1' when an owner whose lease has run out may be replaced now   12 a session that is known to be dead ('' for none)
 --       13 renewing: the status to restore where it was lost ('' for none)
---       14 healing: '1' when what waits for a worker is an orphan if it was never submitted: no job brings one to it;
+--       14 releasing: '1' when its attempt is not to count; healing: '1' when what waits for a worker is an orphan if it was never submitted: no job brings one to it;
 --          '2' when it has waited for too long
 --       15… renewing: fields and values to restore where they were lost
 -- Reply take: {fence, attempt, status, until, 1 when it waited for a worker, fields and values that say whose it is};
@@ -34,7 +34,11 @@ local waiting = status == 'queued' or (status == 'paused' and state[8])
 
 if action == 'release' then
   if state[4] ~= ARGV[4] or (state[10] and state[10] ~= ARGV[9]) then return redis.error_reply('LOST to another') end
-  if not state[1] and not waiting then redis.call('HSETNX', meta, 'lost', state[2] or owner) end
+  if not state[1] and not waiting then
+    redis.call('HSETNX', meta, 'lost', state[2] or owner)
+    -- Once: the same may come again when its reply was lost.
+    if ARGV[14] == '1' and state[2] == owner then redis.call('HINCRBY', meta, 'attempt', -1) end
+  end
   redis.call('HDEL', meta, 'owner', 'lease_until', 'session')
   return 1
 end

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tailrace.bus import Bus, BusSettings, LeaseHeldError, LeaseLostError, open_bus
+from tailrace.bus.errors import BusError
 from tailrace.bus.ownership.gate import RECONNECTED_SECONDS
 from tests.e2e.waiting import eventually
 from tests.faults.bus.lossy_proxy import LossyProxy
@@ -155,6 +156,41 @@ async def test_attack_01_an_outage_longer_than_the_lease_costs_no_attempt_and_no
                 state = await bus.state(each)
                 assert state is not None
                 assert state.attempt == 1
+
+
+async def test_attack_01_a_program_that_takes_its_execution_again_after_a_long_outage_spends_no_attempt(
+    fresh_server: RunningServer, prefix: str
+) -> None:
+    lease_seconds = 2.0
+    settings = BusSettings(prefix=prefix, lease_seconds=lease_seconds)
+    async with await open_bus(fresh_server.url, settings=settings) as bus:
+
+        async def work() -> None:
+            async with bus.execution("mine") as execution:
+                await execution.append("custom.n", {"n": 1})
+                await asyncio.to_thread(fresh_server.kill)
+                await asyncio.sleep(patient(20))
+
+        with pytest.raises(LeaseLostError):
+            await work()
+        await asyncio.sleep(lease_seconds)
+        await asyncio.to_thread(fresh_server.start)
+        attempts = []
+
+        async def is_done() -> bool:
+            """The program has it again, and ends it."""
+            try:
+                async with bus.execution("mine") as again:
+                    attempts.append(again.attempt)
+            except BusError:
+                return False
+            return True
+
+        await eventually(is_done)
+        assert attempts == [1]
+        state = await bus.state("mine")
+        assert state is not None
+        assert (state.status, state.attempt) == ("completed", 1)
 
 
 async def test_attack_07_a_worker_that_cannot_renew_ends_when_a_thread_of_it_does_not_stop(
