@@ -60,18 +60,23 @@ class Mortal:
         self._inner = inner
         self.commands_left: int | None = None
         self.behind = False
+        self.deaths = 0
         # What happens to Redis before which command.
         self.commands_until_mishap = 0
         self.mishap: Callable[[], Awaitable[object]] | None = None
 
     async def command(self, *command: bytes | str | float) -> Any:
+        if self.commands_left == 0:
+            raise Died
         if self.mishap is not None:
             self.commands_until_mishap -= 1
             if self.commands_until_mishap == 0:
                 mishap, self.mishap = self.mishap, None
+                deaths = self.deaths
                 await mishap()
-        if self.commands_left == 0:
-            raise Died
+                if self.deaths != deaths:
+                    # It died meanwhile, over another command that was under way: the dead send nothing.
+                    raise Died
         if self.commands_left is not None:
             self.commands_left -= 1
             if self.commands_left == 0:
@@ -98,6 +103,7 @@ class Process:
         self.jobs.clear()
         self.leases.clear()
         self.mortal.commands_left = None
+        self.mortal.deaths += 1
 
 
 @dataclass
