@@ -15,22 +15,27 @@ OF_WORK: Final = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0
 class Durations:
     """``bounds`` are the buckets' upper ones, in seconds, rising."""
 
-    __slots__ = ("_bounds", "_counts", "count", "longest_seconds", "shortest_seconds", "total_seconds")
+    __slots__ = ("_bounds", "_counts", "_total_ns", "count", "longest_seconds", "shortest_seconds")
 
     def __init__(self, bounds: Sequence[float] = OF_WORK) -> None:
         self._bounds = bounds
         self.count = 0
-        self.total_seconds = 0.0
+        # Whole numbers: the sum of floats depends on their order, and so two who have seen the same would differ.
+        self._total_ns = 0
         self.shortest_seconds: float | None = None
         self.longest_seconds: float | None = None
         self._counts = [0] * (len(bounds) + 1)
 
     def add(self, seconds: float) -> None:
         self.count += 1
-        self.total_seconds += seconds
+        self._total_ns += round(seconds * 1e9)
         self.shortest_seconds = seconds if self.shortest_seconds is None else min(self.shortest_seconds, seconds)
         self.longest_seconds = seconds if self.longest_seconds is None else max(self.longest_seconds, seconds)
         self._counts[bisect_left(self._bounds, seconds)] += 1
+
+    @property
+    def total_seconds(self) -> float:
+        return self._total_ns / 1e9
 
     @property
     def mean_seconds(self) -> float | None:
