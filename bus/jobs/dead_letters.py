@@ -114,7 +114,7 @@ class DeadLetters:
         what was to be done is not known any more, ConcurrencyConflictError, QueueFullError; InvalidInputError for a
         letter that names no execution, or one whose input is no JSON object.
         """
-        letter = await self.get(queue, entry_id)
+        letter = await self._get(queue, entry_id)
         if letter.execution_id is None:
             raise InvalidInputError("entry_id", f"{entry_id} names no execution; it can only be dropped")
         submission = await self._jobs.submission_of(letter.execution_id)
@@ -135,8 +135,7 @@ class DeadLetters:
         if not await self._delete(queue, entry_id):
             raise DeadLetterUnknownError(queue, entry_id)
 
-    async def get(self, queue: str, entry_id: str) -> DeadLetter:
-        """Raises DeadLetterUnknownError, InvalidCursorError."""
+    async def _get(self, queue: str, entry_id: str) -> DeadLetter:
         at = str(parse(entry_id, field="entry_id"))
         raw = await self._commands.command("XRANGE", self._keys.dead_letters(queue), at, at)
         if not raw:

@@ -19,13 +19,10 @@ from tailrace.bus.redis.commands import Commands
 from tailrace.bus.redis.script import EXPIRING, SCRIPT_CHUNK, Script
 
 MAX_EXECUTIONS: Final = 100_000
-MAX_QUESTIONS: Final = 10_000
 # After this time without a write the index has nothing left to point at.
 INDEX_SECONDS: Final = 7 * 24 * 3600
 # Members beside the ones that are asked for, for those of the same millisecond that have been shown already.
 TIES: Final = 16
-# Between an id and the name of its question; no id has one.
-_ASKS: Final = ":"
 
 
 class ExecutionIndex:
@@ -116,50 +113,6 @@ class ExecutionIndex:
                 break
             offset += page
         return found[:count]
-
-    async def asked(self, execution_id: str, ask: str, tenant: str | None, at_ms: int) -> None:
-        """List a question, at its first time; of too many, those asked last are not listed."""
-        for key in self._questions_of(tenant):
-            await EXPIRING.run(
-                self._commands, (key,), INDEX_SECONDS, "ZADD", "NX", at_ms, f"{execution_id}{_ASKS}{ask}"
-            )
-            await self._commands.command("ZREMRANGEBYRANK", key, MAX_QUESTIONS, -1)
-
-    async def answered(self, execution_id: str, ask: str, tenant: str | None) -> None:
-        """List it no more."""
-        for key in self._questions_of(tenant):
-            await self._commands.command("ZREM", key, f"{execution_id}{_ASKS}{ask}")
-
-    async def questions(
-        self, tenant: str | None, after: tuple[int, str, str] | None = None, count: int = 100
-    ) -> list[tuple[int, str, str]]:
-        """When questions were asked, by which executions, and their names: those that wait longest first.
-
-        ``after`` is the last that was seen. They may have been answered since.
-        """
-        key = self._keys.questions(tenant)
-        found: list[tuple[int, str, str]] = []
-        offset, page = 0, count + TIES
-        while len(found) < count:
-            reply = await self._commands.command(
-                "ZRANGE", key, 0 if after is None else after[0], "+inf", "BYSCORE",
-                "LIMIT", offset, page, "WITHSCORES",
-            )  # fmt: skip
-            for member, score in reply:
-                raw_id, _, ask = member.partition(_ASKS.encode())
-                execution_id = _checked(raw_id)
-                # In the order in which Redis has those of one millisecond: of their bytes.
-                if execution_id is not None and (
-                    after is None or (int(score), member) > (after[0], f"{after[1]}{_ASKS}{after[2]}".encode())
-                ):
-                    found.append((int(score), execution_id, ask.decode(errors="replace")))
-            if len(reply) < page:
-                break
-            offset += page
-        return found[:count]
-
-    def _questions_of(self, tenant: str | None) -> list[str]:
-        return [self._keys.questions(each) for each in ((None,) if tenant is None else (None, tenant))]
 
     def _lists(self, tenant: str | None, labels: Labels) -> list[str]:
         tenants = (None,) if tenant is None else (None, tenant)

@@ -84,10 +84,6 @@ class Keys:
         """Those of one label, by the time of their creation; of all tenants for None."""
         return f"{self.prefix}:index:label:{digest}" + ("" if tenant is None else f":{tenant}")
 
-    def questions(self, tenant: str | None) -> str:
-        """Questions that wait for a person, by when they were asked; of all tenants for None."""
-        return f"{self.prefix}:index:questions" + ("" if tenant is None else f":{tenant}")
-
     def activity(self) -> str:
         return f"{self.prefix}:activity"
 

@@ -33,7 +33,6 @@ MAX_EXECUTION_BYTES: Final = 32 * 1024 * 1024
 # Fields of the hash: an output's is its step's name, which has no control characters, so that these never meet it.
 _STATE: Final = b"\x1fs:"
 _ANSWER: Final = b"\x1fa:"
-_QUESTION: Final = b"\x1fq:"
 _OURS: Final = b"\x1f"
 _GIVEN: Final = b"\x1fsignals"
 
@@ -69,22 +68,8 @@ class Checkpoints:
         await self._store(execution_id, _STATE + step.encode(), packed, fence)
 
     async def store_answer(self, execution_id: str, ask: str, packed: bytes, *, fence: int) -> None:
-        """Keep the answer to a question, which waits no longer."""
-        await self._store(execution_id, _ANSWER + ask.encode(), packed, fence, forget=_QUESTION + ask.encode())
-
-    async def store_question(self, execution_id: str, ask: str, packed: bytes, *, fence: int) -> None:
-        """Keep a question that waits for its answer."""
-        await self._store(execution_id, _QUESTION + ask.encode(), packed, fence)
-
-    async def question(self, execution_id: str, ask: str) -> Any:
-        """What was kept by ``store_question``; None once it is answered. Raises BusUnavailableError."""
-        key = self._keys.checkpoints(execution_id)
-        packed = await self._commands.command("HGET", key, _QUESTION + ask.encode())
-        try:
-            return None if packed is None else unpack(packed)
-        except ValueError as error:
-            logger.warning("execution %s: its question %r cannot be read: %s", execution_id, ask, error)
-            return None
+        """Keep the answer to a question."""
+        await self._store(execution_id, _ANSWER + ask.encode(), packed, fence)
 
     async def store_given(self, execution_id: str, given: Mapping[str, str], *, fence: int) -> None:
         """Keep which signals the body was given: the last request of each name."""

@@ -115,8 +115,6 @@ def _of_bus(error: bus.BusError) -> Problem:
             return Problem(400, "invalid_input", error.detail, error.field)
         case bus.ExecutionUnknownError():
             return Problem(404, "execution_unknown", str(error), more={"execution_id": error.execution_id})
-        case bus.DeadLetterUnknownError():
-            return Problem(404, "dead_letter_unknown", str(error), "entry_id")
         case bus.ExecutionExistsError() | bus.TenantMismatchError():
             known = {"execution_id": error.execution_id}
             return Problem(409, "execution_exists", str(error), "execution_id", known)

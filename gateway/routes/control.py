@@ -10,8 +10,9 @@ from tailrace.bus.control import Outcome, await_outcome
 from tailrace.bus.errors import ControlTimeoutError
 from tailrace.bus.model.cursor import parse
 from tailrace.gateway.access.access import ControlAccess
-from tailrace.gateway.access.origin import check_page
-from tailrace.gateway.context import CurrentGateway
+from tailrace.gateway.access.origin import is_allowed
+from tailrace.gateway.auth.refusals import ForbiddenError
+from tailrace.gateway.context import CurrentGateway, GatewayContext
 from tailrace.gateway.http.control_schemas import (
     CancelBody,
     ControlBody,
@@ -75,9 +76,22 @@ class ControlRoute:
         request, settings = self._request, self._gateway.settings
         headers = request.headers
         if headers.get("content-length") in _EMPTY and "transfer-encoding" not in headers:
-            check_page(request, self._gateway)
+            _check_page(request, self._gateway)
             return model.model_validate({})
         return await json_body(request, model, max_bytes=settings.max_body_bytes, within_seconds=settings.body_seconds)
+
+
+def _check_page(request: Request, gateway: GatewayContext) -> None:
+    """A request without a body is one that any page of any stranger may send, without asking (CORS).
+
+    Raises ForbiddenError.
+    """
+    origin = request.headers.get("origin")
+    if gateway.auth.required or origin is None or is_allowed(origin, gateway.settings.allowed_hosts):
+        # A credential is not sent along by a stranger's page; see gateway.auth.origins.
+        return
+    detail = f"pages of {origin[:80]!r} may not send requests here; add its host to TAILRACE_ALLOWED_HOSTS"
+    raise ForbiddenError("origin_not_allowed", detail, "Origin")
 
 
 CurrentControl = Annotated[ControlRoute, Depends()]

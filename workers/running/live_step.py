@@ -70,7 +70,6 @@ class LiveStep:
             await self._state(ask, 1, "review.required", data)
             kept = self._notes.answers.get(ask)
             if kept is None:
-                await self._run.keep_question(ask, {"step": self._step, **data})
                 return None
             # The attempt that kept it may have died before telling.
             await self._state(ask, kept["number"], "review.resolved", _told(ask, kept["answer"], kept["by"]))

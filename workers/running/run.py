@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Any, Final, Protocol, TypeVar
 
 from tailrace.bus.bus import Bus
-from tailrace.bus.errors import BusUnavailableError, InvalidInputError
 from tailrace.bus.model.codec import encode, ts_of
 from tailrace.bus.model.event import Event
-from tailrace.bus.ownership.checkpoints import Restored, pack
+from tailrace.bus.ownership.checkpoints import Restored
 from tailrace.bus.ownership.execution import Execution
 from tailrace.bus.ownership.left_calls import LeftCalls
-from tailrace.bus.redis.commands import server_ms
 from tailrace.bus.redis.retrying import retry_unavailable
 from tailrace.workers.definition.backing import Answer
 from tailrace.workers.definition.streaming import Streaming
-
-logger = logging.getLogger(__name__)
 
 GIVE_UP_AFTER_SECONDS: Final = 30.0
 
@@ -64,9 +58,6 @@ class PipelineExecution(Protocol):
     async def keep_output(self, step: str, packed: bytes) -> None: ...
 
     async def keep_state(self, step: str, packed: bytes) -> None: ...
-
-    async def keep_question(self, ask: str, data: dict[str, Any]) -> None:
-        """List a question among those that wait for a person; that it could not be listed is logged, and no fault."""
 
     async def keep_answer(self, ask: str, packed: bytes) -> None: ...
 
@@ -136,25 +127,8 @@ class BusPipelineExecution:
     async def keep_state(self, step: str, packed: bytes) -> None:
         await _retry(lambda: self._bus.checkpoints.store_state(self.id, step, packed, fence=self._execution.fence))
 
-    async def keep_question(self, ask: str, data: dict[str, Any]) -> None:
-        bus = self._bus
-        try:
-            packed = pack(data, field="question")
-            await _retry(lambda: bus.checkpoints.store_question(self.id, ask, packed, fence=self._execution.fence))
-            await bus.index.asked(self.id, ask, await self._tenant(), await server_ms(bus.commands))
-        except (InvalidInputError, BusUnavailableError) as error:
-            bus.counters.add("questions_not_listed")
-            logger.warning("execution %s: its question %s is not listed: %s", self.id, ask, error)
-
     async def keep_answer(self, ask: str, packed: bytes) -> None:
         await _retry(lambda: self._bus.checkpoints.store_answer(self.id, ask, packed, fence=self._execution.fence))
-        # If not now, whoever lists it next sees that it is answered.
-        with suppress(BusUnavailableError):
-            await self._bus.index.answered(self.id, ask, await self._tenant())
-
-    async def _tenant(self) -> str | None:
-        state = await self._bus.log.state(self.id)
-        return None if state is None else state.tenant
 
 
 async def _retry(call: Callable[[], Awaitable[T]]) -> T:

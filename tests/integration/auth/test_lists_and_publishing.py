@@ -48,33 +48,3 @@ async def test_what_a_tenant_begins_over_http_is_its_own(bus: Bus, client: httpx
     assert (refused.status_code, unknown.status_code) == (404, 404)
     assert refused.json()["code"] == unknown.json()["code"] == "execution_unknown"
     assert not await bus.log.exists("acme__nobody")
-
-
-async def test_questions_and_dead_letters_are_those_that_the_credential_covers(
-    bus: Bus, client: httpx.AsyncClient, issuer: Issuer
-) -> None:
-    await bus.jobs.queues.open("default")
-    letters: dict[str, str] = {}
-    for tenant in ("acme", "globex"):
-        execution_id = await bus.submit("document", tenant=tenant)
-        await bus.checkpoints.store_question(execution_id, "look.1", b"\x80", fence=0)
-        await bus.index.asked(execution_id, "look.1", tenant, 1000)
-        await bus.dead_letters.add(execution_id, "worker_lost", f"of {tenant}")
-        letters[tenant] = (await bus.dead_letters.list("default", count=1))[0].entry_id
-
-    seen_by: dict[str | None, set[str]] = {"acme": {"acme"}, "*": {"acme", "globex"}, None: set(), "other": set()}
-    for who, seen in seen_by.items():
-        headers = issuer.headers(tenant=who)
-        questions = (await client.get("/v1/questions", headers=headers)).json()["items"]
-        assert {item["tenant"] for item in questions} == seen
-        found = (await client.get("/v1/dead-letters", headers=headers)).json()["items"]
-        assert {item["message"] for item in found} == {f"of {each}" for each in seen}
-
-    others = f"/v1/dead-letters/default/{letters['globex']}"
-    unknown = "/v1/dead-letters/default/1-1"
-    for method, end in (("POST", "/requeue"), ("DELETE", "")):
-        refused = [await client.request(method, path + end, headers=issuer.headers()) for path in (others, unknown)]
-        assert {answer.status_code for answer in refused} == {404}
-        told = {answer.text.replace(letters["globex"], "ID").replace("1-1", "ID") for answer in refused}
-        assert len(told) == 1
-    assert len(await bus.dead_letters.list("default")) == 2

@@ -74,9 +74,6 @@ class RecordedRun:
     async def keep_state(self, step: str, packed: bytes) -> None:
         self.states[step] = unpack(packed)
 
-    async def keep_question(self, ask: str, data: dict[str, Any]) -> None:
-        pass
-
     async def keep_answer(self, ask: str, packed: bytes) -> None:
         self.answers[ask] = unpack(packed)
 
