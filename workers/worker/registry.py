@@ -64,6 +64,10 @@ class Registry:
         """Of all pipelines, sorted."""
         return sorted(self._pipelines)
 
+    def offered(self) -> list[OfferedPipeline]:
+        """Those that may be submitted, with what they take."""
+        return fitting([_offered(self._pipelines[name]) for name in self.names])
+
     def get(self, name: str) -> Pipeline:
         """Raises PipelineUnknownError, PipelineNotAllowedError."""
         pipeline = self._pipelines.get(name)
@@ -80,11 +84,6 @@ class Registry:
             steps=self.steps.joined(other.steps),
             withheld={**self._withheld, **other._withheld},
         )
-
-
-def offered_by(registry: Registry) -> list[OfferedPipeline]:
-    """The pipelines that may be submitted, with what they take."""
-    return fitting([_offered(registry.get(name)) for name in registry.names])
 
 
 def _offered(pipeline: Pipeline) -> OfferedPipeline:

@@ -19,7 +19,7 @@ from tailrace.bus.model.retry import Backoff
 from tailrace.workers.settings import WorkerSettings
 from tailrace.workers.worker.attempt import ENDING_SECONDS, Attempt
 from tailrace.workers.worker.intake import JobIntake
-from tailrace.workers.worker.registry import Registry, offered_by
+from tailrace.workers.worker.registry import Registry
 
 logger = logging.getLogger(__name__)
 
@@ -212,7 +212,7 @@ class Worker:
             queues=list(self.settings.queues),
             concurrency=self.settings.concurrency,
             since_ms=time.time_ns() // 1_000_000,
-            pipelines=offered_by(self._registry),
+            pipelines=self._registry.offered(),
         )
         while not self._stopping.is_set():
             try:
