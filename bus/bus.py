@@ -26,7 +26,6 @@ from tailrace.bus.handle import Handle
 from tailrace.bus.healing.healer import Healer
 from tailrace.bus.jobs.dead_letters import DeadLetters
 from tailrace.bus.jobs.jobs import Jobs
-from tailrace.bus.jobs.offers import Offers
 from tailrace.bus.log.deletion import delete
 from tailrace.bus.log.follow import follow
 from tailrace.bus.log.index import ExecutionIndex
@@ -135,7 +134,6 @@ class Bus:
             max_queue_jobs=settings.max_queue_jobs,
         )
         self.dead_letters = DeadLetters(commands, self.keys, self.jobs, max_event_bytes=settings.max_event_bytes)
-        self.offers = Offers(commands, self.keys, counters)
         self.heartbeat = Heartbeat(self._heartbeat_parts, self.index, counters, lease_seconds=settings.lease_seconds)
         self.healer = Healer(
             name=self.name,

@@ -49,14 +49,6 @@ class Keys:
     def queues(self) -> str:
         return f"{self.prefix}:queues"
 
-    def workers(self) -> str:
-        """Which workers live, and until when they are believed to."""
-        return f"{self.prefix}:wk"
-
-    def worker_offer(self, worker: str) -> str:
-        """What a worker takes."""
-        return f"{self.prefix}:wk:{{{worker}}}:offer"
-
     def concurrency(self, tenant: str | None, concurrency_key: str) -> str:
         return f"{self.prefix}:{{ck:{tenant or ''}:{concurrency_key}}}:holder"
 

@@ -9,9 +9,7 @@ from typing import Final
 from starlette.types import Scope
 
 # The first segments of our own routes: an execution may be called "v1".
-_OURS: Final = re.compile(
-    r"(.*)/v1/(?:executions|pipelines|questions|dead-letters|stream|activity|stats|clients|ws|tickets|revocations)(?:/|$)"
-)
+_OURS: Final = re.compile(r"(.*)/v1/(?:executions|stream|activity|stats|clients|ws|tickets|revocations)(?:/|$)")
 _base: ContextVar[str] = ContextVar("tailrace_base", default="")
 
 

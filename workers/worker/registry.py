@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import logging
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tailrace.bus.jobs.offers import OfferedPipeline, fitting
 from tailrace.workers.builtin.command import COMMAND
 from tailrace.workers.builtin.document.parsers import Limits, Parsers
 from tailrace.workers.builtin.document_pipeline import DocumentSteps
@@ -20,8 +18,6 @@ from tailrace.workers.definition.pipeline import Pipeline
 from tailrace.workers.definition.step_registry import StepRegistry
 from tailrace.workers.errors import PipelineNotAllowedError, PipelineUnknownError, RegistryInvalidError
 from tailrace.workers.settings import WorkerSettings
-
-logger = logging.getLogger(__name__)
 
 ALLOW_COMMAND = (
     "it runs any program as the worker's user, so its operator must start it with --allow-command "
@@ -64,10 +60,6 @@ class Registry:
         """Of all pipelines, sorted."""
         return sorted(self._pipelines)
 
-    def offered(self) -> list[OfferedPipeline]:
-        """Those that may be submitted, with what they take."""
-        return fitting([_offered(self._pipelines[name]) for name in self.names])
-
     def get(self, name: str) -> Pipeline:
         """Raises PipelineUnknownError, PipelineNotAllowedError."""
         pipeline = self._pipelines.get(name)
@@ -84,16 +76,6 @@ class Registry:
             steps=self.steps.joined(other.steps),
             withheld={**self._withheld, **other._withheld},
         )
-
-
-def _offered(pipeline: Pipeline) -> OfferedPipeline:
-    schema: dict[str, Any] | None = None
-    if pipeline.input_model is not None:
-        try:
-            schema = pipeline.input_model.model_json_schema()
-        except Exception as error:  # noqa: BLE001 - the model's own code may raise anything
-            logger.warning("pipeline %s: its input has no JSON Schema: %s", pipeline.name, error)
-    return OfferedPipeline(name=pipeline.name, input_schema=schema, steps=pipeline.step_names)
 
 
 def built_in(

@@ -6,14 +6,12 @@ import asyncio
 import contextlib
 import logging
 import random
-import time
 import uuid
 from collections.abc import Callable
 from typing import Final
 
 from tailrace.bus.bus import Bus
 from tailrace.bus.errors import BusError, BusUnavailableError, ReplyError
-from tailrace.bus.jobs.offers import REFRESH_SECONDS, Offer
 from tailrace.bus.jobs.queue import Job, Taken, UnusableJob
 from tailrace.bus.model.retry import Backoff
 from tailrace.workers.settings import WorkerSettings
@@ -77,13 +75,7 @@ class Worker:
             intake = JobIntake(self._bus, self.settings.queues, self.name, line)
             await intake.open()
             async with self._bus.healer.running():
-                offering = asyncio.create_task(self._offer(), name="worker:offer")
-                try:
-                    await self._work(intake)
-                finally:
-                    await asyncio.wait([offering], timeout=LINE_WAIT_SECONDS)
-                    offering.cancel()
-                    await asyncio.wait([offering])
+                await self._work(intake)
             with contextlib.suppress(BusUnavailableError):
                 await intake.leave()
         finally:
@@ -204,26 +196,6 @@ class Worker:
                     await attempt.keep_slot()
             except BusUnavailableError as error:
                 logger.debug("jobs not kept: %s", error)
-
-    async def _offer(self) -> None:
-        """Tell gateways which pipelines can be submitted, until we are stopping."""
-        offer = Offer(
-            worker=self.name,
-            queues=list(self.settings.queues),
-            concurrency=self.settings.concurrency,
-            since_ms=time.time_ns() // 1_000_000,
-            pipelines=self._registry.offered(),
-        )
-        while not self._stopping.is_set():
-            try:
-                await self._bus.offers.publish(offer)
-            except BusUnavailableError as error:
-                logger.debug("pipelines not offered: %s", error)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(REFRESH_SECONDS):
-                    await self._stopping.wait()
-        with contextlib.suppress(BusUnavailableError):
-            await self._bus.offers.withdraw(self.name)
 
     async def _forget_abandoned(self) -> None:
         """A step that cannot be stopped must not keep others from being run for ever."""
