@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import aiosqlite
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
@@ -81,6 +83,36 @@ def _checked(stream_mode: str | Sequence[str]) -> tuple[str, ...]:
     return modes
 
 
+class _Sqlite(AsyncSqliteSaver):
+    """Lets nothing of a cancelled graph keep the file locked.
+
+    LangGraph closes its stream while the write of the cancelled node still runs. A connection that is closed in the
+    middle of a write keeps the file's lock until the garbage collector finds it: whoever goes on with the thread, in
+    any process, then fails with "database is locked".
+    """
+
+    def __init__(self, connection: aiosqlite.Connection) -> None:
+        super().__init__(connection)
+        self._writes: set[asyncio.Event] = set()
+
+    async def aput_writes(self, *args: Any, **kwargs: Any) -> None:
+        done = asyncio.Event()
+        self._writes.add(done)
+        try:
+            await super().aput_writes(*args, **kwargs)
+        finally:
+            self._writes.discard(done)
+            done.set()
+
+    async def settle(self) -> None:
+        """Wait for writes that run, and take back one that was cut short before its commit."""
+        # A task that exists but has not begun begins now.
+        await asyncio.sleep(0)
+        for done in list(self._writes):
+            await done.wait()
+        await self.conn.rollback()
+
+
 @asynccontextmanager
 async def _saved(graph: Any, checkpointer: BaseCheckpointSaver[Any] | Path | None) -> AsyncGenerator[Any]:
     if not isinstance(graph, Pregel):
@@ -88,8 +120,12 @@ async def _saved(graph: Any, checkpointer: BaseCheckpointSaver[Any] | Path | Non
     if isinstance(checkpointer, Path):
         if not checkpointer.parent.is_dir():
             raise InvalidInputError("checkpointer", f"{str(checkpointer)!r} lies in no directory that exists; make it")
-        async with AsyncSqliteSaver.from_conn_string(str(checkpointer)) as sqlite:
-            yield graph.copy(update={"checkpointer": sqlite})
+        async with aiosqlite.connect(str(checkpointer)) as connection:
+            sqlite = _Sqlite(connection)
+            try:
+                yield graph.copy(update={"checkpointer": sqlite})
+            finally:
+                await sqlite.settle()
         return
     if checkpointer is not None:
         if not isinstance(checkpointer, BaseCheckpointSaver):

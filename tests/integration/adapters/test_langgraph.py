@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sqlite3
 import subprocess
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -215,6 +216,23 @@ async def test_a_cancelled_graph_stops_and_another_execution_goes_on_from_its_ch
             again = await bus.submit("waiting", {"thread": handle.id})
             assert await again.result() == {"notes": ["begun", "waited"]}
     assert (tmp_path / "marks").read_text().split() == ["begin", "wait", "wait"]
+
+
+async def test_a_cancelled_graph_leaves_its_checkpoints_to_others_at_once(
+    bus: Bus, fresh_server: RunningServer, tmp_path: Path
+) -> None:
+    with working(fresh_server, tmp_path) as workers:
+        async with asyncio.timeout(patient(60)):
+            workers.start()
+            # Half of the time or less a write was cut short.
+            for _ in range(20):
+                handle = await bus.submit("waiting", {})
+                await until(bus, handle.id, "graph.custom")
+                await bus.control.cancel(handle.id)
+                await until(bus, handle.id, "execution.cancelled")
+                with closing(sqlite3.connect(tmp_path / "graphs.sqlite", timeout=0)) as other:
+                    other.execute("BEGIN IMMEDIATE")
+                    other.rollback()
 
 
 async def test_interrupts_are_asked_once_and_resumed_by_their_answers_on_another_worker(
