@@ -24,7 +24,7 @@ from tests.e2e.logs import log_ids
 from tests.e2e.sse_client import SseStream, open_stream
 from tests.integration.cli.conftest import url_of
 from tests.integration.cli.processes import Family, call, family, wait_until
-from tests.patience import patient
+from tests.patience import patient, stretched
 from tests.servers import RunningServer
 
 pytestmark = pytest.mark.anyio
@@ -86,9 +86,9 @@ async def followed(tasks: asyncio.TaskGroup, url: str, execution_id: str, count:
     return following
 
 
-def metrics(url: str) -> dict[str, float]:
+def metrics(url: str, wait_seconds: float = patient(5)) -> dict[str, float]:
     """By name and labels, as in ``tailrace_viewers of=executions process=0``."""
-    answer = httpx.get(url)
+    answer = httpx.get(url, timeout=wait_seconds)
     assert answer.status_code == 200, answer.text
     return {
         " ".join([sample.name, *(f"{name}={value}" for name, value in sorted(sample.labels.items()))]): sample.value
@@ -295,7 +295,7 @@ def test_a_process_that_does_not_answer_is_shown_with_its_last_figures(gateway: 
         while not page:
             # Half of the connections go to the one that is stopped.
             with contextlib.suppress(httpx.ReadTimeout):
-                page = metrics(f"{url}/metrics")
+                page = metrics(f"{url}/metrics", stretched(3))
     finally:
         os.kill(stopped, signal.SIGCONT)
     assert page[f"tailrace_process_up process={number}"] == 0
