@@ -84,11 +84,11 @@ def _checked(stream_mode: str | Sequence[str]) -> tuple[str, ...]:
 
 
 class _Sqlite(AsyncSqliteSaver):
-    """Lets nothing of a cancelled graph keep the file locked.
+    """Can be closed after a cancel without leaving the file locked.
 
-    LangGraph closes its stream while the write of the cancelled node still runs. A connection that is closed in the
-    middle of a write keeps the file's lock until the garbage collector finds it: whoever goes on with the thread, in
-    any process, then fails with "database is locked".
+    LangGraph ends a cancelled stream while the write of the cancelled node still runs. A connection that is closed in
+    the middle of a write keeps its lock until the garbage collector finds it, and the next execution that writes to
+    the file, in any process, fails with "database is locked".
     """
 
     def __init__(self, connection: aiosqlite.Connection) -> None:
@@ -108,9 +108,11 @@ class _Sqlite(AsyncSqliteSaver):
         """Wait for writes that run, and take back one that was cut short before its commit."""
         # A task that exists but has not begun begins now.
         await asyncio.sleep(0)
-        for done in list(self._writes):
-            await done.wait()
-        await self.conn.rollback()
+        try:
+            for done in list(self._writes):
+                await done.wait()
+        finally:
+            await self.conn.rollback()
 
 
 @asynccontextmanager
